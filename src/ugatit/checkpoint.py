@@ -1,0 +1,122 @@
+"""Checkpoints of a run: atomic, verified when read, and made of safetensors and JSON only.
+
+``RUN/checkpoints/step-00001000/`` holds ``weights.safetensors`` (every network), ``optimizers.safetensors``,
+``ema.safetensors`` (if there is one) and ``state.json`` with the step, the random seed, the losses not yet logged and
+the SHA-256 of the other files. Shuffling, augmentation, noise and the learning rate are functions of seed and step
+(see `ugatit.data`), so these two are their whole state.
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ugatit.errors import UserError
+from ugatit.files import atomic_folder, save_tensors
+
+Tensors = dict[str, Tensor]
+
+
+class Checkpoint(NamedTuple):
+    """What a checkpoint holds."""
+
+    state: dict[str, Any]  # JSON values; "step" among them
+    tensors: dict[str, Tensors]  # by file: "weights", "optimizers", perhaps "ema"
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints in a folder, oldest first."""
+    return sorted(folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint; it appears under its name only when it is whole.
+
+    Raises:
+        OSError: it could not be written; nothing of it is left behind.
+    """
+    path = folder / f"step-{checkpoint.state['step']:08d}"
+    with atomic_folder(path) as temporary:
+        hashes = {}
+        for name, tensors in checkpoint.tensors.items():
+            file = temporary / f"{name}.safetensors"
+            save_tensors(tensors, file)
+            hashes[name] = digest(file)
+        (temporary / "state.json").write_text(json.dumps(checkpoint.state | {"sha256": hashes}))
+    return path
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read one checkpoint, onto the CPU.
+
+    Raises:
+        ValueError: it is damaged; the message is a phrase that says what is wrong.
+    """
+    try:
+        state = json.loads((path / "state.json").read_text())
+        tensors = {}
+        for name, expected in state.pop("sha256").items():
+            file = path / f"{name}.safetensors"
+            if digest(file) != expected:
+                raise ValueError(f"{file.name} does not match its checksum")
+            tensors[name] = load_file(file)
+    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError, SafetensorError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+    return Checkpoint(state, tensors)
+
+
+def load_newest(folder: Path) -> tuple[Checkpoint, list[str]]:
+    """The newest checkpoint that is whole, and a sentence for each newer one that is not.
+
+    Raises:
+        UserError: there is none.
+    """
+    broken = []
+    for path in reversed(checkpoints(folder)):
+        try:
+            return load_checkpoint(path), broken
+        except ValueError as error:
+            broken.append(f"The checkpoint {path} is broken ({error}): falling back to the one before it.")
+    found = f"all {len(broken)} checkpoints in {folder} are broken" if broken else f"{folder} holds no checkpoint"
+    raise UserError(f"The run cannot be resumed, {found}: start it again with `ugatit train`.")
+
+
+def prune(folder: Path, keep_last: int, keep_every: int) -> None:
+    """Delete checkpoints, but not the newest ``keep_last`` nor those at multiples of ``keep_every`` (0: no such)."""
+    for path in checkpoints(folder)[:-keep_last]:
+        step = int(path.name.removeprefix("step-"))
+        if not (keep_every and step % keep_every == 0):
+            shutil.rmtree(path)
+
+
+def pack_optimizers(optimizers: dict[str, Optimizer]) -> Tensors:
+    """State of the optimisers as tensors named ``optimizer/parameter number/key``."""
+    return {
+        f"{name}/{index}/{key}": torch.as_tensor(value)
+        for name, optimizer in optimizers.items()
+        for index, values in optimizer.state_dict()["state"].items()
+        for key, value in values.items()
+    }
+
+
+def unpack_optimizers(optimizers: dict[str, Optimizer], tensors: Tensors) -> None:
+    """Put back what `pack_optimizers` made; learning rates are left alone."""
+    states: dict[str, dict[int, Tensors]] = {name: {} for name in optimizers}
+    for path, tensor in tensors.items():
+        name, index, key = path.split("/")
+        states[name].setdefault(int(index), {})[key] = tensor
+    for name, optimizer in optimizers.items():
+        optimizer.load_state_dict({"state": states[name], "param_groups": optimizer.state_dict()["param_groups"]})

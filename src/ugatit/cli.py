@@ -1,0 +1,184 @@
+"""The command line: `ugatit COMMAND`, each option of which is a field of a typed dataclass."""
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from ugatit.errors import UserError
+from ugatit.systems import REGISTRY
+from ugatit.systems.base import Direction
+from ugatit.translate import Size
+
+console = Console(stderr=True)
+
+
+def option(arguments: list[str], name: str) -> str | None:
+    """The value of ``--name VALUE`` or ``--name=VALUE``, read before the real parser can know its defaults."""
+    for i, word in enumerate(arguments):
+        if word == name and i + 1 < len(arguments):
+            return arguments[i + 1]
+        if word.startswith(name + "="):
+            return word.split("=", 1)[1]
+    return None
+
+
+def train_command(arguments: list[str]) -> None:
+    """Train a translator on two folders of pictures, or continue a run with --resume RUN."""
+    from ugatit.train import TrainConfig, preset_config, read_run, train
+
+    resume = option(arguments, "--resume")
+    if resume is not None:
+        place = next(i for i, word in enumerate(arguments) if word.split("=")[0] == "--resume")
+        arguments = arguments[:place] + arguments[place + (1 if "=" in arguments[place] else 2) :]
+        start = replace(read_run(Path(resume)), run=Path(resume))
+    else:
+        start = preset_config(option(arguments, "--system") or "ugatit", option(arguments, "--preset") or "paper")
+    presets = {name: ", ".join(system.presets) for name, system in REGISTRY.items()}
+    config = tyro.cli(
+        OmitArgPrefixes[TrainConfig[REGISTRY[start.system].Config]],  # type: ignore[misc]
+        prog="ugatit train",
+        description="\n".join(
+            [train_command.__doc__ or "", "Presets: " + "; ".join(f"{k}: {v}" for k, v in presets.items())]
+            + ["The defaults below are those of the chosen --preset; with --resume, those of the run."]
+        ),
+        default=start,
+        args=arguments,
+    )
+    if resume is not None and config.run != Path(resume):
+        raise UserError("--run cannot be changed by --resume: leave it out.")
+    if config.run is None:
+        name = (config.data or config.target or Path("run")).resolve().name
+        config = replace(config, run=Path("runs") / f"{name}-{config.preset}")
+    train(config, resume is not None)
+
+
+@dataclass(frozen=True)
+class TranslateOptions:
+    """Translate pictures with a trained model."""
+
+    model: Positional[str]
+    """Model folder (RUN/model), or a hub id like user/name."""
+    inputs: Annotated[Positional[list[str]], arg(name="input")]
+    """Picture files, folders (with all that is below) or globs."""
+    out: Annotated[Path, arg(aliases=["-o"])]
+    """Folder for the results; names are kept."""
+    direction: Direction = "a2b"
+    """Which way."""
+    size: Size = "model"
+    """model: resized to what the model was trained at; keep: the picture's own size (light models); tiles: the
+    picture's own size in overlapping tiles, for large pictures."""
+    batch: int = 8
+    """Pictures of one size that are translated at once."""
+    attention: bool = False
+    """Also write NAME.attention.png: where the generator looks, laid over the source."""
+    device: str | None = None
+    """cuda, cpu, ...; CUDA where there is one if not given."""
+
+
+def translate_command(arguments: list[str]) -> None:
+    """Translate pictures with a trained model."""
+    from rich.progress import track
+
+    from ugatit.data import Skipped
+    from ugatit.translate import Translator, plan_jobs, translate_files
+
+    options = tyro.cli(TranslateOptions, prog="ugatit translate", args=arguments)
+    if options.batch < 1:
+        raise UserError(f"--batch {options.batch} is too small: give 1 or more.")
+    jobs = plan_jobs(options.inputs, options.out)
+    translator = Translator.load(options.model, options.device)
+    results = translate_files(translator, jobs, options.direction, options.size, options.batch, options.attention)
+    done = list(track(results, "translating", total=len(jobs), console=console, disable=not console.is_terminal))
+    skipped = [result for result in done if isinstance(result, Skipped)]
+    say(f"{len(done) - len(skipped)} pictures written to {options.out}")
+    for file, reason in skipped:
+        say(f"  skipped: {file} {reason}")
+    named = {Path(given).resolve() for given in options.inputs}
+    failed = [file for file, _ in skipped if file.resolve() in named]
+    if failed or len(skipped) == len(done):
+        raise UserError(f"{failed[0] if failed else 'Everything'} could not be translated: see the reasons above.")
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """Turn a checkpoint of the authors' PyTorch code (*_params_*.pt) into a model folder."""
+
+    checkpoint: Positional[Path]
+    """The file."""
+    out: Annotated[Path, arg(aliases=["-o"])]
+    """Model folder to write."""
+    size: int = 256
+    """Side in pixels of the pictures that a light model was trained on; a full model's is found in the file."""
+
+
+def import_command(arguments: list[str]) -> None:
+    """Turn a checkpoint of the authors' PyTorch code into a model folder."""
+    from ugatit.released import import_released
+    from ugatit.systems.folder import save_model
+
+    options = tyro.cli(ImportOptions, prog="ugatit import", args=arguments)
+    system = import_released(options.checkpoint, options.size)
+    try:
+        save_model(system, options.out, step=0)
+    except OSError as error:
+        raise UserError(f"{options.out} cannot be written ({error.strerror or error}): give another -o.") from None
+    c = system.config
+    kind = "light" if c.light else "full"
+    say(f"{options.out}: {kind}, width {c.width}, {c.blocks} blocks, {c.channels} channels, size {c.size}")
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """Train on the emoji inside the package and show what comes out."""
+
+    out: Annotated[Path, arg(aliases=["-o"])] = Path("ugatit-demo")
+    """Folder for the run and the sheets."""
+    steps: int | None = None
+    """Fewer or more steps than the quick preset's."""
+
+
+def demo_command(arguments: list[str]) -> None:
+    """Train on the emoji inside the package and show what comes out; about ten minutes on two cores."""
+    from ugatit.demo import demo
+
+    options = tyro.cli(DemoOptions, prog="ugatit demo", args=arguments)
+    demo(options.out, options.steps)
+
+
+COMMANDS = {
+    "demo": demo_command,
+    "train": train_command,
+    "translate": translate_command,
+    "import": import_command,
+}
+
+
+def say(text: str) -> None:
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def usage() -> str:
+    lines = [f"  {name:10} {(command.__doc__ or '').strip()}" for name, command in COMMANDS.items()]
+    return "\n".join(["usage: ugatit COMMAND ...", "", *lines, "", "ugatit COMMAND --help tells the options."])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, or 2 for bad input."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if arguments[0] not in COMMANDS:
+        say(f"There is no command {arguments[0]}: choose one of {', '.join(COMMANDS)}.")
+        return 2
+    try:
+        COMMANDS[arguments[0]](arguments[1:])
+    except UserError as error:
+        say(f"error: {error}")
+        return 2
+    return 0

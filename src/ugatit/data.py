@@ -1,0 +1,271 @@
+"""Pictures in, tensors out: reading anything Pillow reads, the two unpaired domains, and exactly repeatable sampling."""
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from ugatit.errors import UserError
+
+SMALLEST = 16  # pixels on a side; smaller pictures are skipped
+
+
+class Skipped(NamedTuple):
+    """A file that was left out."""
+
+    path: Path
+    reason: str
+
+
+# Reading
+
+
+def read_picture(path: str | Path, channels: int = 3) -> Image.Image:
+    """Decode a picture of any size and mode to 8-bit RGB (``channels=3``) or grey (``channels=1``).
+
+    EXIF orientation is applied, transparency is laid on white, 16-bit and float samples are scaled to 8 bits; of an
+    animation the first frame counts.
+
+    Raises:
+        ValueError: it is not a picture, is damaged, or is too small; the message is a phrase that says which.
+    """
+    try:
+        with Image.open(path) as opened:
+            opened.load()
+            picture = to_eight_bit(ImageOps.exif_transpose(opened))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ValueError(f"has more than {Image.MAX_IMAGE_PIXELS} pixels") from None
+    except UnidentifiedImageError:
+        raise ValueError("is empty" if os.path.getsize(path) == 0 else "is not a picture that Pillow reads") from None
+    except (OSError, SyntaxError, EOFError, ValueError) as error:
+        raise ValueError(f"cannot be read ({error})") from None
+    if min(picture.size) < SMALLEST:
+        raise ValueError(f"is {picture.width} x {picture.height} pixels, the least is {SMALLEST} x {SMALLEST}")
+    return picture.convert("RGB" if channels == 3 else "L")
+
+
+def to_eight_bit(picture: Image.Image) -> Image.Image:
+    """Any mode to L, RGB or another 8-bit mode that converts to them; transparency is laid on white."""
+    if picture.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(picture, np.uint16) / 257).round().astype(np.uint8))
+    if picture.mode in ("I", "F"):
+        values = np.asarray(picture, np.float64)
+        top = next((t for t in (1, 255, 65535) if values.max() <= t), values.max())
+        top = 255 if picture.mode == "I" and top == 1 else top
+        return Image.fromarray((values.clip(0) * (255 / top)).round().astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture
+
+
+def find_files(folder: Path) -> list[Path]:
+    """All files below a folder in a fixed order, hidden ones left out."""
+    files = (Path(root, name) for root, _, names in os.walk(folder) for name in names)
+    return sorted(f for f in files if not any(part.startswith(".") for part in f.relative_to(folder).parts))
+
+
+def check_pictures(files: Iterable[Path]) -> tuple[list[Path], list[Skipped]]:
+    """Decode every file once: those that are pictures, and those that are not with the reason."""
+
+    def problem(file: Path) -> Skipped | None:
+        try:
+            read_picture(file)
+        except ValueError as error:
+            return Skipped(file, str(error))
+        return None
+
+    files = list(files)
+    with ThreadPoolExecutor() as pool:
+        problems = list(pool.map(problem, files))
+    good = [file for file, bad in zip(files, problems, strict=True) if bad is None]
+    return good, [bad for bad in problems if bad is not None]
+
+
+# The two domains
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The picture files of a run."""
+
+    train_a: list[Path]
+    train_b: list[Path]
+    test_a: list[Path]
+    test_b: list[Path]
+    skipped: list[Skipped]
+
+
+def find_pictures(
+    data: Path | None, source: Path | None, target: Path | None, holdout: float, seed: int
+) -> Pictures:
+    """Find and check the pictures of both domains.
+
+    Args:
+        data: a folder with ``trainA`` and ``trainB``, and perhaps ``testA`` and ``testB``.
+        source, target: instead of ``data``, one folder a domain.
+        holdout: share of a domain's pictures kept for testing where it has no test folder, in [0, 1).
+        seed: which ones.
+
+    Raises:
+        UserError: a folder is missing, or a domain has no usable picture.
+    """
+    if data is not None and (source or target):
+        raise UserError("--source and --target replace DATA: give either DATA or both of them.")
+    if data is not None:
+        folders = {"a": (data / "trainA", data / "testA"), "b": (data / "trainB", data / "testB")}
+    elif source is not None and target is not None:
+        folders = {"a": (source, None), "b": (target, None)}
+    else:
+        raise UserError("No pictures were named: give DATA (with trainA and trainB inside) or --source and --target.")
+
+    found: dict[str, list[Path]] = {}
+    skipped: list[Skipped] = []
+    for domain, (train, test) in folders.items():
+        if not train.is_dir():
+            hint = "DATA needs folders trainA and trainB; or use --source DIR --target DIR" if data else "check the path"
+            raise UserError(f"The folder {train} does not exist: {hint}.")
+        good, bad = check_pictures(find_files(train))
+        skipped += bad
+        if not good:
+            raise UserError(f"The folder {train} has no usable picture ({len(bad)} files were unusable): add pictures.")
+        if test is not None and test.is_dir():
+            found[f"train_{domain}"] = good
+            found[f"test_{domain}"], bad = check_pictures(find_files(test))
+            skipped += bad
+        else:
+            found[f"train_{domain}"], found[f"test_{domain}"] = hold_out(good, holdout, seed)
+    return Pictures(**found, skipped=skipped)
+
+
+def hold_out(files: list[Path], share: float, seed: int) -> tuple[list[Path], list[Path]]:
+    """Split files into training and test ones; at least one stays for training, and one is held out if it can be."""
+    count = min(max(round(len(files) * share), 1 if share else 0), len(files) - 1)
+    chosen = set(torch.randperm(len(files), generator=generator(seed, "holdout"))[:count].tolist())
+    train = [file for i, file in enumerate(files) if i not in chosen]
+    return train, [files[i] for i in sorted(chosen)]
+
+
+# Sampling. Everything random is a function of (seed, what for, which one), so a run can go on at any sample, with
+# any number of workers and processes, exactly where it left off: the step number is all the state there is.
+
+
+def seed_of(seed: int, purpose: str, *index: int) -> int:
+    """A 63-bit seed for one purpose."""
+    entropy = (seed, *purpose.encode(), *index)
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def generator(seed: int, purpose: str, *index: int) -> torch.Generator:
+    """A CPU generator seeded by `seed_of`."""
+    return torch.Generator().manual_seed(seed_of(seed, purpose, *index))
+
+
+@lru_cache(maxsize=4)
+def shuffled(count: int, seed: int, domain: str, epoch: int) -> list[int]:
+    """The order in which one epoch goes through a domain's ``count`` pictures."""
+    return torch.randperm(count, generator=generator(seed, f"order {domain}", epoch)).tolist()
+
+
+def to_tensor_transform() -> v2.Transform:
+    """Picture to channels x H x W in [-1, 1]."""
+    return v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5], [0.5])])
+
+
+def train_transform(size: int, enlarge: float, flip: float) -> v2.Transform:
+    """Appendix B.2: flip, resize to 286/256 of the size, random crop. Pictures that are not square keep their shape."""
+    return v2.Compose(
+        [v2.RandomHorizontalFlip(flip), v2.Resize(round(size * enlarge)), v2.RandomCrop(size), to_tensor_transform()]
+    )
+
+
+def test_transform(size: int) -> v2.Transform:
+    """Shorter side to ``size``, centre crop."""
+    return v2.Compose([v2.Resize(size), v2.CenterCrop(size), to_tensor_transform()])
+
+
+def read_tests(files: list[Path], size: int, channels: int) -> Tensor:
+    """Test pictures as one batch, N x channels x size x size in [-1, 1]."""
+    transform = test_transform(size)
+    return torch.stack([transform(read_picture(file, channels)) for file in files])
+
+
+class Unpaired(Dataset):
+    """Sample n: one augmented picture of each domain. Each domain is gone through in its own shuffled order."""
+
+    def __init__(self, train_a: list[Path], train_b: list[Path], transform: v2.Transform, channels: int, seed: int):
+        self.files = {"a": train_a, "b": train_b}
+        self.transform = transform
+        self.channels = channels
+        self.seed = seed
+
+    def __getitem__(self, n: int) -> tuple[Tensor, Tensor] | Skipped:
+        """Two tensors, channels x size x size in [-1, 1]; or what is wrong with a file that was fine at the start."""
+        pair = []
+        with torch.random.fork_rng(devices=[]):
+            for domain, files in self.files.items():
+                epoch, place = divmod(n, len(files))
+                file = files[shuffled(len(files), self.seed, domain, epoch)[place]]
+                try:
+                    picture = read_picture(file, self.channels)
+                except ValueError as error:
+                    return Skipped(file, str(error))
+                torch.default_generator.manual_seed(seed_of(self.seed, f"augment {domain}", n))
+                pair.append(self.transform(picture))
+        return pair[0], pair[1]
+
+
+def collate(samples: list[tuple[Tensor, Tensor] | Skipped]) -> tuple[Tensor, Tensor] | Skipped:
+    """Batch samples: two tensors N x channels x size x size; or the first problem."""
+    pairs = []
+    for sample in samples:
+        if isinstance(sample, Skipped):
+            return sample
+        pairs.append(sample)
+    real_a, real_b = zip(*pairs, strict=True)
+    return torch.stack(real_a), torch.stack(real_b)
+
+
+class Slices:
+    """The sample numbers of each step's batch in process ``rank`` of ``world``, steps ``start`` to ``stop``."""
+
+    def __init__(self, start: int, stop: int, batch: int, rank: int = 0, world: int = 1):
+        self.start, self.stop, self.batch, self.rank, self.world = start, stop, batch, rank, world
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.start, self.stop):
+            first = (step * self.world + self.rank) * self.batch
+            yield list(range(first, first + self.batch))
+
+
+def loader(dataset: Unpaired, slices: Slices, workers: int, pin: bool) -> DataLoader:
+    """Batches in the order of ``slices``; ``workers=0`` decodes in the training process."""
+    return DataLoader(
+        dataset,
+        batch_sampler=slices,  # type: ignore[arg-type]  (any iterable of index lists serves)
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin,
+        worker_init_fn=ignore_interrupt,
+    )
+
+
+def ignore_interrupt(_: int) -> None:
+    """Leave Ctrl-C to the training process, which saves and ends its workers."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,1 @@
+"""Building blocks that know no training: normalisation, CAM, residual blocks, discriminators."""

@@ -1,0 +1,105 @@
+"""What a translation system is to the rest of the house: the one interface that trainer and translator know."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+Direction = Literal["a2b", "b2a"]
+
+
+class Clock(NamedTuple):
+    """Where training is."""
+
+    step: int  # counted from 0
+    steps: int  # the whole run's
+
+
+class Update(NamedTuple):
+    """One optimiser update that a system asks the trainer for."""
+
+    optimizers: tuple[str, ...]  # which of `System.optimizers` step
+    loss: Tensor  # scalar
+    terms: dict[str, Tensor]  # scalars for the log, unweighted
+
+
+class Translation(NamedTuple):
+    """N translated pictures."""
+
+    image: Tensor  # N x channels x H x W in [-1, 1]
+    heatmap: Tensor | None  # attention, N x 1 x h x w, not scaled; None if the system has none
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and on what a system is trained; the defaults are the paper's (appendix B.2)."""
+
+    steps: Annotated[int, Field(ge=1)] = 1_000_000
+    """Iterations of the whole run."""
+    batch: Annotated[int, Field(ge=1)] = 1
+    """Pictures of each domain a step, in each process."""
+    enlarge: Annotated[float, Field(ge=1, le=4)] = 286 / 256
+    """The shorter side is resized to this times the size before the random crop."""
+    flip: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Probability of a horizontal flip."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of the running average of the generators' weights that translation uses; 0 for none."""
+
+
+class Preset(NamedTuple):
+    """A named starting point for `ugatit train`."""
+
+    model: Any  # an instance of the system's Config
+    recipe: Recipe
+
+
+class System(nn.Module, ABC):
+    """A method: its networks are its submodules, the rest is below. It never touches devices, files or logs."""
+
+    Config: ClassVar[type]
+    """Frozen dataclass of the method's hyper-parameters, with at least `size` and `channels`."""
+    presets: ClassVar[dict[str, Preset]]
+    translators: ClassVar[tuple[str, ...]]
+    """Names of the submodules that translation needs; the others are there for training only."""
+    directions: ClassVar[tuple[Direction, ...]] = ("a2b", "b2a")
+
+    config: Any
+
+    @property
+    @abstractmethod
+    def any_size(self) -> bool:
+        """Whether it translates pictures of any size that is a multiple of 4, or only of `config.size`."""
+
+    @abstractmethod
+    def init_weights(self) -> None:
+        """Draw fresh weights from the global random generator."""
+
+    @abstractmethod
+    def optimizers(self) -> dict[str, Optimizer]:
+        """Fresh optimisers by name, at their base learning rate."""
+
+    @abstractmethod
+    def lr_factor(self, clock: Clock) -> float:
+        """What the base learning rates are multiplied by at this step."""
+
+    @abstractmethod
+    def updates(self, real_a: Tensor, real_b: Tensor, clock: Clock) -> Iterator[Update]:
+        """One training step as the updates it consists of, in order.
+
+        The trainer makes each update before it asks for the next, so a later loss sees the updated weights; only the
+        parameters of the update's optimisers receive its gradient.
+
+        Args:
+            real_a, real_b: pictures of the two domains, N x channels x size x size in [-1, 1].
+        """
+
+    def after_update(self, update: Update) -> None:  # noqa: B027 (most systems need none)
+        """Called after the optimisers of ``update`` have stepped."""
+
+    @abstractmethod
+    def translate(self, x: Tensor, direction: Direction) -> Translation:
+        """Translate pictures N x channels x H x W in [-1, 1]."""

@@ -1,0 +1,229 @@
+"""U-GAT-IT (Kim et al., ICLR 2020), in the order of the paper: Tables 4 to 6, Equations 2 to 7, appendix B.2.
+
+Where paper and released code differ: targets of the least squares are real 1, fake 0 (code; Eq. 2 prints the mirror
+image); weights start from N(0, 0.02) and the residual blocks' rho at 1 (paper; the PyTorch code has 0.9). "A" is the
+paper's source s, "B" its target t.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from ugatit.nn.blocks import AdaLINResBlock, ResBlock, UpBlock, conv, conv_in_relu, init_normal
+from ugatit.nn.cam import Cam, heatmap
+from ugatit.nn.discriminator import LOCAL_HALVINGS, CamDiscriminator, Judgement, global_halvings
+from ugatit.nn.norm import clip_rho
+from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update
+
+
+@dataclass(frozen=True)
+class UGATITConfig:
+    """Hyper-parameters of U-GAT-IT; the defaults are the paper's."""
+
+    size: Annotated[int, Field(ge=32, le=4096, multiple_of=4)] = 256
+    """Side of the training pictures in pixels, a multiple of 4 from 32 up."""
+    channels: Literal[1, 3] = 3
+    """1 for greyscale, 3 for colour."""
+    width: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Channels of the first layer of every network (ch)."""
+    blocks: Annotated[int, Field(ge=1, le=64)] = 4
+    """Residual blocks in the encoder, and as many in the decoder."""
+    light: bool = False
+    """Gamma and beta from pooled instead of flattened maps: far fewer weights, and any size can be translated."""
+    rho_residual: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Where rho starts in the decoder's residual blocks: 1 is instance norm."""
+    rho_up: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Where rho starts in the up-sampling blocks: 0 is layer norm."""
+    adv_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Lambda 1 of Eq. 7, of the adversarial losses."""
+    cycle_weight: Annotated[float, Field(ge=0)] = 10.0
+    """Lambda 2 of Eq. 7."""
+    identity_weight: Annotated[float, Field(ge=0)] = 10.0
+    """Lambda 3 of Eq. 7."""
+    cam_weight: Annotated[float, Field(ge=0)] = 1000.0
+    """Lambda 4 of Eq. 7, of the generators' CAM loss."""
+    lr: Annotated[float, Field(gt=0)] = 1e-4
+    """Adam's learning rate, generators and discriminators."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Adam's decay of the gradient's average."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Adam's decay of the squared gradient's average."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """L2 decay, added to the gradient."""
+    decay_from: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the run after which the learning rate falls linearly to 0."""
+
+
+class Generated(NamedTuple):
+    """What a generator makes of N pictures."""
+
+    image: Tensor  # N x channels x H x W in [-1, 1]
+    cam_logit: Tensor  # N x 2
+    heatmap: Tensor  # N x 1 x H/4 x W/4, not scaled
+
+
+class Generator(nn.Module):
+    """Table 4. Full (``light=False``) works at ``config.size`` only, light at any multiple of 4."""
+
+    def __init__(self, config: UGATITConfig):
+        super().__init__()
+        w, deep = config.width, 4 * config.width
+        self.light = config.light
+        # Encoder down-sampling and bottleneck
+        self.down = nn.Sequential(
+            conv_in_relu(config.channels, w, 7), conv_in_relu(w, 2 * w, 3, 2), conv_in_relu(2 * w, deep, 3, 2)
+        )
+        self.encoder = nn.Sequential(*[ResBlock(deep) for _ in range(config.blocks)])
+        # CAM of generator
+        self.cam = Cam(deep, nn.ReLU(inplace=True))
+        # Gamma, beta
+        features = deep if config.light else deep * (config.size // 4) ** 2
+        self.mlp = nn.Sequential(
+            nn.Linear(features, deep, bias=False), nn.ReLU(), nn.Linear(deep, deep, bias=False), nn.ReLU()
+        )
+        self.gamma, self.beta = nn.Linear(deep, deep, bias=False), nn.Linear(deep, deep, bias=False)
+        # Decoder bottleneck and up-sampling
+        self.decoder = nn.ModuleList([AdaLINResBlock(deep, config.rho_residual) for _ in range(config.blocks)])
+        self.up = nn.Sequential(UpBlock(deep, 2 * w, config.rho_up), UpBlock(2 * w, w, config.rho_up))
+        self.out = nn.Sequential(conv(w, config.channels, 7), nn.Tanh())
+
+    def forward(self, x: Tensor) -> Generated:
+        """Translate pictures N x channels x H x W in [-1, 1], H and W multiples of 4."""
+        attended, cam_logit = self.cam(self.encoder(self.down(x)))  # N 4w H/4 W/4
+        pooled = F.adaptive_avg_pool2d(attended, 1) if self.light else attended
+        style = self.mlp(pooled.flatten(1))  # N 4w
+        gamma, beta = self.gamma(style)[:, :, None, None], self.beta(style)[:, :, None, None]
+        y = attended
+        for block in self.decoder:
+            y = block(y, gamma, beta)
+        return Generated(self.out(self.up(y)), cam_logit, heatmap(attended))
+
+
+def toward(prediction: Tensor, target: float) -> Tensor:
+    """Least squares to a constant (Eq. 2 and 6): the mean of ``(prediction - target)^2``."""
+    return (prediction.float() - target).square().mean()
+
+
+def cam_loss(logit_source: Tensor, logit_target: Tensor) -> Tensor:
+    """Eq. 5: binary cross entropy of the auxiliary classifier, source pictures 1, target pictures 0; logits N x 2."""
+    return F.softplus(-logit_source.float()).mean() + F.softplus(logit_target.float()).mean()
+
+
+class UGATIT(System):
+    """Two generators and four discriminators, trained by Eq. 7."""
+
+    Config = UGATITConfig
+    presets = {
+        "paper": Preset(UGATITConfig(), Recipe()),
+        "light": Preset(UGATITConfig(light=True), Recipe()),
+        "quick": Preset(UGATITConfig(size=64, width=16, light=True, lr=4e-4), Recipe(steps=1500, batch=4, ema=0.99)),
+    }
+    translators = ("gen_a2b", "gen_b2a")
+
+    def __init__(self, config: UGATITConfig):
+        super().__init__()
+        self.config = config
+        self.gen_a2b, self.gen_b2a = Generator(config), Generator(config)
+        local = (config.channels, config.width, LOCAL_HALVINGS)
+        wide = (config.channels, config.width, global_halvings(config.size))
+        self.disc_local_a, self.disc_local_b = CamDiscriminator(*local), CamDiscriminator(*local)
+        self.disc_global_a, self.disc_global_b = CamDiscriminator(*wide), CamDiscriminator(*wide)
+
+    @property
+    def any_size(self) -> bool:
+        return self.config.light
+
+    def init_weights(self) -> None:
+        init_normal(self)
+
+    def discriminators(self, domain: str) -> dict[str, CamDiscriminator]:
+        """The local and the global discriminator of domain "a" or "b", by scale."""
+        return {scale: self.get_submodule(f"disc_{scale}_{domain}") for scale in ("local", "global")}
+
+    # Equations 2 to 7
+
+    def discriminator_update(self, domain: str, real: Tensor, fake: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Eq. 2 and 6 as ``domain``'s discriminators minimise them: real to 1, fake to 0.
+
+        Args:
+            real, fake: N x channels x size x size; no gradient flows into ``fake``.
+
+        Returns:
+            The weighted loss and its terms.
+        """
+        terms = {}
+        for scale, disc in self.discriminators(domain).items():
+            verdict: Judgement = disc(torch.cat([real, fake.detach()]))
+            for term, logit in {"adv": verdict.logit, "cam": verdict.cam_logit}.items():
+                on_real, on_fake = logit.chunk(2)
+                terms[f"disc/{term}_{scale}_{domain}"] = toward(on_real, 1) + toward(on_fake, 0)
+        return self.config.adv_weight * sum(terms.values()), terms
+
+    def adversarial_loss(self, domain: str, fake: Tensor) -> dict[str, Tensor]:
+        """Eq. 2 and 6 as the generator into ``domain`` minimises them: fake to 1."""
+        terms = {}
+        for scale, disc in self.discriminators(domain).items():
+            verdict: Judgement = disc(fake)
+            terms[f"gen/adv_{scale}_{domain}"] = toward(verdict.logit, 1)
+            terms[f"gen/adv_cam_{scale}_{domain}"] = toward(verdict.cam_logit, 1)
+        return terms
+
+    def updates(self, real_a: Tensor, real_b: Tensor, clock: Clock) -> Iterator[Update]:
+        """Discriminators, then generators. The generators do not change in between, so each fake is made once."""
+        # Translation and identity of one generator in one batch.
+        from_a2b, from_b2a = self.gen_a2b(torch.cat([real_a, real_b])), self.gen_b2a(torch.cat([real_b, real_a]))
+        fake_b, same_b = from_a2b.image.chunk(2)
+        fake_a, same_a = from_b2a.image.chunk(2)
+
+        loss_a, terms_a = self.discriminator_update("a", real_a, fake_a)
+        loss_b, terms_b = self.discriminator_update("b", real_b, fake_b)
+        yield Update(("disc",), loss_a + loss_b, terms_a | terms_b)
+
+        config = self.config
+        adversarial = self.adversarial_loss("a", fake_a) | self.adversarial_loss("b", fake_b)
+        cycle = {
+            "gen/cycle_a": F.l1_loss(self.gen_b2a(fake_b).image, real_a),  # Eq. 3
+            "gen/cycle_b": F.l1_loss(self.gen_a2b(fake_a).image, real_b),
+        }
+        identity = {"gen/identity_a": F.l1_loss(same_a, real_a), "gen/identity_b": F.l1_loss(same_b, real_b)}  # Eq. 4
+        cam = {
+            "gen/cam_a2b": cam_loss(*from_a2b.cam_logit.chunk(2)),  # Eq. 5
+            "gen/cam_b2a": cam_loss(*from_b2a.cam_logit.chunk(2)),
+        }
+        loss = (  # Eq. 7
+            config.adv_weight * sum(adversarial.values())
+            + config.cycle_weight * sum(cycle.values())
+            + config.identity_weight * sum(identity.values())
+            + config.cam_weight * sum(cam.values())
+        )
+        yield Update(("gen",), loss, adversarial | cycle | identity | cam)
+
+    # Appendix B.2
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        groups: dict[str, list[nn.Parameter]] = {"disc": [], "gen": []}
+        for name, parameter in self.named_parameters():
+            groups[name.split("_")[0]].append(parameter)
+        c = self.config
+        return {
+            name: Adam(group, c.lr, (c.beta1, c.beta2), weight_decay=c.weight_decay, fused=True)
+            for name, group in groups.items()
+        }
+
+    def lr_factor(self, clock: Clock) -> float:
+        start = self.config.decay_from * clock.steps
+        return 1.0 if clock.step < start else (clock.steps - clock.step) / (clock.steps - start)
+
+    def after_update(self, update: Update) -> None:
+        if "gen" in update.optimizers:
+            clip_rho(self)
+
+    def translate(self, x: Tensor, direction: Direction) -> Translation:
+        made: Generated = self.get_submodule(f"gen_{direction}")(x)
+        return Translation(made.image, made.heatmap)

@@ -1,0 +1,554 @@
+"""Training: one loop for every system, and the run folder it fills.
+
+``RUN/`` holds ``config.json`` (all that is needed to repeat the run), ``metrics.jsonl``, TensorBoard's ``tensorboard/``,
+``previews/``, ``checkpoints/`` and ``model/``, the folder to keep and share.
+"""
+
+import json
+import math
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import torch
+import tyro
+from accelerate import Accelerator
+from accelerate.utils import reduce
+from pydantic import Field, TypeAdapter, ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from ugatit.checkpoint import Checkpoint, load_newest, pack_optimizers, prune, save_checkpoint, unpack_optimizers
+from ugatit.data import Pictures, Skipped, Slices, Unpaired, find_pictures, loader, read_tests, seed_of, train_transform
+from ugatit.errors import UserError
+from ugatit.files import atomic_file
+from ugatit.sheet import draw_sheet, overlay
+from ugatit.systems import REGISTRY
+from ugatit.systems.base import Clock, Direction, Recipe, System
+from ugatit.systems.folder import first_problem, save_model
+
+console = Console(stderr=True)
+ModelConfig = TypeVar("ModelConfig")
+
+
+@dataclass(frozen=True)
+class TrainConfig(Generic[ModelConfig]):
+    """Everything that a run depends on."""
+
+    model: ModelConfig
+    recipe: Recipe
+    data: tyro.conf.Positional[Path | None] = None
+    """Folder with trainA and trainB inside, and perhaps testA and testB."""
+    source: Path | None = None
+    """Instead of DATA: folder of domain A's pictures."""
+    target: Path | None = None
+    """Instead of DATA: folder of domain B's pictures."""
+    run: Path | None = None
+    """Folder for everything that the run makes; runs/DATA-PRESET if not given."""
+    system: str = "ugatit"
+    """Method to train."""
+    preset: str = "paper"
+    """Where the defaults of the other options come from."""
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of a domain's pictures that is kept for testing where it has no test folder."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of weights, order and augmentation."""
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    """Mixed precision; "no" is float32 throughout."""
+    workers: Annotated[int, Field(ge=0)] | None = None
+    """Processes that decode pictures; 4 on CUDA and 1 on the CPU if not given, 0 for none."""
+    log_every: Annotated[int, Field(ge=1)] = 50
+    """Steps between two lines of metrics."""
+    preview_every: Annotated[int, Field(ge=0)] = 1000
+    """Steps between two preview sheets; 0 for none."""
+    preview_pictures: Annotated[int, Field(ge=1)] = 4
+    """Test pictures of each domain on a preview sheet."""
+    checkpoint_every: Annotated[int, Field(ge=1)] = 1000
+    """Steps between two checkpoints."""
+    keep_last: Annotated[int, Field(ge=1)] = 2
+    """How many of the newest checkpoints are kept."""
+    keep_every: Annotated[int, Field(ge=0)] = 0
+    """Checkpoints at multiples of this many steps are kept for good; 0 for none."""
+
+
+def run_adapter(system: str) -> TypeAdapter:
+    """Reads, writes and checks a `TrainConfig` of the named system.
+
+    Raises:
+        UserError: there is no such system.
+    """
+    if system not in REGISTRY:
+        raise UserError(f"--system {system} is not known: choose one of {', '.join(REGISTRY)}.")
+    return TypeAdapter(TrainConfig[REGISTRY[system].Config])  # type: ignore[misc,name-defined]
+
+
+def preset_config(system: str, preset: str) -> TrainConfig:
+    """The defaults of a preset.
+
+    Raises:
+        UserError: there is no such system or preset.
+    """
+    run_adapter(system)
+    presets = REGISTRY[system].presets
+    if preset not in presets:
+        raise UserError(f"--preset {preset} is not known: {system} has {', '.join(presets)}.")
+    chosen = presets[preset]
+    return TrainConfig(model=chosen.model, recipe=chosen.recipe, system=system, preset=preset)
+
+
+def check_config(config: TrainConfig) -> TrainConfig:
+    """Check every value's range.
+
+    Raises:
+        UserError: one is out of range; the message names the option.
+    """
+    adapter = run_adapter(config.system)
+    try:
+        return adapter.validate_python(adapter.dump_python(config))
+    except ValidationError as error:
+        option = first_problem(error).replace("model.", "").replace("recipe.", "").replace("_", "-")
+        raise UserError(f"--{option}: choose another value.") from None
+
+
+def read_run(run: Path) -> TrainConfig:
+    """The configuration of an existing run.
+
+    Raises:
+        UserError: the folder holds no run, or its configuration is damaged.
+    """
+    path = run / "config.json"
+    try:
+        text = path.read_text()
+        return run_adapter(json.loads(text)["system"]).validate_json(text)
+    except FileNotFoundError:
+        raise UserError(f"{run} holds no run to resume, it has no config.json: give the run's folder.") from None
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}): restore it to resume the run.") from None
+
+
+def new_run(config: TrainConfig) -> Path:
+    """Make the run's folder and write its configuration.
+
+    Raises:
+        UserError: the folder is in use by another run, or cannot be written.
+    """
+    assert config.run is not None
+    path = config.run / "config.json"
+    if path.exists():
+        raise UserError(f"{config.run} already holds a run: continue it with --resume {config.run} or give another --run.")
+    try:
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(run_adapter(config.system).dump_json(config, indent=2) + b"\n")
+    except OSError as error:
+        raise UserError(f"The run's folder {config.run} cannot be written ({error.strerror}): give another --run.") from None
+    return config.run
+
+
+class Ema:
+    """Running average of the weights that translation uses, starting as their plain average."""
+
+    def __init__(self, system: System, decay: float):
+        self.decay = decay
+        self.live = {k: p for k, p in system.named_parameters() if k.split(".")[0] in system.translators}
+        self.average = {k: p.detach().clone() for k, p in self.live.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Move the average towards the weights after step number ``step``, counted from 0."""
+        weight = 1 - min(self.decay, (step + 1) / (step + 10))
+        torch._foreach_lerp_(list(self.average.values()), list(self.live.values()), weight)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within this block the system has the averaged weights."""
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()
+
+    def swap(self) -> None:
+        for name, parameter in self.live.items():
+            parameter.data, self.average[name] = self.average[name], parameter.data
+
+
+class Trainer:
+    """A run in progress."""
+
+    def __init__(self, config: TrainConfig, run: Path, resume: bool):
+        self.config, self.run = config, run
+        self.accelerator = Accelerator(
+            mixed_precision=config.precision, log_with="tensorboard", project_dir=run, cpu=not torch.cuda.is_available()
+        )
+        self.pictures = find_pictures(config.data, config.source, config.target, config.holdout, config.seed)
+        torch.manual_seed(seed_of(config.seed, "weights"))
+        self.system: System = REGISTRY[config.system](config.model)
+        self.system.init_weights()
+        self.system.to(self.accelerator.device)
+        self.optimizers = self.system.optimizers()
+        self.base_lr = {n: [g["lr"] for g in o.param_groups] for n, o in self.optimizers.items()}
+        self.ema = Ema(self.system, config.recipe.ema) if config.recipe.ema else None
+        self.step = 0  # steps done
+        self.pending: list[dict[str, Any]] = []  # losses of the steps not yet logged
+        if resume:
+            self.restore()
+        self.prepared = {name: self.accelerator.prepare(o) for name, o in self.optimizers.items()}
+        self.tests = [
+            read_tests((test or train)[: config.preview_pictures], config.model.size, config.model.channels)
+            for test, train in (
+                (self.pictures.test_a, self.pictures.train_a),
+                (self.pictures.test_b, self.pictures.train_b),
+            )
+        ]
+        self.stop_signal: int | None = None
+
+    # The loop
+
+    def train(self) -> None:
+        """Train to the configured number of steps, or until a signal asks for the end."""
+        config, accelerator = self.config, self.accelerator
+        batches = loader(
+            Unpaired(
+                self.pictures.train_a,
+                self.pictures.train_b,
+                train_transform(config.model.size, config.recipe.enlarge, config.recipe.flip),
+                config.model.channels,
+                config.seed,
+            ),
+            Slices(
+                self.step,
+                config.recipe.steps,
+                config.recipe.batch,
+                accelerator.process_index,
+                accelerator.num_processes,
+            ),
+            workers=self.workers(),
+            pin=accelerator.device.type == "cuda",
+        )
+        self.system.train()
+        self.started = (time.monotonic(), self.step)
+        with self.signals(), self.progress() as progress:
+            task = progress.add_task("", total=config.recipe.steps, completed=self.step, losses="")
+            for batch in batches:
+                if isinstance(batch, Skipped):
+                    self.save()
+                    raise UserError(f"{batch.path} {batch.reason} since the run began: put it back and use --resume.")
+                real_a, real_b = (x.to(accelerator.device, non_blocking=True) for x in batch)
+                self.pending.append(self.train_step(real_a, real_b))
+                self.step += 1
+                last = self.step == config.recipe.steps
+                stop = self.asked_to_stop()
+                preview = config.preview_every and (self.step % config.preview_every == 0 or last)
+                checkpoint = self.step % config.checkpoint_every == 0 or last or stop
+                if checkpoint or preview or self.step % config.log_every == 0:
+                    self.settle()
+                if self.step % config.log_every == 0 or last:
+                    progress.update(task, losses=self.log(progress))
+                if preview:
+                    self.guarded(self.preview, "preview")
+                if checkpoint:
+                    self.guarded(self.save, "checkpoint", fatal=bool(last or stop))
+                progress.update(task, completed=self.step)
+                if stop:
+                    break
+        accelerator.end_training()
+
+    def train_step(self, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
+        """One step of the system; the losses, on the device."""
+        clock = Clock(self.step, self.config.recipe.steps)
+        factor = self.system.lr_factor(clock)
+        for name, optimizer in self.optimizers.items():
+            for group, lr in zip(optimizer.param_groups, self.base_lr[name], strict=True):
+                group["lr"] = lr * factor
+        torch.manual_seed(seed_of(self.config.seed, "step", self.step, self.accelerator.process_index))
+        losses: dict[str, Tensor] = {}
+        updates = self.system.updates(real_a, real_b, clock)
+        while True:
+            with self.accelerator.autocast():
+                update = next(updates, None)
+            if update is None:
+                break
+            groups = [g for name in update.optimizers for g in self.optimizers[name].param_groups]
+            parameters = [p for group in groups for p in group["params"]]
+            self.accelerator.backward(update.loss, inputs=parameters)
+            self.average_gradients(parameters)
+            for name in update.optimizers:
+                self.prepared[name].step()
+                self.prepared[name].zero_grad()
+            self.system.after_update(update)
+            losses["loss/" + "+".join(update.optimizers)] = update.loss.detach()
+            losses |= {name: term.detach() for name, term in update.terms.items()}
+        if self.ema:
+            self.ema.update(self.step)
+        return losses
+
+    def average_gradients(self, parameters: list[nn.Parameter]) -> None:
+        """Average the gradients over all processes."""
+        if self.accelerator.num_processes == 1:
+            return
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = reduce(torch.cat([g.flatten() for g in gradients]), "mean")
+        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+    def workers(self) -> int:
+        if self.config.workers is not None:
+            return self.config.workers
+        return min(os.cpu_count() or 1, 4 if self.accelerator.device.type == "cuda" else 1)
+
+    # Losses and logs
+
+    def settle(self) -> None:
+        """Bring the losses of the steps since the last log to the CPU and check them.
+
+        Raises:
+            UserError: a loss is not finite.
+        """
+        first = next((i for i, losses in enumerate(self.pending) if isinstance(next(iter(losses.values())), Tensor)), None)
+        if first is None:
+            return
+        names = list(self.pending[-1])
+        values = reduce(torch.stack([torch.stack(list(p.values())).float() for p in self.pending[first:]]), "mean").tolist()
+        for i, row in enumerate(values, start=first):
+            self.pending[i] = dict(zip(names, row, strict=True))
+            for name, value in self.pending[i].items():
+                if not math.isfinite(value):
+                    raise UserError(
+                        f"The loss {name} became {value} at step {self.step - len(self.pending) + i + 1}, so training "
+                        f"stopped; {self.run} keeps the last good checkpoint: --resume it with a lower --lr, or with "
+                        "--precision no."
+                    )
+
+    def log(self, progress: Progress) -> str:
+        """Write the mean losses since the last log; a short line of them."""
+        rows, self.pending = self.pending, []
+        means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+        began, first = self.started
+        speed = (self.step - first) / (time.monotonic() - began)
+        short = "  ".join(f"{k.removeprefix('loss/')} {v:.4g}" for k, v in means.items() if k.startswith("loss/"))
+        if self.accelerator.is_main_process:
+            lr = {f"lr/{name}": o.param_groups[0]["lr"] for name, o in self.optimizers.items()}
+            record = {"step": self.step, **means, **lr, "steps_per_second": round(speed, 4)}
+            self.guarded(lambda: append_line(self.run / "metrics.jsonl", json.dumps(record)), "metrics")
+            self.accelerator.log(means | lr, step=self.step)
+            if not console.is_terminal:
+                left = (self.config.recipe.steps - self.step) / speed
+                console.print(f"step {self.step}  {short}  {speed:.2f} steps/s  {left / 60:.0f} min left", soft_wrap=True)
+        return f"{short}  {speed:.2f} steps/s"
+
+    def progress(self) -> Progress:
+        return Progress(
+            MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[losses]}"), TimeRemainingColumn(),
+            console=console, disable=not (console.is_terminal and self.accelerator.is_main_process),
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def preview(self) -> None:
+        """Write a sheet of the fixed test pictures, both directions."""
+        if not self.accelerator.is_main_process:
+            return
+        self.system.eval()
+        with self.translating(), self.accelerator.autocast():
+            columns = preview_columns(self.system, *(test.to(self.accelerator.device) for test in self.tests))
+        self.system.train()
+        path = self.run / "previews" / f"step-{self.step:08d}.png"
+        draw_sheet(columns, path)
+        images = {name: ((x + 1) / 2).clamp(0, 1).cpu().numpy() for name, x in columns.items()}
+        tracker = self.accelerator.get_tracker("tensorboard")
+        tracker.log_images(images, step=self.step, dataformats="NCHW")
+
+    @contextmanager
+    def translating(self) -> Iterator[None]:
+        """Within this block the system has the weights that translation uses."""
+        if self.ema is None:
+            yield
+        else:
+            with self.ema.applied():
+                yield
+
+    # Saving, resuming, stopping
+
+    def save(self) -> None:
+        """Write a checkpoint and refresh ``model/``.
+
+        Raises:
+            OSError: the disk is full, or the like.
+            UserError: a weight is not finite.
+        """
+        if not self.accelerator.is_main_process:
+            return
+        self.settle()
+        weights = self.system.state_dict()
+        spoilt = next((name for name, value in weights.items() if not value.isfinite().all()), None)
+        if spoilt:
+            raise UserError(
+                f"The weight {spoilt} is no longer finite at step {self.step}, so training stopped; {self.run} keeps "
+                "the last good checkpoint: --resume it with a lower --lr, or with --precision no."
+            )
+        tensors = {"weights": weights, "optimizers": pack_optimizers(self.optimizers)}
+        if self.ema:
+            tensors["ema"] = self.ema.average
+        scaler = self.accelerator.scaler
+        state = {
+            "step": self.step,
+            "seed": self.config.seed,
+            "pending": self.pending,
+            "scaler": scaler.state_dict() if scaler else None,
+        }
+        folder = self.run / "checkpoints"
+        save_checkpoint(folder, Checkpoint(state, tensors))
+        prune(folder, self.config.keep_last, self.config.keep_every)
+        with self.translating():
+            save_model(self.system, self.run / "model", self.step)
+
+    def restore(self) -> None:
+        """Take up the newest whole checkpoint."""
+        checkpoint, broken = load_newest(self.run / "checkpoints")
+        for sentence in broken:
+            self.say(f"[yellow]{sentence}")
+        try:
+            self.system.load_state_dict(checkpoint.tensors["weights"])
+        except RuntimeError as error:
+            reason = str(error).splitlines()[1].strip()
+            raise UserError(f"{self.run} was trained with other networks ({reason}): resume with its own settings.") from None
+        unpack_optimizers(self.optimizers, checkpoint.tensors["optimizers"])
+        if self.ema:
+            for name, value in checkpoint.tensors.get("ema", {}).items():
+                self.ema.average[name].copy_(value)
+        if self.accelerator.scaler and checkpoint.state["scaler"]:
+            self.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
+        self.step, self.pending = checkpoint.state["step"], checkpoint.state["pending"]
+        if self.accelerator.is_main_process:
+            forget_metrics(self.run / "metrics.jsonl", self.step)
+
+    def guarded(self, write, what: str, fatal: bool = False) -> None:
+        """Call ``write``; a disk that is full for now is reported and does not end the run, unless ``fatal``."""
+        try:
+            write()
+        except OSError as error:
+            message = f"The {what} of step {self.step} could not be written to {self.run} ({error.strerror or error})"
+            if fatal:
+                raise UserError(f"{message}: free some space and use --resume {self.run}.") from None
+            self.say(f"[yellow]{message}: free some space; training goes on, earlier checkpoints are kept.")
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """Within this block SIGINT and SIGTERM ask for the end after the current step; a second one ends at once."""
+
+        def ask(number: int, _frame: Any) -> None:
+            self.stop_signal = number
+            signal.signal(number, signal.SIG_DFL)
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def asked_to_stop(self) -> bool:
+        """Whether any process got a signal; every process gets the same answer."""
+        if self.accelerator.num_processes == 1:
+            return self.stop_signal is not None
+        if self.stop_signal is not None:
+            self.accelerator.set_trigger()
+        return self.accelerator.check_trigger()
+
+    def say(self, text: str) -> None:
+        if self.accelerator.is_main_process:
+            console.print(text, soft_wrap=True)
+
+
+def preview_columns(system: System, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
+    """Source, attention, translation, cycle and identity of both directions, as a sheet's columns.
+
+    Args:
+        real_a, real_b: test pictures, N x channels x size x size in [-1, 1]; they are translated one by one.
+    """
+    columns: dict[str, Tensor] = {}
+    rows = min(len(real_a), len(real_b))
+    sides: tuple[tuple[Direction, Direction, Tensor], ...] = (("a2b", "b2a", real_a), ("b2a", "a2b", real_b))
+    for there, back, pictures in sides:
+        if there not in system.directions:
+            continue
+        source, target = there.upper().split("2")
+        cells: dict[str, list[Tensor]] = {}
+        for x in pictures[:rows].split(1):
+            made = system.translate(x, there)
+            cells.setdefault(f"source {source}", []).append(x)
+            if made.heatmap is not None:
+                cells.setdefault(f"attention {source}", []).append(overlay(x, made.heatmap))
+            cells.setdefault(f"{source} to {target}", []).append(made.image)
+            if back in system.directions:
+                cells.setdefault(f"cycle {source}", []).append(system.translate(made.image, back).image)
+                cells.setdefault(f"identity {source}", []).append(system.translate(x, back).image)
+        columns |= {label: torch.cat(tensors).float() for label, tensors in cells.items()}
+    return columns
+
+
+def append_line(path: Path, line: str) -> None:
+    with path.open("a") as file:
+        file.write(line + "\n")
+
+
+def forget_metrics(path: Path, step: int) -> None:
+    """Drop the lines of metrics written after ``step``, which will be written again."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except ValueError:  # the process was killed while it wrote this line
+            continue
+    with atomic_file(path) as temporary:
+        temporary.write_text("".join(line + "\n" for line in kept))
+
+
+def report_pictures(pictures: Pictures, say: Any) -> None:
+    """One summary of what was found and what was left out."""
+    say(
+        f"{len(pictures.train_a)} + {len(pictures.train_b)} training pictures, "
+        f"{len(pictures.test_a)} + {len(pictures.test_b)} test pictures"
+    )
+    if pictures.skipped:
+        say(f"[yellow]{len(pictures.skipped)} files were skipped:")
+        for file, reason in pictures.skipped:
+            say(f"  {file} {reason}")
+
+
+def train(config: TrainConfig, resume: bool = False) -> Path:
+    """Train a system.
+
+    Args:
+        config: with ``run`` set.
+        resume: continue the run that ``config.run`` holds; otherwise that folder must hold none.
+
+    Returns:
+        The model's folder.
+
+    Raises:
+        UserError: bad pictures, options or run folder; a loss that is not finite; a disk that is full at the end.
+    """
+    assert config.run is not None
+    run = config.run
+    config = check_config(config)
+    trainer = Trainer(config, run, resume)
+    trainer.say(f"run folder {run}, device {trainer.accelerator.device}")
+    report_pictures(trainer.pictures, trainer.say)
+    if trainer.accelerator.is_main_process and not resume:
+        new_run(config)
+    trainer.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": trainer.step + 1}})
+    trainer.train()
+    if trainer.step < config.recipe.steps:
+        trainer.say(f"Stopped after step {trainer.step} and saved. Continue with: ugatit train --resume {run}")
+    else:
+        trainer.say(f"Done. The model is in {run / 'model'}")
+    return run / "model"

@@ -1,0 +1,323 @@
+"""Translating pictures with a trained model: the `Translator` of the Python interface, and whole folders of files."""
+
+import glob
+import tempfile
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeVar
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from PIL import Image
+from torch import Tensor
+
+from ugatit.data import Skipped, find_files, read_picture, to_eight_bit, to_tensor_transform
+from ugatit.errors import UserError
+from ugatit.files import atomic_file
+from ugatit.sheet import overlay, to_picture
+from ugatit.systems.base import Direction, System, Translation
+from ugatit.systems.folder import load_model, save_model
+
+Size = Literal["model", "keep", "tiles"]
+Images = TypeVar("Images", Image.Image, list[Image.Image], Tensor)
+LEAST = 32  # pixels on a side that the networks need
+KEPT_FORMATS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}  # others are written as PNG
+
+
+class Translator:
+    """A trained model, ready to translate.
+
+    >>> translator = Translator.load("runs/cat2dog-light/model")
+    >>> translator(Image.open("cat.jpg"), direction="a2b").save("dog.png")
+    """
+
+    def __init__(self, system: System, device: torch.device | str | None = None):
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.system = system.eval()
+        for name in system.translators:
+            system.get_submodule(name).to(self.device)
+
+    @classmethod
+    def load(cls, path_or_hub_id: str | Path, device: torch.device | str | None = None) -> "Translator":
+        """Load a model folder, or a model of the Hugging Face hub by its id ("user/name").
+
+        Raises:
+            UserError: there is no such model, or it is damaged.
+        """
+        return cls(load_model(find_model(path_or_hub_id)), device)
+
+    def __call__(
+        self, images: Images, direction: Direction = "a2b", *, size: Size | None = None, batch: int = 8
+    ) -> Images:
+        """Translate a picture, a list of pictures, or a tensor; the result is of the same kind.
+
+        Args:
+            images: Pillow pictures of any mode and size, or N x channels x H x W in [-1, 1].
+            direction: "a2b" or "b2a".
+            size: "model" resizes to what the model was trained at (a light model keeps the proportions, a full one sees
+                a squeezed square, and its answer is stretched back); "keep" translates at the picture's own size
+                (light models only); "tiles" too, in overlapping tiles of the model's size. If not given: "model" for
+                pictures; for tensors "keep" if the model can, else "model".
+            batch: how many pictures of one size are translated at once.
+
+        Raises:
+            UserError: the model cannot do this direction or size, or the tensor has another shape.
+        """
+        if isinstance(images, Tensor):
+            size = size or ("keep" if self.system.any_size else "model")
+            self.check_tensor(images)
+            return torch.cat([self.translate(part, direction, size).image for part in images.split(batch)])
+        if isinstance(images, Image.Image):
+            return self([images], direction, size=size, batch=batch)[0]
+        tensors = (self.to_tensor(image) for image in images)
+        return [to_picture(made.image[0]) for made in self.stream(tensors, direction, size or "model", batch)]
+
+    def stream(self, pictures: Iterable[Tensor], direction: Direction, size: Size, batch: int) -> Iterator[Translation]:
+        """Translate pictures, each 1 x channels x H x W, one after the other; neighbours of one shape share a batch."""
+        for _, alike in groupby(pictures, lambda x: x.shape):
+            for group in batched(alike, batch):
+                made = self.translate(torch.cat(group), direction, size)
+                for i in range(len(group)):
+                    yield Translation(*(None if part is None else part[i : i + 1] for part in made))
+
+    @torch.inference_mode()
+    def translate(self, x: Tensor, direction: Direction, size: Size) -> Translation:
+        """Translate a batch, N x channels x H x W in [-1, 1] on any device; the result is where ``x`` was."""
+        if direction not in self.system.directions:
+            raise UserError(f"This model does not translate {direction}: use {' or '.join(self.system.directions)}.")
+        if size == "keep" and not self.system.any_size:
+            raise UserError(
+                f"This model only translates {self.side} x {self.side} pictures: use --size model or --size tiles."
+            )
+        forward = {"model": self.at_model_size, "keep": self.padded, "tiles": self.in_tiles}[size]
+        made = forward(x.to(self.device, torch.float32), direction)
+        return Translation(*(None if part is None else part.to(x.device) for part in made))
+
+    @property
+    def side(self) -> int:
+        """Side in pixels of the pictures that the model was trained on."""
+        return self.system.config.size
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        return self.system.config.channels
+
+    def to_tensor(self, image: Image.Image) -> Tensor:
+        """A picture of any mode as 1 x channels x H x W in [-1, 1]."""
+        return to_tensor_transform()(to_eight_bit(image).convert("RGB" if self.channels == 3 else "L"))[None]
+
+    def check_tensor(self, x: Tensor) -> None:
+        if x.ndim != 4 or x.shape[1] != self.channels or not x.is_floating_point():
+            raise UserError(
+                f"images is a {x.dtype} tensor of shape {tuple(x.shape)}: "
+                f"give floats of N x {self.channels} x H x W in [-1, 1]."
+            )
+
+    # Sizes
+
+    def at_model_size(self, x: Tensor, direction: Direction) -> Translation:
+        height, width = x.shape[2:]
+        scale = self.side / min(height, width)
+        target = max(self.side, round(height * scale)), max(self.side, round(width * scale))
+        if target == (height, width) == (self.side, self.side):
+            return self.system.translate(x, direction)
+        if self.system.any_size:
+            return self.padded(resize(x, target), direction)
+        made = self.system.translate(resize(x, (self.side, self.side)), direction)
+        return Translation(resize(made.image, target), made.heatmap)
+
+    def padded(self, x: Tensor, direction: Direction) -> Translation:
+        """Translate at the picture's own size: padded on the right and below to a multiple of 4, then cropped back."""
+        height, width = x.shape[2:]
+        down, right = (max(LEAST, -(-n // 4) * 4) - n for n in (height, width))
+        made = self.system.translate(F.pad(x, (0, right, 0, down), "replicate"), direction)
+        heat = made.heatmap
+        if heat is not None and (down or right):
+            heat = heat[:, :, : -(-height // 4), : -(-width // 4)]
+        return Translation(made.image[:, :, :height, :width], heat)
+
+    def in_tiles(self, x: Tensor, direction: Direction) -> Translation:
+        """Translate in tiles of the model's size, a quarter of which overlaps, and blend them linearly."""
+        height, width = x.shape[2:]
+        side = self.side
+        x = F.pad(x, (0, max(0, side - width), 0, max(0, side - height)), "replicate")
+        ramp = torch.linspace(-1, 1, side + 2, device=x.device)[1:-1].abs().neg().add(1).mul(4).clamp(max=1)
+        weight = ramp[:, None] * ramp  # falls to 0 over the overlap
+        total = torch.zeros_like(x[:1, :1])
+        image, heat = torch.zeros_like(x), torch.zeros_like(x[:, :1])
+        found_heat = False
+        for top in tile_starts(x.shape[2], side):
+            for left in tile_starts(x.shape[3], side):
+                window = (..., slice(top, top + side), slice(left, left + side))
+                made = self.system.translate(x[window], direction)
+                image[window] += made.image * weight
+                total[window] += weight
+                if made.heatmap is not None:
+                    found_heat = True
+                    heat[window] += F.interpolate(made.heatmap, size=(side, side), mode="bilinear") * weight
+        image, heat = ((part / total)[..., :height, :width] for part in (image, heat))
+        return Translation(image, heat if found_heat else None)
+
+    # Sharing
+
+    def save(self, folder: str | Path) -> None:
+        """Write a model folder with what translation needs."""
+        save_model(self.system, Path(folder), step=0, with_training=False)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
+        """Upload the model to the Hugging Face hub as ``repo_id`` ("user/name"); returns its address."""
+        api = HfApi(token=token)
+        address = api.create_repo(repo_id, private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(folder)
+            api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload a ugatit model")
+        return str(address)
+
+
+def find_model(path_or_hub_id: str | Path) -> Path:
+    """The model folder of that path; or of that hub id, downloaded (JSON and safetensors only).
+
+    Raises:
+        UserError: there is neither.
+    """
+    path = Path(path_or_hub_id)
+    if (path / "model" / "config.json").is_file():  # a run's folder
+        return path / "model"
+    if path.is_dir() or str(path_or_hub_id).count("/") != 1 or path.is_absolute():
+        if not path.is_dir():
+            raise UserError(f"The model {path_or_hub_id} does not exist: give a folder like RUN/model, or a hub id.")
+        return path
+    try:
+        return Path(snapshot_download(str(path_or_hub_id), allow_patterns=["config.json", "*.safetensors"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = type(error).__name__
+        raise UserError(
+            f"The model {path_or_hub_id} is no folder here and could not be had from the hub ({reason}): check its name."
+        ) from None
+
+
+def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x, size=size, mode="bilinear", antialias=True)
+
+
+def tile_starts(length: int, side: int) -> list[int]:
+    """Where tiles begin along an axis: at least a quarter of each overlaps its neighbour, the last ends at the edge."""
+    count = 1 + max(0, -(-(length - side) // (side - side // 4)))
+    return [round(i * (length - side) / max(1, count - 1)) for i in range(count)]
+
+
+def batched(items: Iterable[Tensor], count: int) -> Iterator[list[Tensor]]:
+    """Lists of up to ``count`` consecutive items."""
+    batch: list[Tensor] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == count:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+# Files
+
+
+class Job(NamedTuple):
+    """A picture to translate and where the result goes."""
+
+    source: Path
+    target: Path
+
+
+def plan_jobs(inputs: list[str], out: Path) -> list[Job]:
+    """What to translate: files, all files of folders (their sub-folders are kept below ``out``) and globs.
+
+    Raises:
+        UserError: an input does not exist, or two results, or a result and an input, would be the same file.
+    """
+    jobs = []
+    for given in inputs:
+        path = Path(given)
+        if path.is_dir():
+            jobs += [Job(file, out / file.relative_to(path)) for file in find_files(path)]
+            continue
+        files = [path] if path.is_file() else [Path(f) for f in sorted(glob.glob(given, recursive=True))]
+        if not files:
+            raise UserError(f"The input {given} does not exist and matches nothing: check the path.")
+        jobs += [Job(file, out / file.name) for file in files if file.is_file()]
+    jobs = [Job(s, t if t.suffix.lower() in KEPT_FORMATS else t.with_suffix(".png")) for s, t in jobs]
+    sources = {job.source.resolve() for job in jobs}
+    taken: dict[Path, Path] = {}
+    for job in jobs:
+        if job.target.resolve() in sources:
+            raise UserError(f"The result for {job.source} would replace the input {job.target}: give another -o.")
+        other = taken.setdefault(job.target, job.source)
+        if other.resolve() != job.source.resolve():
+            raise UserError(
+                f"{other} and {job.source} would both be written to {job.target}: translate them to two folders."
+            )
+    return jobs
+
+
+def translate_files(
+    translator: Translator,
+    jobs: list[Job],
+    direction: Direction,
+    size: Size,
+    batch: int = 8,
+    attention: bool = False,
+) -> Iterator[Job | Skipped]:
+    """Translate and write pictures; yields each job when its result is written, or why it was skipped.
+
+    Args:
+        translator: the model.
+        jobs: from `plan_jobs`.
+        direction, size, batch: as `Translator.__call__` takes them.
+        attention: also write ``NAME.attention.png``, the heat map over the source (Figure 2).
+
+    Raises:
+        UserError: a result cannot be written, or memory is short; what was written before stays.
+    """
+    ready: list[tuple[Job, Tensor]] = []  # decoded, not yet written
+    skipped: list[Skipped] = []
+
+    def decoded() -> Iterator[Tensor]:
+        for job in jobs:
+            try:
+                x = translator.to_tensor(read_picture(job.source, translator.channels))
+            except ValueError as error:
+                skipped.append(Skipped(job.source, str(error)))
+                continue
+            ready.append((job, x))
+            yield x
+
+    try:
+        for made in translator.stream(decoded(), direction, size, batch):
+            job, x = ready.pop(0)
+            write_result(job, x, made, attention)
+            yield job
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error):
+            source = ready[0][0].source
+            raise UserError(f"There is not enough memory to translate {source}: use --size tiles or --batch 1.") from None
+        raise
+    yield from skipped
+
+
+def write_result(job: Job, x: Tensor, made: Translation, attention: bool) -> None:
+    """Write one translated picture, and its attention map over the source ``x``, 1 x channels x H x W."""
+    pictures = {job.target: made.image}
+    if attention:
+        if made.heatmap is None:
+            raise UserError("This model has no attention maps: leave out --attention.")
+        pictures[job.target.with_suffix(".attention.png")] = overlay(x, made.heatmap)
+    try:
+        for path, picture in pictures.items():
+            with atomic_file(path) as temporary:
+                extension = path.suffix.lower()
+                to_picture(picture[0]).save(temporary, Image.registered_extensions()[extension], quality=95)
+    except OSError as error:
+        raise UserError(f"{job.target} cannot be written ({error.strerror or error}): free space or change -o.") from None
