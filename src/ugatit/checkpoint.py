@@ -84,7 +84,7 @@ def load_newest(folder: Path) -> tuple[Checkpoint, list[str]]:
     Raises:
         UserError: there is none.
     """
-    broken = []
+    broken: list[str] = []
     for path in reversed(checkpoints(folder)):
         try:
             return load_checkpoint(path), broken

@@ -43,8 +43,11 @@ def train_command(arguments: list[str]) -> None:
         OmitArgPrefixes[TrainConfig[REGISTRY[start.system].Config]],  # type: ignore[misc]
         prog="ugatit train",
         description="\n".join(
-            [train_command.__doc__ or "", "Presets: " + "; ".join(f"{k}: {v}" for k, v in presets.items())]
-            + ["The defaults below are those of the chosen --preset; with --resume, those of the run."]
+            [
+                train_command.__doc__ or "",
+                "Presets: " + "; ".join(f"{name}: {names}" for name, names in presets.items()) + ".",
+                "The defaults below are those of the chosen --preset; with --resume, those of the run.",
+            ]
         ),
         default=start,
         args=arguments,

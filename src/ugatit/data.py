@@ -1,4 +1,4 @@
-"""Pictures in, tensors out: reading anything Pillow reads, the two unpaired domains, and exactly repeatable sampling."""
+"""Pictures in, tensors out: reading what Pillow reads, the two unpaired domains, and exactly repeatable sampling."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -106,9 +106,7 @@ class Pictures:
     skipped: list[Skipped]
 
 
-def find_pictures(
-    data: Path | None, source: Path | None, target: Path | None, holdout: float, seed: int
-) -> Pictures:
+def find_pictures(data: Path | None, source: Path | None, target: Path | None, holdout: float, seed: int) -> Pictures:
     """Find and check the pictures of both domains.
 
     Args:
@@ -123,7 +121,10 @@ def find_pictures(
     if data is not None and (source or target):
         raise UserError("--source and --target replace DATA: give either DATA or both of them.")
     if data is not None:
-        folders = {"a": (data / "trainA", data / "testA"), "b": (data / "trainB", data / "testB")}
+        folders: dict[str, tuple[Path, Path | None]] = {
+            "a": (data / "trainA", data / "testA"),
+            "b": (data / "trainB", data / "testB"),
+        }
     elif source is not None and target is not None:
         folders = {"a": (source, None), "b": (target, None)}
     else:
@@ -133,7 +134,9 @@ def find_pictures(
     skipped: list[Skipped] = []
     for domain, (train, test) in folders.items():
         if not train.is_dir():
-            hint = "DATA needs folders trainA and trainB; or use --source DIR --target DIR" if data else "check the path"
+            hint = (
+                "DATA needs folders trainA and trainB; or use --source DIR --target DIR" if data else "check the path"
+            )
             raise UserError(f"The folder {train} does not exist: {hint}.")
         good, bad = check_pictures(find_files(train))
         skipped += bad
@@ -192,6 +195,12 @@ def train_transform(size: int, enlarge: float, flip: float) -> v2.Transform:
 def test_transform(size: int) -> v2.Transform:
     """Shorter side to ``size``, centre crop."""
     return v2.Compose([v2.Resize(size), v2.CenterCrop(size), to_tensor_transform()])
+
+
+def spread(files: list[Path], count: int) -> list[Path]:
+    """Up to ``count`` files, evenly spaced over all, always the same."""
+    count = min(count, len(files))
+    return [files[i * len(files) // count] for i in range(count)]
 
 
 def read_tests(files: list[Path], size: int, channels: int) -> Tensor:
@@ -255,7 +264,7 @@ def loader(dataset: Unpaired, slices: Slices, workers: int, pin: bool) -> DataLo
     """Batches in the order of ``slices``; ``workers=0`` decodes in the training process."""
     return DataLoader(
         dataset,
-        batch_sampler=slices,  # type: ignore[arg-type]  (any iterable of index lists serves)
+        batch_sampler=slices,  # type: ignore[arg-type]
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin,

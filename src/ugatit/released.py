@@ -68,7 +68,9 @@ def read_released(path: str | Path) -> dict[str, dict[str, Tensor]]:
         raise UserError(f"The checkpoint {path} cannot be read ({reason}): get the file again.") from None
     missing = [n for n in NETWORKS if not (isinstance(found, dict) and isinstance(found.get(n), dict))]
     if missing:
-        raise UserError(f"The checkpoint {path} lacks {', '.join(missing)}: give a *_params_*.pt file of the authors' code.")
+        raise UserError(
+            f"The checkpoint {path} lacks {', '.join(missing)}: give a *_params_*.pt file of the authors' code."
+        )
     return {name: found[name] for name in NETWORKS}
 
 
@@ -131,7 +133,7 @@ def released_names(system: UGATIT, network: str) -> dict[str, str]:
     """Released names of one of our networks' tensors, and ours within it."""
     if network.startswith("gen"):
         return generator_names(system.config.blocks)
-    return discriminator_names(len(system.get_submodule(network).encoder) // 2)
+    return discriminator_names(len(getattr(system, network).encoder) // 2)
 
 
 def record_step(path: str | Path, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
@@ -174,11 +176,14 @@ def record_step(path: str | Path, real_a: Tensor, real_b: Tensor) -> dict[str, T
 @torch.no_grad()
 def record_outputs(system: UGATIT, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
     """Outputs of every network on its own domain's pictures."""
-    record = {}
+    record: dict[str, Tensor] = {}
     for theirs, ours in NETWORKS.items():
         side = theirs[3] if theirs.startswith("gen") else theirs[-1]  # the domain it looks at
         made = system.get_submodule(ours)({"A": real_a, "B": real_b}[side])
-        record |= {f"out/{theirs}(real_{side}).{part}": t for part, t in zip(("output", "cam_logit", "heatmap"), made, strict=True)}
+        record |= {
+            f"out/{theirs}(real_{side}).{part}": t
+            for part, t in zip(("output", "cam_logit", "heatmap"), made, strict=True)
+        }
     return record
 
 
@@ -195,7 +200,7 @@ def released_term(name: str) -> str:
 
 def by_released_name(system: UGATIT, kind: str, prefix: str, value: Any) -> dict[str, Tensor]:
     """``value(parameter)`` of all generators ("gen") or discriminators ("disc"), by released name."""
-    record = {}
+    record: dict[str, Tensor] = {}
     for theirs, ours in NETWORKS.items():
         if not ours.startswith(kind):
             continue

@@ -1,7 +1,6 @@
 """Training: one loop for every system, and the run folder it fills.
 
-``RUN/`` holds ``config.json`` (all that is needed to repeat the run), ``metrics.jsonl``, TensorBoard's ``tensorboard/``,
-``previews/``, ``checkpoints/`` and ``model/``, the folder to keep and share.
+``RUN/`` holds ``config.json`` (all that is needed to repeat the run), ``metrics.jsonl``, ``tensorboard/``, ``previews/``, ``checkpoints/`` and ``model/``, the folder to keep and share.
 """
 
 import json
@@ -25,7 +24,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from ugatit.checkpoint import Checkpoint, load_newest, pack_optimizers, prune, save_checkpoint, unpack_optimizers
-from ugatit.data import Pictures, Skipped, Slices, Unpaired, find_pictures, loader, read_tests, seed_of, train_transform
+from ugatit.data import (
+    Pictures,
+    Skipped,
+    Slices,
+    Unpaired,
+    find_pictures,
+    loader,
+    read_tests,
+    seed_of,
+    spread,
+    train_transform,
+)
 from ugatit.errors import UserError
 from ugatit.files import atomic_file
 from ugatit.sheet import draw_sheet, overlay
@@ -85,7 +95,7 @@ def run_adapter(system: str) -> TypeAdapter:
     """
     if system not in REGISTRY:
         raise UserError(f"--system {system} is not known: choose one of {', '.join(REGISTRY)}.")
-    return TypeAdapter(TrainConfig[REGISTRY[system].Config])  # type: ignore[misc,name-defined]
+    return TypeAdapter(TrainConfig[REGISTRY[system].Config])  # type: ignore[misc,arg-type]
 
 
 def preset_config(system: str, preset: str) -> TrainConfig:
@@ -141,12 +151,16 @@ def new_run(config: TrainConfig) -> Path:
     assert config.run is not None
     path = config.run / "config.json"
     if path.exists():
-        raise UserError(f"{config.run} already holds a run: continue it with --resume {config.run} or give another --run.")
+        raise UserError(
+            f"{config.run} already holds a run: continue it with --resume {config.run} or give another --run."
+        )
     try:
         with atomic_file(path) as temporary:
             temporary.write_bytes(run_adapter(config.system).dump_json(config, indent=2) + b"\n")
     except OSError as error:
-        raise UserError(f"The run's folder {config.run} cannot be written ({error.strerror}): give another --run.") from None
+        raise UserError(
+            f"The run's folder {config.run} cannot be written ({error.strerror}): give another --run."
+        ) from None
     return config.run
 
 
@@ -200,7 +214,7 @@ class Trainer:
             self.restore()
         self.prepared = {name: self.accelerator.prepare(o) for name, o in self.optimizers.items()}
         self.tests = [
-            read_tests((test or train)[: config.preview_pictures], config.model.size, config.model.channels)
+            read_tests(spread(test or train, config.preview_pictures), config.model.size, config.model.channels)
             for test, train in (
                 (self.pictures.test_a, self.pictures.train_a),
                 (self.pictures.test_b, self.pictures.train_b),
@@ -310,11 +324,15 @@ class Trainer:
         Raises:
             UserError: a loss is not finite.
         """
-        first = next((i for i, losses in enumerate(self.pending) if isinstance(next(iter(losses.values())), Tensor)), None)
+        first = next(
+            (i for i, losses in enumerate(self.pending) if isinstance(next(iter(losses.values())), Tensor)), None
+        )
         if first is None:
             return
         names = list(self.pending[-1])
-        values = reduce(torch.stack([torch.stack(list(p.values())).float() for p in self.pending[first:]]), "mean").tolist()
+        values = reduce(
+            torch.stack([torch.stack(list(p.values())).float() for p in self.pending[first:]]), "mean"
+        ).tolist()
         for i, row in enumerate(values, start=first):
             self.pending[i] = dict(zip(names, row, strict=True))
             for name, value in self.pending[i].items():
@@ -339,7 +357,9 @@ class Trainer:
             self.accelerator.log(means | lr, step=self.step)
             if not console.is_terminal:
                 left = (self.config.recipe.steps - self.step) / speed
-                console.print(f"step {self.step}  {short}  {speed:.2f} steps/s  {left / 60:.0f} min left", soft_wrap=True)
+                console.print(
+                    f"step {self.step}  {short}  {speed:.2f} steps/s  {left / 60:.0f} min left", soft_wrap=True
+                )
         return f"{short}  {speed:.2f} steps/s"
 
     def progress(self) -> Progress:
@@ -416,7 +436,9 @@ class Trainer:
             self.system.load_state_dict(checkpoint.tensors["weights"])
         except RuntimeError as error:
             reason = str(error).splitlines()[1].strip()
-            raise UserError(f"{self.run} was trained with other networks ({reason}): resume with its own settings.") from None
+            raise UserError(
+                f"{self.run} was trained with other networks ({reason}): resume with its own settings."
+            ) from None
         unpack_optimizers(self.optimizers, checkpoint.tensors["optimizers"])
         if self.ema:
             for name, value in checkpoint.tensors.get("ema", {}).items():

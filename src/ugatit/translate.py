@@ -81,7 +81,7 @@ class Translator:
             for group in batched(alike, batch):
                 made = self.translate(torch.cat(group), direction, size)
                 for i in range(len(group)):
-                    yield Translation(*(None if part is None else part[i : i + 1] for part in made))
+                    yield made.map(lambda part, i=i: part[i : i + 1])
 
     @torch.inference_mode()
     def translate(self, x: Tensor, direction: Direction, size: Size) -> Translation:
@@ -94,7 +94,7 @@ class Translator:
             )
         forward = {"model": self.at_model_size, "keep": self.padded, "tiles": self.in_tiles}[size]
         made = forward(x.to(self.device, torch.float32), direction)
-        return Translation(*(None if part is None else part.to(x.device) for part in made))
+        return made.map(lambda part: part.to(x.device))
 
     @property
     def side(self) -> int:
@@ -196,7 +196,7 @@ def find_model(path_or_hub_id: str | Path) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = type(error).__name__
         raise UserError(
-            f"The model {path_or_hub_id} is no folder here and could not be had from the hub ({reason}): check its name."
+            f"The model {path_or_hub_id} is no folder here and cannot be had from the hub ({reason}): check its name."
         ) from None
 
 
@@ -302,7 +302,9 @@ def translate_files(
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error):
             source = ready[0][0].source
-            raise UserError(f"There is not enough memory to translate {source}: use --size tiles or --batch 1.") from None
+            raise UserError(
+                f"There is not enough memory to translate {source}: use --size tiles or --batch 1."
+            ) from None
         raise
     yield from skipped
 
@@ -320,4 +322,6 @@ def write_result(job: Job, x: Tensor, made: Translation, attention: bool) -> Non
                 extension = path.suffix.lower()
                 to_picture(picture[0]).save(temporary, Image.registered_extensions()[extension], quality=95)
     except OSError as error:
-        raise UserError(f"{job.target} cannot be written ({error.strerror or error}): free space or change -o.") from None
+        raise UserError(
+            f"{job.target} cannot be written ({error.strerror or error}): free space or change -o."
+        ) from None

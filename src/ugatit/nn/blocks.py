@@ -8,9 +8,7 @@ from ugatit.nn.norm import LIN, AdaLIN
 
 def conv(channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     """Reflection-padded convolution without bias that keeps the size, divided by ``stride``."""
-    return nn.Conv2d(
-        channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=False, padding_mode="reflect"
-    )
+    return nn.Conv2d(channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=False, padding_mode="reflect")
 
 
 def conv_in_relu(channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> nn.Sequential:

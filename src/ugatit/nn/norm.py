@@ -7,6 +7,11 @@ from torch import Tensor, nn
 EPS = 1e-5
 
 
+def full_precision(x: Tensor) -> Tensor:
+    """Half-precision numbers as float32, others as they are."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def layer_instance_norm(x: Tensor, rho: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     """Eq. 1: ``gamma * (rho * IN(x) + (1 - rho) * LN(x)) + beta``.
 
@@ -19,10 +24,10 @@ def layer_instance_norm(x: Tensor, rho: Tensor, gamma: Tensor, beta: Tensor) -> 
         gamma, beta: scale and shift, N x C x 1 x 1 or 1 x C x 1 x 1.
 
     Returns:
-        N x C x H x W in the type of ``x``; the arithmetic is float32 (half precision would overflow in the variance).
+        N x C x H x W in the type of ``x``; half precision is widened inside, its variance would overflow.
     """
     pixels, channels = x.shape[2] * x.shape[3], x.shape[1]
-    wide = x.float()
+    wide = full_precision(x)
     var_i, mean_i = torch.var_mean(wide, dim=(2, 3), keepdim=True)  # N C 1 1
     mean_l = mean_i.mean(1, keepdim=True)  # N 1 1 1
     squares = (pixels - 1) * var_i + pixels * (mean_i - mean_l).square()  # about the layer's mean

@@ -1,7 +1,7 @@
 """What a translation system is to the rest of the house: the one interface that trainer and translator know."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -32,6 +32,10 @@ class Translation(NamedTuple):
 
     image: Tensor  # N x channels x H x W in [-1, 1]
     heatmap: Tensor | None  # attention, N x 1 x h x w, not scaled; None if the system has none
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Translation":
+        """The same with ``change`` applied to both tensors."""
+        return Translation(change(self.image), None if self.heatmap is None else change(self.heatmap))
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ class System(nn.Module, ABC):
             real_a, real_b: pictures of the two domains, N x channels x size x size in [-1, 1].
         """
 
-    def after_update(self, update: Update) -> None:  # noqa: B027 (most systems need none)
+    def after_update(self, update: Update) -> None:
         """Called after the optimisers of ``update`` have stepped."""
 
     @abstractmethod

@@ -8,6 +8,7 @@ the settings are checked, and memory is only taken for tensors that the files re
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -71,7 +72,7 @@ def load_model(folder: Path, with_training: bool = False) -> System:
         if settings["format"] != FORMAT:
             raise UserError(f"{path} has format {settings['format']}, this version reads {FORMAT}: update ugatit.")
         kind = REGISTRY[settings["system"]]
-        config = TypeAdapter(kind.Config).validate_python(settings["config"])
+        config: Any = TypeAdapter(kind.Config).validate_python(settings["config"])
     except ValidationError as error:
         raise UserError(f"{path} is not valid: {first_problem(error)}: get the file again.") from None
     except (OSError, KeyError, TypeError, ValueError) as error:

@@ -7,7 +7,7 @@ paper's source s, "B" its target t.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from torch.optim import Adam, Optimizer
 from ugatit.nn.blocks import AdaLINResBlock, ResBlock, UpBlock, conv, conv_in_relu, init_normal
 from ugatit.nn.cam import Cam, heatmap
 from ugatit.nn.discriminator import LOCAL_HALVINGS, CamDiscriminator, Judgement, global_halvings
-from ugatit.nn.norm import clip_rho
+from ugatit.nn.norm import clip_rho, full_precision
 from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update
 
 
@@ -36,6 +36,8 @@ class UGATITConfig:
     """Residual blocks in the encoder, and as many in the decoder."""
     light: bool = False
     """Gamma and beta from pooled instead of flattened maps: far fewer weights, and any size can be translated."""
+    init_std: Annotated[float, Field(gt=0)] = 0.02
+    """Standard deviation of the initial weights; narrow networks start better with more."""
     rho_residual: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Where rho starts in the decoder's residual blocks: 1 is instance norm."""
     rho_up: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -107,19 +109,19 @@ class Generator(nn.Module):
 
 def toward(prediction: Tensor, target: float) -> Tensor:
     """Least squares to a constant (Eq. 2 and 6): the mean of ``(prediction - target)^2``."""
-    return (prediction.float() - target).square().mean()
+    return (full_precision(prediction) - target).square().mean()
 
 
 def cam_loss(logit_source: Tensor, logit_target: Tensor) -> Tensor:
     """Eq. 5: binary cross entropy of the auxiliary classifier, source pictures 1, target pictures 0; logits N x 2."""
-    return F.softplus(-logit_source.float()).mean() + F.softplus(logit_target.float()).mean()
+    return F.softplus(-full_precision(logit_source)).mean() + F.softplus(full_precision(logit_target)).mean()
 
 
 class UGATIT(System):
     """Two generators and four discriminators, trained by Eq. 7."""
 
     Config = UGATITConfig
-    presets = {
+    presets: ClassVar = {
         "paper": Preset(UGATITConfig(), Recipe()),
         "light": Preset(UGATITConfig(light=True), Recipe()),
         "quick": Preset(UGATITConfig(size=64, width=16, light=True, lr=4e-4), Recipe(steps=1500, batch=4, ema=0.99)),
@@ -140,11 +142,11 @@ class UGATIT(System):
         return self.config.light
 
     def init_weights(self) -> None:
-        init_normal(self)
+        init_normal(self, self.config.init_std)
 
     def discriminators(self, domain: str) -> dict[str, CamDiscriminator]:
         """The local and the global discriminator of domain "a" or "b", by scale."""
-        return {scale: self.get_submodule(f"disc_{scale}_{domain}") for scale in ("local", "global")}
+        return {scale: getattr(self, f"disc_{scale}_{domain}") for scale in ("local", "global")}
 
     # Equations 2 to 7
 

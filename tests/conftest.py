@@ -1,0 +1,46 @@
+"""Fixtures: small pictures, small runs, and the shared data where it is there."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+TINY = ["--preset", "quick", "--size", "32", "--width", "2", "--blocks", "1", "--batch", "1", "--workers", "0"]
+
+
+@pytest.fixture
+def shared() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip("../shared is missing: it holds the recorded numbers and the real pictures")
+    return SHARED
+
+
+def write_picture(path: Path, seed: int, size: int = 48) -> Path:
+    """A smooth random RGB picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), np.uint8)
+    Image.fromarray(noise).resize((size, size), Image.Resampling.BICUBIC).save(path)
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data folder: 6 + 5 training pictures, 2 + 2 test pictures."""
+    for i, (name, count) in enumerate({"trainA": 6, "trainB": 5, "testA": 2, "testB": 2}.items()):
+        for k in range(count):
+            write_picture(tmp_path / "data" / name / f"{k}.png", 10 * i + k)
+    return tmp_path / "data"
+
+
+def run_ugatit(*arguments: object, **options) -> subprocess.CompletedProcess:
+    """A real process, one thread."""
+    return subprocess.run(
+        [sys.executable, "-m", "ugatit", *map(str, arguments)],
+        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300, **options,
+    )  # fmt: skip
