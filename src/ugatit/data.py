@@ -264,7 +264,7 @@ def loader(dataset: Unpaired, slices: Slices, workers: int, pin: bool) -> DataLo
     """Batches in the order of ``slices``; ``workers=0`` decodes in the training process."""
     return DataLoader(
         dataset,
-        batch_sampler=slices,  # type: ignore[arg-type]
+        batch_sampler=slices,
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin,

@@ -1,6 +1,7 @@
 """Training: one loop for every system, and the run folder it fills.
 
-``RUN/`` holds ``config.json`` (all that is needed to repeat the run), ``metrics.jsonl``, ``tensorboard/``, ``previews/``, ``checkpoints/`` and ``model/``, the folder to keep and share.
+``RUN/`` holds ``config.json`` (all that is needed to repeat the run), ``metrics.jsonl``, ``tensorboard/``,
+``previews/``, ``checkpoints/`` and ``model/``, the folder to keep and share.
 """
 
 import json

@@ -80,8 +80,8 @@ class Translator:
         for _, alike in groupby(pictures, lambda x: x.shape):
             for group in batched(alike, batch):
                 made = self.translate(torch.cat(group), direction, size)
-                for i in range(len(group)):
-                    yield made.map(lambda part, i=i: part[i : i + 1])
+                heatmaps = [None] * len(group) if made.heatmap is None else made.heatmap.split(1)
+                yield from map(Translation, made.image.split(1), heatmaps)
 
     @torch.inference_mode()
     def translate(self, x: Tensor, direction: Direction, size: Size) -> Translation:

@@ -1,0 +1,160 @@
+"""Reading pictures of every kind, finding the domains, sampling."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import write_picture
+from ugatit.data import (
+    Slices,
+    Unpaired,
+    check_pictures,
+    collate,
+    find_files,
+    find_pictures,
+    loader,
+    read_picture,
+    shuffled,
+    spread,
+    train_transform,
+)
+from ugatit.errors import UserError
+
+
+def grey_levels(path, channels=3) -> set:
+    return set(np.unique(np.asarray(read_picture(path, channels))).tolist())
+
+
+def test_transparency_is_laid_on_white(tmp_path):
+    for mode, clear in (("RGBA", (9, 9, 9, 0)), ("LA", (9, 0))):
+        Image.new(mode, (20, 20), clear).save(tmp_path / "x.png")
+        assert grey_levels(tmp_path / "x.png") == {255}
+    palette = Image.new("P", (20, 20), 1)
+    palette.putpalette([0, 0, 0, 200, 0, 0])
+    palette.save(tmp_path / "p.png")
+    assert read_picture(tmp_path / "p.png").getpixel((0, 0)) == (200, 0, 0)
+    palette.save(tmp_path / "t.png", transparency=1)
+    assert grey_levels(tmp_path / "t.png") == {255}
+
+
+def test_sixteen_bit_and_float_are_scaled(tmp_path):
+    deep = np.full((20, 20), 257 * 100, np.uint16)
+    for name in ("x.png", "x.tif"):
+        Image.fromarray(deep).save(tmp_path / name)
+        assert grey_levels(tmp_path / name) == {100}
+    Image.fromarray(np.full((20, 20), 0.5, np.float32)).save(tmp_path / "f.tif")
+    assert grey_levels(tmp_path / "f.tif") == {128}
+    Image.fromarray(np.full((20, 20), 200 * 257, np.int32)).save(tmp_path / "i.tif")
+    assert grey_levels(tmp_path / "i.tif") == {200}
+
+
+def test_other_modes(tmp_path):
+    Image.new("CMYK", (20, 20), (0, 255, 255, 0)).save(tmp_path / "c.jpg")
+    red, green, blue = read_picture(tmp_path / "c.jpg").getpixel((5, 5))
+    assert red > 200 and green < 60 and blue < 60
+    Image.new("1", (20, 20), 1).save(tmp_path / "b.png")
+    assert grey_levels(tmp_path / "b.png") == {255}
+    Image.new("L", (20, 20), 77).save(tmp_path / "l.png")
+    assert read_picture(tmp_path / "l.png").mode == "RGB" and grey_levels(tmp_path / "l.png") == {77}
+    assert read_picture(tmp_path / "c.jpg", channels=1).mode == "L"
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    picture = Image.new("RGB", (40, 20))
+    exif = picture.getexif()
+    exif[274] = 6
+    picture.save(tmp_path / "x.jpg", exif=exif)
+    assert read_picture(tmp_path / "x.jpg").size == (20, 40)
+
+
+def test_every_kind_of_unusable_file_is_named_with_its_reason(tmp_path, monkeypatch):
+    good = write_picture(tmp_path / "deep" / "er" / "good.png", 1)
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "cut.png").write_bytes(good.read_bytes()[:500])
+    write_picture(tmp_path / "tiny.png", 2, size=8)
+    Image.new("1", (400, 400)).save(tmp_path / "bomb.png")
+    (tmp_path / ".hidden").write_text("left out")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+    files, skipped = check_pictures(find_files(tmp_path))
+    assert files == [good]
+    reasons = {file.name: reason for file, reason in skipped}
+    assert reasons.keys() == {"empty.png", "notes.txt", "cut.png", "tiny.png", "bomb.png"}
+    assert "empty" in reasons["empty.png"]
+    assert "not a picture" in reasons["notes.txt"]
+    assert "cannot be read" in reasons["cut.png"]
+    assert "8 x 8" in reasons["tiny.png"]
+    assert "pixels" in reasons["bomb.png"]
+
+
+def test_test_folders_are_used_or_a_share_is_held_out(data):
+    found = find_pictures(data, None, None, 0.5, 0)
+    assert (len(found.train_a), len(found.train_b), len(found.test_a), len(found.test_b)) == (6, 5, 2, 2)
+    apart = find_pictures(None, data / "trainA", data / "trainB", 0.3, 0)
+    assert (len(apart.train_a), len(apart.test_a)) == (4, 2)
+    assert set(apart.train_a) | set(apart.test_a) == set(found.train_a)
+    assert not set(apart.train_a) & set(apart.test_a)
+    assert apart == find_pictures(None, data / "trainA", data / "trainB", 0.3, 0)
+
+
+def test_missing_and_empty_domains_are_errors(data, tmp_path):
+    with pytest.raises(UserError, match="trainA"):
+        find_pictures(tmp_path, None, None, 0.1, 0)
+    with pytest.raises(UserError, match="DATA"):
+        find_pictures(None, None, None, 0.1, 0)
+    with pytest.raises(UserError, match="--source"):
+        find_pictures(data, data / "trainA", None, 0.1, 0)
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "a.txt").write_text("x")
+    with pytest.raises(UserError, match="no usable picture"):
+        find_pictures(None, data / "trainA", tmp_path / "none", 0.1, 0)
+
+
+def dataset(data, seed=0) -> Unpaired:
+    return Unpaired(find_files(data / "trainA"), find_files(data / "trainB"), train_transform(32, 1.1, 0.5), 3, seed)
+
+
+def test_samples_depend_on_seed_and_number_only(data):
+    first = dataset(data)[7]
+    torch.rand(3)
+    again = dataset(data)[7]
+    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
+    assert not torch.equal(first[0], dataset(data, seed=1)[7][0])
+    assert first[0].shape == (3, 32, 32) and -1 <= first[0].min() and first[0].max() <= 1
+
+
+def test_reading_a_sample_leaves_the_global_generator_alone(data):
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    dataset(data)[0]
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_an_epoch_has_every_picture_once():
+    assert sorted(shuffled(9, 0, "a", 0)) == list(range(9))
+    assert shuffled(9, 0, "a", 0) != shuffled(9, 0, "a", 1)
+    assert shuffled(9, 0, "a", 0) != shuffled(9, 0, "b", 0)
+
+
+def test_processes_share_a_step_s_samples_and_workers_change_nothing(data):
+    whole = list(Slices(3, 5, 4))
+    parts = [list(Slices(3, 5, 2, rank, 2)) for rank in (0, 1)]
+    assert whole == [a + b for a, b in zip(*parts, strict=True)]
+    alone, helped = (list(loader(dataset(data), Slices(2, 6, 2), workers, False)) for workers in (0, 2))
+    for (a, b), (c, d) in zip(alone, helped, strict=True):
+        assert torch.equal(a, c) and torch.equal(b, d)
+
+
+def test_a_picture_that_vanishes_is_reported_by_name(data):
+    samples = dataset(data)
+    for file in (data / "trainA").iterdir():
+        file.write_bytes(b"")
+    problem = collate([samples[0]])
+    assert problem.path.parent == data / "trainA" and "empty" in problem.reason
+
+
+def test_spread_is_even():
+    assert spread(list(range(10)), 3) == [0, 3, 6]
+    assert spread([1, 2], 5) == [1, 2]
