@@ -38,9 +38,12 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+def one_thread() -> dict[str, str]:
+    """The environment with one thread for torch."""
+    return os.environ | {"OMP_NUM_THREADS": "1"}
+
+
 def run_ugatit(*arguments: object, **options) -> subprocess.CompletedProcess:
-    """A real process, one thread."""
-    return subprocess.run(
-        [sys.executable, "-m", "ugatit", *map(str, arguments)],
-        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300, **options,
-    )  # fmt: skip
+    """A real process."""
+    command = [sys.executable, "-m", "ugatit", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=one_thread(), timeout=300, **options)

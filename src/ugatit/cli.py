@@ -35,7 +35,7 @@ def train_command(arguments: list[str]) -> None:
     if resume is not None:
         place = next(i for i, word in enumerate(arguments) if word.split("=")[0] == "--resume")
         arguments = arguments[:place] + arguments[place + (1 if "=" in arguments[place] else 2) :]
-        start = replace(read_run(Path(resume)), run=Path(resume))
+        start = replace(read_run(Path(resume)), out=Path(resume))
     else:
         start = preset_config(option(arguments, "--system") or "ugatit", option(arguments, "--preset") or "paper")
     presets = {name: ", ".join(system.presets) for name, system in REGISTRY.items()}
@@ -52,11 +52,11 @@ def train_command(arguments: list[str]) -> None:
         default=start,
         args=arguments,
     )
-    if resume is not None and config.run != Path(resume):
-        raise UserError("--run cannot be changed by --resume: leave it out.")
-    if config.run is None:
+    if resume is not None and config.out != Path(resume):
+        raise UserError("--out cannot be changed by --resume: leave it out.")
+    if config.out is None:
         name = (config.data or config.target or Path("run")).resolve().name
-        config = replace(config, run=Path("runs") / f"{name}-{config.preset}")
+        config = replace(config, out=Path("runs") / f"{name}-{config.preset}")
     train(config, resume is not None)
 
 

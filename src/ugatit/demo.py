@@ -94,7 +94,7 @@ def demo(out: Path, steps: int | None = None) -> None:
     if SHIPPED.is_dir():
         console.print("A model trained for longer, shipped with the package:")
         show("shipped", SHIPPED, out, features)
-    config = replace(preset_config("ugatit", "quick"), data=EMOJI, run=out / "run")
+    config = replace(preset_config("ugatit", "quick"), data=EMOJI, out=out / "run")
     if steps is not None:
         config = replace(config, recipe=replace(config.recipe, steps=steps))
     console.print("\nNow a fresh one, from scratch:")

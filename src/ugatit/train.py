@@ -18,6 +18,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import torch
 import tyro
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import reduce
 from pydantic import Field, TypeAdapter, ValidationError
 from rich.console import Console
@@ -60,7 +61,7 @@ class TrainConfig(Generic[ModelConfig]):
     """Instead of DATA: folder of domain A's pictures."""
     target: Path | None = None
     """Instead of DATA: folder of domain B's pictures."""
-    run: Path | None = None
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """Folder for everything that the run makes; runs/DATA-PRESET if not given."""
     system: str = "ugatit"
     """Method to train."""
@@ -149,20 +150,20 @@ def new_run(config: TrainConfig) -> Path:
     Raises:
         UserError: the folder is in use by another run, or cannot be written.
     """
-    assert config.run is not None
-    path = config.run / "config.json"
+    assert config.out is not None
+    path = config.out / "config.json"
     if path.exists():
         raise UserError(
-            f"{config.run} already holds a run: continue it with --resume {config.run} or give another --run."
+            f"{config.out} already holds a run: continue it with --resume {config.out} or give another --out."
         )
     try:
         with atomic_file(path) as temporary:
             temporary.write_bytes(run_adapter(config.system).dump_json(config, indent=2) + b"\n")
     except OSError as error:
         raise UserError(
-            f"The run's folder {config.run} cannot be written ({error.strerror}): give another --run."
+            f"The run's folder {config.out} cannot be written ({error.strerror}): give another --out."
         ) from None
-    return config.run
+    return config.out
 
 
 class Ema:
@@ -198,9 +199,15 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, run: Path, resume: bool):
         self.config, self.run = config, run
+        AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
         self.accelerator = Accelerator(
-            mixed_precision=config.precision, log_with="tensorboard", project_dir=run, cpu=not torch.cuda.is_available()
+            mixed_precision=config.precision,
+            cpu=not torch.accelerator.is_available(),  # without this, several CPU processes do not find each other
+            log_with="tensorboard",
+            project_dir=run,
         )
+        if config.precision == "fp16" and self.accelerator.scaler is None:
+            raise UserError(f"--precision fp16 cannot be used on {self.accelerator.device}: use bf16 or no.")
         self.pictures = find_pictures(config.data, config.source, config.target, config.holdout, config.seed)
         torch.manual_seed(seed_of(config.seed, "weights"))
         self.system: System = REGISTRY[config.system](config.model)
@@ -552,7 +559,7 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
 
     Args:
         config: with ``run`` set.
-        resume: continue the run that ``config.run`` holds; otherwise that folder must hold none.
+        resume: continue the run that ``config.out`` holds; otherwise that folder must hold none.
 
     Returns:
         The model's folder.
@@ -560,8 +567,8 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     Raises:
         UserError: bad pictures, options or run folder; a loss that is not finite; a disk that is full at the end.
     """
-    assert config.run is not None
-    run = config.run
+    assert config.out is not None
+    run = config.out
     config = check_config(config)
     trainer = Trainer(config, run, resume)
     trainer.say(f"run folder {run}, device {trainer.accelerator.device}")
