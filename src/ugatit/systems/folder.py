@@ -73,6 +73,9 @@ def load_model(folder: Path, with_training: bool = False) -> System:
             raise UserError(f"{path} has format {settings['format']}, this version reads {FORMAT}: update ugatit.")
         kind = REGISTRY[settings["system"]]
         config: Any = TypeAdapter(kind.Config).validate_python(settings["config"])
+        unknown = settings["config"].keys() - asdict(config).keys()
+        if unknown:
+            raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
     except ValidationError as error:
         raise UserError(f"{path} is not valid: {first_problem(error)}: get the file again.") from None
     except (OSError, KeyError, TypeError, ValueError) as error:

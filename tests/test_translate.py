@@ -1,0 +1,323 @@
+"""Translating pictures, files and folders; untrusted models; importing released checkpoints."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import ugatit
+from conftest import run_ugatit, write_picture
+from ugatit.data import Skipped
+from ugatit.errors import UserError
+from ugatit.released import import_released
+from ugatit.systems.folder import load_model, save_model
+from ugatit.systems.ugatit import UGATIT, UGATITConfig
+from ugatit.translate import Translator, plan_jobs, tile_starts, translate_files
+
+
+def save_random(folder, seed=0, **settings):
+    torch.manual_seed(seed)
+    system = UGATIT(UGATITConfig(**({"size": 32, "width": 2, "blocks": 1, "light": True} | settings)))
+    save_model(system, folder, step=7)
+    return folder
+
+
+@pytest.fixture
+def light(tmp_path):
+    return save_random(tmp_path / "light")
+
+
+@pytest.fixture
+def full(tmp_path):
+    return save_random(tmp_path / "full", light=False)
+
+
+def test_python_interface(light):
+    translator = ugatit.Translator.load(light)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 41, 3), np.uint8))
+    one = translator(picture, direction="a2b")
+    assert isinstance(one, Image.Image) and one.size == (32, 39)  # the shorter side to the model's 32
+    several = translator([picture, picture.convert("L"), picture.convert("CMYK")], direction="b2a", size="keep")
+    assert [p.size for p in several] == [(41, 50)] * 3
+    x = torch.rand(3, 3, 33, 34) * 2 - 1
+    made = translator(x)
+    assert made.shape == x.shape and made.abs().max() <= 1
+    assert not torch.equal(made, translator(x, direction="b2a"))
+    assert not made.requires_grad
+
+
+def test_translation_is_the_generator_s(light):
+    translator = Translator.load(light)
+    x = torch.rand(2, 3, 32, 32) * 2 - 1
+    expected = load_model(light).gen_a2b(x).image
+    torch.testing.assert_close(translator(x), expected)
+    torch.testing.assert_close(translator(x, batch=1), expected)
+
+
+def test_batches_give_what_single_pictures_give(light):
+    translator = Translator.load(light)
+    pictures = [Image.fromarray(np.full((40 + i % 2 * 8, 40, 3), 30 * i, np.uint8)) for i in range(5)]
+    together = translator(pictures, batch=3)
+    for picture, made in zip(pictures, together, strict=True):
+        assert np.abs(np.asarray(translator(picture), int) - np.asarray(made, int)).max() <= 1
+
+
+def test_padding_is_cropped_back(light):
+    translator = Translator.load(light)
+    x = torch.rand(1, 3, 36, 40) * 2 - 1
+    torch.testing.assert_close(translator(x, size="keep"), load_model(light).gen_a2b(x).image)
+    assert translator(x[..., :35, :37], size="keep").shape == (1, 3, 35, 37)
+    assert translator(x[..., :20, :17], size="keep").shape == (1, 3, 20, 17)
+
+
+@pytest.mark.parametrize("length, side", [(32, 32), (33, 32), (100, 32), (300, 64), (256, 256)])
+def test_tiles_cover_everything_and_overlap_by_a_quarter(length, side):
+    starts = tile_starts(length, side)
+    assert starts[0] == 0 and starts[-1] + side == length
+    assert all(side // 4 <= a + side - b for a, b in zip(starts, starts[1:], strict=False))
+
+
+def test_tiles_of_an_identity_are_the_picture(light):
+    class Same(UGATIT):
+        def translate(self, x, direction):
+            return super().translate(x, direction)._replace(image=x)
+
+    translator = Translator(Same(UGATITConfig(size=32, width=2, blocks=1, light=True)))
+    x = torch.rand(1, 3, 70, 101) * 2 - 1
+    torch.testing.assert_close(translator(x, size="tiles"), x)
+    assert translator.translate(x[..., :20, :40], "a2b", "tiles").heatmap.shape == (1, 1, 20, 40)
+
+
+def test_full_models_squeeze_and_stretch_back_or_tile(full):
+    translator = Translator.load(full)
+    x = torch.rand(1, 3, 40, 64) * 2 - 1
+    assert translator(x).shape == (1, 3, 32, 51)
+    assert translator(x, size="tiles").shape == x.shape
+    with pytest.raises(UserError, match="--size tiles"):
+        translator(x, size="keep")
+
+
+def test_greyscale_models(tmp_path):
+    translator = Translator.load(save_random(tmp_path / "grey", channels=1))
+    assert translator(Image.new("RGB", (40, 40), (200, 10, 10))).mode == "L"
+    with pytest.raises(UserError, match="N x 1 x H x W"):
+        translator(torch.zeros(1, 3, 32, 32))
+
+
+def test_save_and_load_again(light, tmp_path):
+    translator = Translator.load(light)
+    translator.save(tmp_path / "copy")
+    assert {f.name for f in (tmp_path / "copy").iterdir()} == {"config.json", "translator.safetensors"}
+    x = torch.rand(1, 3, 32, 32)
+    assert torch.equal(Translator.load(tmp_path / "copy")(x), translator(x))
+
+
+def test_push_to_hub_sends_only_what_translation_needs(light, monkeypatch):
+    sent = {}
+
+    class Api:
+        def __init__(self, token=None):
+            pass
+
+        def create_repo(self, repo_id, private, exist_ok):
+            return f"hub/{repo_id}"
+
+        def upload_folder(self, repo_id, folder_path, commit_message):
+            from pathlib import Path
+
+            sent[repo_id] = {f.name for f in Path(folder_path).iterdir()}
+
+    monkeypatch.setattr("ugatit.translate.HfApi", Api)
+    assert Translator.load(light).push_to_hub("me/cat2dog") == "hub/me/cat2dog"
+    assert sent == {"me/cat2dog": {"config.json", "translator.safetensors"}}
+
+
+def test_a_hub_id_downloads_json_and_safetensors_only(light, monkeypatch):
+    asked = {}
+
+    def download(repo_id, allow_patterns):
+        asked[repo_id] = allow_patterns
+        return str(light)
+
+    monkeypatch.setattr("ugatit.translate.snapshot_download", download)
+    Translator.load("me/cat2dog")
+    assert asked == {"me/cat2dog": ["config.json", "*.safetensors"]}
+
+
+# The command
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "in"
+    for i, name in enumerate(["one.png", "two.jpg", "deep/three.webp", "four.gif"]):
+        write_picture(folder / name, i, size=40)
+    return folder
+
+
+def test_folders_files_and_globs_keep_their_names(light, pictures, tmp_path):
+    (pictures / "junk.png").write_bytes(b"junk")
+    out = tmp_path / "out"
+    made = run_ugatit("translate", light, pictures, "-o", out, "--attention", "--size", "keep", "--batch", 2)
+    assert made.returncode == 0, made.stderr
+    assert "4 pictures written" in made.stderr and "junk.png is not a picture" in made.stderr
+    names = {str(f.relative_to(out)) for f in out.rglob("*") if f.is_file()}
+    stems = ["one", "two", "deep/three", "four"]
+    assert names == {"one.png", "two.jpg", "deep/three.webp", "four.png"} | {f"{s}.attention.png" for s in stems}
+    with Image.open(out / "two.jpg") as picture, Image.open(out / "two.attention.png") as heat:
+        assert picture.format == "JPEG" and picture.size == heat.size == (40, 40)
+
+    globbed = run_ugatit("translate", light, pictures / "*.jpg", "-o", tmp_path / "g", "--direction", "b2a")
+    assert globbed.returncode == 0 and [f.name for f in (tmp_path / "g").iterdir()] == ["two.jpg"]
+
+
+def test_results_are_yielded_as_they_are_written(light, pictures, tmp_path):
+    jobs = plan_jobs([str(pictures)], tmp_path / "out")
+    (pictures / "one.png").write_bytes(b"")
+    results = list(translate_files(Translator.load(light), jobs, "a2b", "model"))
+    assert sum(isinstance(r, Skipped) for r in results) == 1 and len(results) == 4
+
+
+@pytest.mark.parametrize(
+    "arguments, names",
+    [
+        (["{tmp}/nothing", "{in}", "-o", "{tmp}/out"], "nothing"),
+        (["{tmp}/in", "{in}", "-o", "{tmp}/out"], "config.json"),
+        (["{light}", "{tmp}/no.png", "-o", "{tmp}/out"], "no.png"),
+        (["{light}", "{in}", "-o", "{in}"], "another -o"),
+        (["{light}", "{in}", "{tmp}/twice", "-o", "{tmp}/out"], "two folders"),
+        (["{light}", "{tmp}/bad.png", "-o", "{tmp}/out"], "bad.png"),
+        (["{light}", "{in}", "-o", "{tmp}/out", "--batch", "0"], "--batch"),
+        (["{light}", "{in}", "-o", "{tmp}/out", "--direction", "up"], "direction"),
+        (["{light}", "{in}", "-o", "/proc/out"], "/proc/out"),
+        (["{full}", "{in}", "-o", "{tmp}/out", "--size", "keep"], "--size"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_two(arguments, names, light, full, pictures, tmp_path):
+    write_picture(tmp_path / "twice" / "one.png", 9)
+    (tmp_path / "bad.png").write_bytes(b"bad")
+    places = {"tmp": tmp_path, "in": pictures, "light": light, "full": full}
+    made = run_ugatit("translate", *[a.format(**places) for a in arguments])
+    assert made.returncode == 2
+    assert names in made.stderr + made.stdout and "Traceback" not in made.stderr
+
+
+# Untrusted models
+
+
+def edit(folder, **changes):
+    path = folder / "config.json"
+    settings = json.loads(path.read_text())
+    settings["config"] |= changes
+    path.write_text(json.dumps(settings))
+
+
+@pytest.mark.parametrize(
+    "changes, names",
+    [
+        ({"size": 33}, "size"),
+        ({"width": 10**9}, "width"),
+        ({"width": "wide"}, "width"),
+        ({"width": 3}, "do not fit"),
+        ({"blocks": 2}, "do not fit"),
+        ({"light": False, "size": 4096, "width": 1024}, "do not fit"),  # would be 17 TB if it were built
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_before_memory_is_taken(changes, names, light):
+    edit(light, **changes)
+    with pytest.raises(UserError, match=names):
+        load_model(light)
+
+
+def test_damaged_model_files_are_refused(light):
+    weights = light / "translator.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-10])
+    with pytest.raises(UserError, match=r"translator\.safetensors is damaged"):
+        load_model(light)
+    state = load_file_bytes(weights, whole)
+    state["gen_a2b.evil"] = torch.zeros(1)
+    save_file(state, weights)
+    with pytest.raises(UserError, match=r"gen_a2b\.evil"):
+        load_model(light)
+    weights.unlink()
+    with pytest.raises(UserError, match="does not exist"):
+        load_model(light)
+    for text in ("{", "[]", '{"format": 2}', '{"format": 1, "system": "os"}'):
+        (light / "config.json").write_text(text)
+        with pytest.raises(UserError, match=r"config\.json"):
+            load_model(light)
+
+
+def load_file_bytes(path, content):
+    path.write_bytes(content)
+    return load_file(path)
+
+
+# Released checkpoints
+
+
+def released_names(system):
+    from ugatit.released import NETWORKS
+    from ugatit.released import released_names as names
+
+    state = system.state_dict()
+    return {
+        theirs: {name: state[f"{ours}.{renamed}"] for name, renamed in names(system, ours).items()}
+        for theirs, ours in NETWORKS.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"light": True, "width": 3, "blocks": 2, "size": 128},
+        {"light": False, "width": 2, "blocks": 1, "size": 128, "channels": 1},
+    ],
+)
+def test_import_finds_the_networks_from_the_shapes(settings, tmp_path):
+    system = UGATIT(UGATITConfig(**settings))
+    torch.save(released_names(system), tmp_path / "x_params_1.pt")
+    made = run_ugatit("import", tmp_path / "x_params_1.pt", "-o", tmp_path / "model", "--size", 128)
+    assert made.returncode == 0, made.stderr
+    loaded = load_model(tmp_path / "model", with_training=True)
+    for key, value in settings.items():
+        assert getattr(loaded.config, key) == value
+    for name, value in system.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("run",))
+
+
+@pytest.mark.parametrize(
+    "content, names",
+    [(None, "does not exist"), (b"junk", "cannot be read"), (Evil(), "cannot be read"), ({"genA2B": {}}, "lacks")],
+)
+def test_other_files_are_not_imported(content, names, tmp_path, capsys):
+    path = tmp_path / "x.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(UserError, match=names):
+        import_released(path)
+    assert "run" not in capsys.readouterr().out
+
+
+def test_a_checkpoint_with_other_shapes_is_refused(tmp_path):
+    states = released_names(UGATIT(UGATITConfig(size=128, width=2, blocks=1, light=True)))
+    states["disGA"]["model.4.bias"] = torch.zeros(9)
+    torch.save(states, tmp_path / "x.pt")
+    with pytest.raises(UserError, match="does not fit"):
+        import_released(tmp_path / "x.pt")
+    del states["genA2B"]["DownBlock.1.weight"]
+    torch.save(states, tmp_path / "x.pt")
+    with pytest.raises(UserError, match=r"DownBlock\.1\.weight"):
+        import_released(tmp_path / "x.pt")
