@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -64,7 +65,7 @@ def test_a_run_leaves_all_that_its_user_needs(data, tmp_path):
     assert [line["step"] for line in lines] == [2, 4]
     assert {"loss/gen", "loss/disc", "gen/cycle_a", "disc/cam_global_b", "lr/gen"} <= lines[0].keys()
     assert read_run(run) == replace(tiny(data, run, preview_every=3))
-    assert not [f for f in run.rglob(".*")]
+    assert not list(run.rglob(".*"))
     ema = load_file(run / "checkpoints" / "step-00000004" / "ema.safetensors")
     shared = load_file(model / "translator.safetensors")
     assert all(torch.equal(shared[name], value) for name, value in ema.items())
@@ -248,7 +249,7 @@ class Tint(System):
     """Moves the mean colour of A to that of B; one direction, noise from the global generator."""
 
     Config = TintConfig
-    presets = {"paper": Preset(TintConfig(), Recipe(steps=3))}
+    presets: ClassVar = {"paper": Preset(TintConfig(), Recipe(steps=3))}
     translators = ("shift",)
     directions = ("a2b",)
     any_size = True

@@ -1,5 +1,6 @@
 """Translating pictures, files and folders; untrusted models; importing released checkpoints."""
 
+import itertools
 import json
 
 import numpy as np
@@ -77,7 +78,7 @@ def test_padding_is_cropped_back(light):
 def test_tiles_cover_everything_and_overlap_by_a_quarter(length, side):
     starts = tile_starts(length, side)
     assert starts[0] == 0 and starts[-1] + side == length
-    assert all(side // 4 <= a + side - b for a, b in zip(starts, starts[1:], strict=False))
+    assert all(side // 4 <= a + side - b for a, b in itertools.pairwise(starts))
 
 
 def test_tiles_of_an_identity_are_the_picture(light):

@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
+from rich.progress import track
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from ugatit.data import Skipped
+from ugatit.demo import demo
 from ugatit.errors import UserError
+from ugatit.released import import_released
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import Direction
-from ugatit.translate import Size
-
-console = Console(stderr=True)
+from ugatit.systems.folder import save_model
+from ugatit.train import TrainConfig, console, preset_config, read_run, train
+from ugatit.translate import Size, Translator, plan_jobs, translate_files
 
 
 def option(arguments: list[str], name: str) -> str | None:
@@ -29,9 +32,9 @@ def option(arguments: list[str], name: str) -> str | None:
 
 def train_command(arguments: list[str]) -> None:
     """Train a translator on two folders of pictures, or continue a run with --resume RUN."""
-    from ugatit.train import TrainConfig, preset_config, read_run, train
-
     resume = option(arguments, "--resume")
+    if resume is None and "--resume" in arguments:
+        raise UserError("--resume needs the folder of a run: give --resume RUN.")
     if resume is not None:
         place = next(i for i, word in enumerate(arguments) if word.split("=")[0] == "--resume")
         arguments = arguments[:place] + arguments[place + (1 if "=" in arguments[place] else 2) :]
@@ -85,11 +88,6 @@ class TranslateOptions:
 
 def translate_command(arguments: list[str]) -> None:
     """Translate pictures with a trained model."""
-    from rich.progress import track
-
-    from ugatit.data import Skipped
-    from ugatit.translate import Translator, plan_jobs, translate_files
-
     options = tyro.cli(TranslateOptions, prog="ugatit translate", args=arguments)
     if options.batch < 1:
         raise UserError(f"--batch {options.batch} is too small: give 1 or more.")
@@ -121,9 +119,6 @@ class ImportOptions:
 
 def import_command(arguments: list[str]) -> None:
     """Turn a checkpoint of the authors' PyTorch code into a model folder."""
-    from ugatit.released import import_released
-    from ugatit.systems.folder import save_model
-
     options = tyro.cli(ImportOptions, prog="ugatit import", args=arguments)
     system = import_released(options.checkpoint, options.size)
     try:
@@ -147,8 +142,6 @@ class DemoOptions:
 
 def demo_command(arguments: list[str]) -> None:
     """Train on the emoji inside the package and show what comes out; about ten minutes on two cores."""
-    from ugatit.demo import demo
-
     options = tyro.cli(DemoOptions, prog="ugatit demo", args=arguments)
     demo(options.out, options.steps)
 
@@ -184,4 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         say(f"error: {error}")
         return 2
+    except KeyboardInterrupt:
+        say("Stopped; what was written stays.")
+        return 130
     return 0

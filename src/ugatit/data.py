@@ -43,8 +43,8 @@ def read_picture(path: str | Path, channels: int = 3) -> Image.Image:
         with Image.open(path) as opened:
             opened.load()
             picture = to_eight_bit(ImageOps.exif_transpose(opened))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ValueError(f"has more than {Image.MAX_IMAGE_PIXELS} pixels") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"is too large ({error})") from None
     except UnidentifiedImageError:
         raise ValueError("is empty" if os.path.getsize(path) == 0 else "is not a picture that Pillow reads") from None
     except (OSError, SyntaxError, EOFError, ValueError) as error:

@@ -144,26 +144,17 @@ def read_run(run: Path) -> TrainConfig:
         raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}): restore it to resume the run.") from None
 
 
-def new_run(config: TrainConfig) -> Path:
-    """Make the run's folder and write its configuration.
+def write_config(config: TrainConfig, run: Path) -> None:
+    """Write the run's configuration.
 
     Raises:
-        UserError: the folder is in use by another run, or cannot be written.
+        UserError: the folder cannot be written.
     """
-    assert config.out is not None
-    path = config.out / "config.json"
-    if path.exists():
-        raise UserError(
-            f"{config.out} already holds a run: continue it with --resume {config.out} or give another --out."
-        )
     try:
-        with atomic_file(path) as temporary:
+        with atomic_file(run / "config.json") as temporary:
             temporary.write_bytes(run_adapter(config.system).dump_json(config, indent=2) + b"\n")
     except OSError as error:
-        raise UserError(
-            f"The run's folder {config.out} cannot be written ({error.strerror}): give another --out."
-        ) from None
-    return config.out
+        raise UserError(f"The run's folder {run} cannot be written ({error.strerror}): give another -o.") from None
 
 
 class Ema:
@@ -361,14 +352,18 @@ class Trainer:
         if self.accelerator.is_main_process:
             lr = {f"lr/{name}": o.param_groups[0]["lr"] for name, o in self.optimizers.items()}
             record = {"step": self.step, **means, **lr, "steps_per_second": round(speed, 4)}
-            self.guarded(lambda: append_line(self.run / "metrics.jsonl", json.dumps(record)), "metrics")
-            self.accelerator.log(means | lr, step=self.step)
+            self.guarded(lambda: self.write_metrics(record), "metrics")
             if not console.is_terminal:
                 left = (self.config.recipe.steps - self.step) / speed
                 console.print(
                     f"step {self.step}  {short}  {speed:.2f} steps/s  {left / 60:.0f} min left", soft_wrap=True
                 )
         return f"{short}  {speed:.2f} steps/s"
+
+    def write_metrics(self, record: dict[str, float]) -> None:
+        with (self.run / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        self.accelerator.log(record, step=self.step)
 
     def progress(self) -> Progress:
         return Progress(
@@ -522,11 +517,6 @@ def preview_columns(system: System, real_a: Tensor, real_b: Tensor) -> dict[str,
     return columns
 
 
-def append_line(path: Path, line: str) -> None:
-    with path.open("a") as file:
-        file.write(line + "\n")
-
-
 def forget_metrics(path: Path, step: int) -> None:
     """Drop the lines of metrics written after ``step``, which will be written again."""
     if not path.exists():
@@ -570,11 +560,13 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     assert config.out is not None
     run = config.out
     config = check_config(config)
+    if not resume and (run / "config.json").exists():
+        raise UserError(f"{run} already holds a run: continue it with --resume {run}, or give another -o.")
     trainer = Trainer(config, run, resume)
     trainer.say(f"run folder {run}, device {trainer.accelerator.device}")
     report_pictures(trainer.pictures, trainer.say)
     if trainer.accelerator.is_main_process and not resume:
-        new_run(config)
+        write_config(config, run)
     trainer.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": trainer.step + 1}})
     trainer.train()
     if trainer.step < config.recipe.steps:

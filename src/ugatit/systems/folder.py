@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -112,12 +112,6 @@ def check_shapes(folder: Path, state: dict[str, Tensor], expected: dict[str, Ten
                 f"The weights in {folder} do not fit its config.json: {name} is {shapes[0]} and should be {shapes[1]}: "
                 "get the whole model folder again."
             )
-
-
-def model_step(folder: Path) -> int:
-    """After how many steps of training the model in a folder was saved."""
-    with safe_open(folder / "translator.safetensors", "pt") as file:
-        return int((file.metadata() or {}).get("step", 0))
 
 
 def first_problem(error: ValidationError) -> str:
