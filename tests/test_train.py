@@ -93,7 +93,7 @@ def test_checkpoints_are_kept_as_asked(data, tmp_path):
     assert names == [f"step-{i:08d}" for i in (3, 6, 7)]
 
 
-@pytest.mark.parametrize("wait_for", [3, 5])
+@pytest.mark.parametrize("wait_for", [0, 3, 5])
 def test_a_run_killed_at_any_moment_resumes_bit_for_bit(wait_for, data, tmp_path):
     options = [*TINY, "--steps", 14, "--log-every", 4, "--checkpoint-every", 3, "--preview-every", 5]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -102,7 +102,8 @@ def test_a_run_killed_at_any_moment_resumes_bit_for_bit(wait_for, data, tmp_path
     command = [sys.executable, "-m", "ugatit", "train", data, "--out", killed, *options]
     process = subprocess.Popen([str(c) for c in command], env=one_thread(), stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
-    while not list((killed / "checkpoints").glob(f"step-{wait_for // 3 * 3:08d}")):
+    sign = f"checkpoints/step-{wait_for // 3 * 3:08d}" if wait_for else "config.json"
+    while not (killed / sign).exists():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.002)
     time.sleep(0.02 * wait_for)
@@ -113,6 +114,7 @@ def test_a_run_killed_at_any_moment_resumes_bit_for_bit(wait_for, data, tmp_path
     resumed = run_ugatit("train", "--resume", killed)
     assert resumed.returncode == 0, resumed.stderr
     assert_same_run(whole, killed)
+    assert not list(killed.rglob(".*"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

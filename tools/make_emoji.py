@@ -9,29 +9,9 @@ import shutil
 import sys
 from pathlib import Path
 
-ROLES = [
-    "cook",
-    "construction",
-    "detective",
-    "doctor",
-    "factory",
-    "farmer",
-    "firefighter",
-    "gua_pi_mao",
-    "guard",
-    "headscarf",
-    "health",
-    "judge",
-    "mechanic",
-    "police",
-    "prince",
-    "princess",
-    "sleuth",
-    "tuxedo",
-    "turban",
-    "veil",
-    "crown",
-]
+ROLES = ["cook", "construction", "crown", "detective", "doctor", "factory", "farmer", "firefighter", "gua_pi_mao"]
+ROLES += ["guard", "headscarf", "health", "judge", "mechanic", "police", "prince", "princess", "sleuth", "tuxedo"]
+ROLES += ["turban", "veil"]
 STYLES = {"A": "noto", "B": "twemoji"}
 TARGET = Path(__file__).parents[1] / "src" / "ugatit" / "emoji"
 

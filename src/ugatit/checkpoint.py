@@ -78,11 +78,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(state, tensors)
 
 
-def load_newest(folder: Path) -> tuple[Checkpoint, list[str]]:
-    """The newest checkpoint that is whole, and a sentence for each newer one that is not.
+def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint that is whole, if there is any yet, and a sentence for each newer one that is not.
 
     Raises:
-        UserError: there is none.
+        UserError: there are checkpoints, and all are broken.
     """
     broken: list[str] = []
     for path in reversed(checkpoints(folder)):
@@ -90,12 +90,21 @@ def load_newest(folder: Path) -> tuple[Checkpoint, list[str]]:
             return load_checkpoint(path), broken
         except ValueError as error:
             broken.append(f"The checkpoint {path} is broken ({error}): falling back to the one before it.")
-    found = f"all {len(broken)} checkpoints in {folder} are broken" if broken else f"{folder} holds no checkpoint"
-    raise UserError(f"The run cannot be resumed, {found}: start it again with `ugatit train`.")
+    if broken:
+        raise UserError(f"All checkpoints in {folder} are broken, the run cannot be resumed: start it again elsewhere.")
+    return None, []
 
 
 def prune(folder: Path, keep_last: int, keep_every: int) -> None:
-    """Delete checkpoints, but not the newest ``keep_last`` nor those at multiples of ``keep_every`` (0: no such)."""
+    """Delete old checkpoints and what killed processes left.
+
+    Args:
+        folder: of the checkpoints.
+        keep_last: how many of the newest stay.
+        keep_every: those at multiples of this step stay too; 0 for no such.
+    """
+    for path in folder.glob(".*.partial"):
+        shutil.rmtree(path)
     for path in checkpoints(folder)[:-keep_last]:
         step = int(path.name.removeprefix("step-"))
         if not (keep_every and step % keep_every == 0):

@@ -24,9 +24,12 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` to write to; it replaces ``path`` only when the block ends well."""
+    """Give a temporary path beside ``path`` to write to; it replaces ``path`` only when the block ends well.
+
+    The temporary name is always the same, so what a killed process leaves is replaced by the next write.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    temporary = path.with_name(f".{path.name}.partial")
     try:
         yield temporary
         sync(temporary)
@@ -39,7 +42,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Like `atomic_file` for a whole new folder, which must not exist yet or is replaced."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    temporary = path.with_name(f".{path.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:

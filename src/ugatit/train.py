@@ -9,7 +9,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ugatit.checkpoint import Checkpoint, load_newest, pack_optimizers, prune, save_checkpoint, unpack_optimizers
 from ugatit.data import (
@@ -168,8 +169,8 @@ class Ema:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Move the average towards the weights after step number ``step``, counted from 0."""
-        weight = 1 - min(self.decay, (step + 1) / (step + 10))
-        torch._foreach_lerp_(list(self.average.values()), list(self.live.values()), weight)
+        move = get_ema_multi_avg_fn(min(self.decay, (step + 1) / (step + 10)))
+        move(list(self.average.values()), list(self.live.values()), step)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -250,7 +251,7 @@ class Trainer:
             task = progress.add_task("", total=config.recipe.steps, completed=self.step, losses="")
             for batch in batches:
                 if isinstance(batch, Skipped):
-                    self.save()
+                    self.guarded(self.save, "checkpoint")
                     raise UserError(f"{batch.path} {batch.reason} since the run began: put it back and use --resume.")
                 real_a, real_b = (x.to(accelerator.device, non_blocking=True) for x in batch)
                 self.pending.append(self.train_step(real_a, real_b))
@@ -435,6 +436,10 @@ class Trainer:
         checkpoint, broken = load_newest(self.run / "checkpoints")
         for sentence in broken:
             self.say(f"[yellow]{sentence}")
+        if checkpoint is None:
+            self.say("There is no checkpoint yet: starting from the first step.")
+            self.forget_metrics()
+            return
         try:
             self.system.load_state_dict(checkpoint.tensors["weights"])
         except RuntimeError as error:
@@ -444,15 +449,30 @@ class Trainer:
             ) from None
         unpack_optimizers(self.optimizers, checkpoint.tensors["optimizers"])
         if self.ema:
-            for name, value in checkpoint.tensors.get("ema", {}).items():
-                self.ema.average[name].copy_(value)
+            saved = checkpoint.tensors.get("ema", {})
+            for name, live in self.ema.live.items():
+                self.ema.average[name].copy_(saved.get(name, live.detach()))
         if self.accelerator.scaler and checkpoint.state["scaler"]:
             self.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
         self.step, self.pending = checkpoint.state["step"], checkpoint.state["pending"]
-        if self.accelerator.is_main_process:
-            forget_metrics(self.run / "metrics.jsonl", self.step)
+        self.forget_metrics()
 
-    def guarded(self, write, what: str, fatal: bool = False) -> None:
+    def forget_metrics(self) -> None:
+        """Drop the lines of metrics written after the step to resume from; they will be written again."""
+        path = self.run / "metrics.jsonl"
+        if not (path.exists() and self.accelerator.is_main_process):
+            return
+        kept = []
+        for line in path.read_text().splitlines():
+            try:
+                if json.loads(line)["step"] <= self.step:
+                    kept.append(line)
+            except ValueError:  # the process was killed while it wrote this line
+                continue
+        with atomic_file(path) as temporary:
+            temporary.write_text("".join(line + "\n" for line in kept))
+
+    def guarded(self, write: Callable[[], None], what: str, fatal: bool = False) -> None:
         """Call ``write``; a disk that is full for now is reported and does not end the run, unless ``fatal``."""
         try:
             write()
@@ -517,22 +537,7 @@ def preview_columns(system: System, real_a: Tensor, real_b: Tensor) -> dict[str,
     return columns
 
 
-def forget_metrics(path: Path, step: int) -> None:
-    """Drop the lines of metrics written after ``step``, which will be written again."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
-        except ValueError:  # the process was killed while it wrote this line
-            continue
-    with atomic_file(path) as temporary:
-        temporary.write_text("".join(line + "\n" for line in kept))
-
-
-def report_pictures(pictures: Pictures, say: Any) -> None:
+def report_pictures(pictures: Pictures, say: Callable[[str], None]) -> None:
     """One summary of what was found and what was left out."""
     say(
         f"{len(pictures.train_a)} + {len(pictures.train_b)} training pictures, "
