@@ -47,7 +47,15 @@ def test_python_interface(light):
     made = translator(x)
     assert made.shape == x.shape and made.abs().max() <= 1
     assert not torch.equal(made, translator(x, direction="b2a"))
-    assert not made.requires_grad
+    assert (made * torch.ones(1, requires_grad=True)).sum().backward() is None  # an ordinary tensor
+    assert translator(x.double()).dtype == torch.float64
+    for wrong in (x[0], x[:0], x.int(), x[:, :1]):
+        with pytest.raises(UserError, match="N x 3 x H x W"):
+            translator(wrong)
+    with pytest.raises(UserError, match="sideways"):
+        translator(x, "sideways")
+    with pytest.raises(UserError, match="huge"):
+        translator(x, size="huge")
 
 
 def test_translation_is_the_generator_s(light):
@@ -194,6 +202,7 @@ def test_results_are_yielded_as_they_are_written(light, pictures, tmp_path):
         (["{light}", "{in}", "-o", "{tmp}/out", "--batch", "0"], "--batch"),
         (["{light}", "{in}", "-o", "{tmp}/out", "--direction", "up"], "direction"),
         (["{light}", "{in}", "-o", "/proc/out"], "/proc/out"),
+        (["{light}", "{in}", "-o", "{tmp}/out", "--device", "abacus"], "--device abacus"),
         (["{full}", "{in}", "-o", "{tmp}/out", "--size", "keep"], "--size"),
     ],
 )

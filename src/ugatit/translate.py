@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 import torch
 import torch.nn.functional as F
@@ -35,10 +35,15 @@ class Translator:
     """
 
     def __init__(self, system: System, device: torch.device | str | None = None):
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         self.system = system.eval()
-        for name in system.translators:
-            system.get_submodule(name).to(self.device)
+        try:
+            self.device = torch.device(device or found or "cpu")
+            for name in system.translators:
+                system.get_submodule(name).to(self.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"--device {device} cannot be used ({reason}): leave it out, or give cpu.") from None
 
     @classmethod
     def load(cls, path_or_hub_id: str | Path, device: torch.device | str | None = None) -> "Translator":
@@ -85,16 +90,18 @@ class Translator:
 
     @torch.inference_mode()
     def translate(self, x: Tensor, direction: Direction, size: Size) -> Translation:
-        """Translate a batch, N x channels x H x W in [-1, 1] on any device; the result is where ``x`` was."""
+        """Translate a batch, N x channels x H x W in [-1, 1]; the result has the device and type of ``x``."""
         if direction not in self.system.directions:
             raise UserError(f"This model does not translate {direction}: use {' or '.join(self.system.directions)}.")
+        if size not in get_args(Size):
+            raise UserError(f"size = {size!r} is not known: use {', '.join(get_args(Size))}.")
         if size == "keep" and not self.system.any_size:
             raise UserError(
                 f"This model only translates {self.side} x {self.side} pictures: use --size model or --size tiles."
             )
         forward = {"model": self.at_model_size, "keep": self.padded, "tiles": self.in_tiles}[size]
         made = forward(x.to(self.device, torch.float32), direction)
-        return made.map(lambda part: part.to(x.device))
+        return made.map(lambda part: part.to(x))
 
     @property
     def side(self) -> int:
@@ -111,7 +118,7 @@ class Translator:
         return to_tensor_transform()(to_eight_bit(image).convert("RGB" if self.channels == 3 else "L"))[None]
 
     def check_tensor(self, x: Tensor) -> None:
-        if x.ndim != 4 or x.shape[1] != self.channels or not x.is_floating_point():
+        if x.ndim != 4 or x.shape[1] != self.channels or 0 in x.shape or not x.is_floating_point():
             raise UserError(
                 f"images is a {x.dtype} tensor of shape {tuple(x.shape)}: "
                 f"give floats of N x {self.channels} x H x W in [-1, 1]."
