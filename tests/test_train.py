@@ -12,6 +12,7 @@ from typing import ClassVar
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 import ugatit.train
@@ -60,7 +61,9 @@ def test_a_run_leaves_all_that_its_user_needs(data, tmp_path):
     assert model == run / "model"
     assert {f.name for f in model.iterdir()} == {"config.json", "translator.safetensors", "training.safetensors"}
     assert [f.name for f in sorted((run / "previews").iterdir())] == ["step-00000003.png", "step-00000004.png"]
-    assert list((run / "tensorboard").rglob("events*"))
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0}).Reload()
+    assert {"loss/gen", "lr/disc"} <= set(events.Tags()["scalars"])
+    assert {"attention A", "B to A", "cycle B"} <= set(events.Tags()["images"])
     lines = metrics(run)
     assert [line["step"] for line in lines] == [2, 4]
     assert {"loss/gen", "loss/disc", "gen/cycle_a", "disc/cam_global_b", "lr/gen"} <= lines[0].keys()
@@ -69,6 +72,20 @@ def test_a_run_leaves_all_that_its_user_needs(data, tmp_path):
     ema = load_file(run / "checkpoints" / "step-00000004" / "ema.safetensors")
     shared = load_file(model / "translator.safetensors")
     assert all(torch.equal(shared[name], value) for name, value in ema.items())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"channels": 1, "light": True}, {"light": False, "size": 36}, {"light": True, "size": 64, "blocks": 2}],
+)
+def test_every_kind_of_model_trains_and_translates(settings, data, tmp_path):
+    model = UGATITConfig(**({"size": 32, "width": 2, "blocks": 1} | settings))
+    config = tiny(data, tmp_path / "run", steps=2, model=model, preview_every=2)
+    folder = train(replace(config, recipe=Recipe(steps=2, batch=2)))
+    size, channels = model.size, model.channels
+    made = Translator.load(folder)(torch.zeros(1, channels, size, size), "b2a")
+    assert made.shape == (1, channels, size, size)
+    assert (tmp_path / "run" / "previews" / "step-00000002.png").exists()
 
 
 def test_ema_starts_as_a_plain_average_and_then_decays():
