@@ -9,6 +9,7 @@ import tyro
 from rich.progress import track
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+import ugatit
 from ugatit.data import Skipped
 from ugatit.demo import demo
 from ugatit.errors import UserError
@@ -168,6 +169,9 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
+        return 0
+    if arguments[0] == "--version":
+        print(f"ugatit {ugatit.__version__}")
         return 0
     if arguments[0] not in COMMANDS:
         say(f"There is no command {arguments[0]}: choose one of {', '.join(COMMANDS)}.")

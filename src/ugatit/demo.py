@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from rich.table import Table
 
 from ugatit.data import find_files, read_tests, spread
@@ -85,7 +84,6 @@ def demo(out: Path, steps: int | None = None) -> None:
     Raises:
         UserError: ``out`` cannot be written.
     """
-    torch.manual_seed(0)
     try:
         features = OfflineFeatures()
     except UserError as error:
