@@ -16,7 +16,6 @@ from ugatit.train import console, preset_config, train
 from ugatit.translate import Translator
 
 EMOJI = Path(__file__).parent / "emoji"
-SHIPPED = EMOJI / "model"  # trained for longer; its folder says how
 SIDES: tuple[tuple[Direction, str, str], ...] = (("a2b", "A", "B"), ("b2a", "B", "A"))
 ROWS = 8  # of the sheet
 
@@ -63,22 +62,22 @@ def distance_table(title: str, distances: dict) -> Table:
     return table
 
 
-def show(name: str, model: Path, out: Path, features: OfflineFeatures | None) -> None:
-    """Write a model's sheet and distances, and print the distances."""
+def show(model: Path, out: Path, features: OfflineFeatures | None) -> None:
+    """Write a model's ``sheet.png`` and ``distances.json``, and print the distances."""
     translator = Translator.load(model)
-    emoji_sheet(translator, out / f"{name}.png")
+    emoji_sheet(translator, out / "sheet.png")
     distances = emoji_distances(translator, features)
-    with atomic_file(out / f"{name}.json") as temporary:
+    with atomic_file(out / "distances.json") as temporary:
         temporary.write_text(json.dumps(distances, indent=2) + "\n")
-    console.print(distance_table(f"{name}: distance of held-out emoji to their true counterparts", distances))
-    console.print(f"Sheet: {out / f'{name}.png'}", soft_wrap=True)
+    console.print(distance_table("Distance of held-out emoji to their true counterparts", distances))
+    console.print(f"Sheet: {out / 'sheet.png'}", soft_wrap=True)
 
 
 def demo(out: Path, steps: int | None = None) -> None:
-    """Show the shipped model, train the ``quick`` preset on the package's emoji, show the result.
+    """Train the ``quick`` preset on the package's emoji and show the result.
 
     Args:
-        out: folder for ``shipped.png``, ``fresh.png``, their distances and the run; a run there is continued.
+        out: folder for ``sheet.png``, ``distances.json`` and the run; a run there is continued.
         steps: instead of the preset's.
 
     Raises:
@@ -89,13 +88,9 @@ def demo(out: Path, steps: int | None = None) -> None:
     except UserError as error:
         console.print(f"[yellow]{error} Without it only L1 is reported.")
         features = None
-    if SHIPPED.is_dir():
-        console.print("A model trained for longer, shipped with the package:")
-        show("shipped", SHIPPED, out, features)
     config = replace(preset_config("ugatit", "quick"), data=EMOJI, out=out / "run")
     if steps is not None:
         config = replace(config, recipe=replace(config.recipe, steps=steps))
-    console.print("\nNow a fresh one, from scratch:")
     model = train(config, resume=(out / "run" / "config.json").exists())
-    show("fresh", model, out, features)
+    show(model, out, features)
     console.print(f"Try it: ugatit translate {model} YOUR-PICTURE.png -o translated --attention", soft_wrap=True)
