@@ -140,7 +140,7 @@ class UGATIT(System):
                 weight_decay=0,
             ),
             Recipe(steps=5500, ema=0.998),
-        ),  # fmt: skip
+        ),
     }
     translators = ("gen_a2b", "gen_b2a")
 
