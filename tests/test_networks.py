@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ugatit.nn.discriminator import global_halvings
-from ugatit.nn.norm import SpectralConv2d, clip_rho
+from ugatit.nn.norm import SpectralConv2d, clip_rho, layer_instance_norm
 from ugatit.systems.base import Clock
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
 
@@ -93,3 +93,12 @@ def test_half_precision_does_not_overflow_in_the_norm():
     system = UGATIT(UGATITConfig(size=32, width=4, blocks=1, light=True)).to(torch.bfloat16)
     with torch.no_grad():
         assert system.gen_a2b.up[0].norm(torch.full((1, 8, 8, 8), 300.0, dtype=torch.bfloat16)).isfinite().all()
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_gradient_of_the_layer_instance_norm(batch):
+    torch.manual_seed(batch)
+    x, gamma = torch.randn(3, 5, 3, 4).double(), torch.randn(batch, 5, 1, 1).double()
+    rho, beta = torch.rand(1, 5, 1, 1).double(), torch.randn(batch, 5, 1, 1).double()
+    inputs = [t.requires_grad_() for t in (x, rho, gamma, beta)]
+    assert torch.autograd.gradcheck(layer_instance_norm, inputs)

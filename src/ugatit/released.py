@@ -136,7 +136,9 @@ def released_names(system: UGATIT, network: str) -> dict[str, str]:
     return discriminator_names(len(getattr(system, network).encoder) // 2)
 
 
-def record_step(path: str | Path, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
+def record_step(
+    path: str | Path, real_a: Tensor, real_b: Tensor, dtype: torch.dtype = torch.float64
+) -> dict[str, Tensor]:
     """Load a released checkpoint, run every network once and make one training step, all with our code.
 
     The step has the authors' settings (weights 1, 10, 10, 1000; Adam 1e-4, betas 0.5 and 0.999, decay 1e-4).
@@ -144,9 +146,12 @@ def record_step(path: str | Path, real_a: Tensor, real_b: Tensor) -> dict[str, T
     Args:
         path: as for `import_released`.
         real_a, real_b: one batch of each domain, N x channels x size x size in [-1, 1].
+        dtype: of the arithmetic. In float32 a unit that rounds to the other side of its ReLU moves some small gradients
+            by several thousandths of their norm, on one machine and not on another; in float64 only the other code's
+            rounding is left in a comparison.
 
     Returns:
-        Tensors under the released names, NET being genA2B, genB2A, disGA, disGB, disLA or disLB:
+        float32 tensors under the released names, NET being genA2B, genB2A, disGA, disGB, disLA or disLB:
 
         - ``out/NET(real_A).output``, ``.cam_logit``, ``.heatmap``: a pass in evaluation mode before the step (each
           network on its own domain's pictures);
@@ -156,7 +161,8 @@ def record_step(path: str | Path, real_a: Tensor, real_b: Tensor) -> dict[str, T
           discriminators' step;
         - ``after/NET.PARAM``: the generators' parameters after their step and the clipping of rho.
     """
-    system = import_released(path, size=real_a.shape[-1])
+    system = import_released(path, size=real_a.shape[-1]).to(dtype)
+    real_a, real_b = real_a.to(dtype), real_b.to(dtype)
     record = record_outputs(system.eval(), real_a, real_b)
     system.train()
     optimizers = system.optimizers()
@@ -170,7 +176,8 @@ def record_step(path: str | Path, real_a: Tensor, real_b: Tensor) -> dict[str, T
         optimizers[kind].step()
         optimizers[kind].zero_grad()
         system.after_update(update)
-    return record | by_released_name(system, "gen", "after", lambda p: p.detach())
+    record |= by_released_name(system, "gen", "after", lambda p: p.detach())
+    return {name: value.float() for name, value in record.items()}
 
 
 @torch.no_grad()
