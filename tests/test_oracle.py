@@ -10,14 +10,14 @@ from ugatit.systems.ugatit import UGATIT, UGATITConfig
 
 
 def random_system(config: UGATITConfig, seed: int) -> UGATIT:
-    """Weights with every part at work: rho anywhere in [0, 1], LIN's gamma and beta and all biases random."""
+    """Weights with every part at work: rho anywhere in [0, 1], the norms' own scales, shifts and all biases random."""
     torch.manual_seed(seed)
     system = UGATIT(config).double()
     for name, parameter in system.named_parameters():
         if name.endswith("rho"):
             torch.nn.init.uniform_(parameter)
         else:
-            torch.nn.init.normal_(parameter, 0.5 if name.endswith("norm.gamma") else 0, 0.15)
+            torch.nn.init.normal_(parameter, 0.5 if name.endswith(("norm.gamma", "norm.weight")) else 0, 0.15)
     return system
 
 
@@ -34,7 +34,7 @@ def package_step(system: UGATIT, real_a, real_b):
     return terms, gradients
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=16, deadline=None)
 @given(
     size=st.sampled_from([32, 36, 44, 64]),
     channels=st.sampled_from([1, 3]),
@@ -42,12 +42,14 @@ def package_step(system: UGATIT, real_a, real_b):
     blocks=st.integers(1, 3),
     batch=st.integers(1, 3),
     light=st.booleans(),
+    decoder_norm=st.sampled_from(["adalin", "adalin", "in", "ln", "gn", "adain"]),
+    cam=st.sampled_from(["both", "both", "none", "generator", "discriminator"]),
     weights=st.fixed_dictionaries({k: st.floats(0.5, 50) for k in oracle.WEIGHTS}),
     seed=st.integers(0, 2**31),
 )
-def test_step_is_the_textbook_s(size, channels, width, blocks, batch, light, weights, seed):
+def test_step_is_the_textbook_s(size, channels, width, blocks, batch, light, decoder_norm, cam, weights, seed):
     config = UGATITConfig(
-        size=size, channels=channels, width=width, blocks=blocks, light=light,
+        size=size, channels=channels, width=width, blocks=blocks, light=light, decoder_norm=decoder_norm, cam=cam,
         adv_weight=weights["adv"], cycle_weight=weights["cycle"],
         identity_weight=weights["identity"], cam_weight=weights["cam"],
     )  # fmt: skip
@@ -57,7 +59,10 @@ def test_step_is_the_textbook_s(size, channels, width, blocks, batch, light, wei
     for name, _ in system.named_parameters():
         params[name].requires_grad_()
 
-    expected_terms, expected_gradients = oracle.step(params, real_a, real_b, blocks, light, weights)
+    setting = oracle.Setting(
+        blocks, light, decoder_norm, cam in ("both", "generator"), cam in ("both", "discriminator")
+    )
+    expected_terms, expected_gradients = oracle.step(params, real_a, real_b, setting, weights)
     terms, gradients = package_step(system, real_a, real_b)
 
     assert terms.keys() == expected_terms.keys()
@@ -80,7 +85,7 @@ def test_parameters_after_the_step_are_the_textbook_s():
     params = {k: v.detach().clone() for k, v in system.state_dict().items()}
     for name, _ in system.named_parameters():
         params[name].requires_grad_()
-    oracle.step(params, real_a, real_b, 2, True)
+    oracle.step(params, real_a, real_b, oracle.Setting(blocks=2, light=True))
     package_step(system, real_a, real_b)
     for name, value in system.named_parameters():
         torch.testing.assert_close(value, params[name], rtol=0, atol=1e-8, msg=name)

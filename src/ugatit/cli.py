@@ -61,6 +61,8 @@ def train_command(arguments: list[str]) -> None:
     if config.out is None:
         name = (config.data or config.target or Path("run")).resolve().name
         config = replace(config, out=Path("runs") / f"{name}-{config.preset}")
+    places = {name: getattr(config, name) for name in ("data", "source", "target")}
+    config = replace(config, **{name: path.resolve() for name, path in places.items() if path})  # resumed from anywhere
     train(config, resume is not None)
 
 

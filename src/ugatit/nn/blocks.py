@@ -1,9 +1,9 @@
 """Convolution, residual and up-sampling blocks of the generator (paper Table 4). All are reflection padded."""
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from ugatit.nn.norm import LIN, AdaLIN
 
 
 def conv(channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -19,40 +19,31 @@ def conv_in_relu(channels_in: int, channels_out: int, kernel: int, stride: int =
 
 
 class ResBlock(nn.Module):
-    """conv3-IN-ReLU-conv3-IN plus the input, nothing after the sum: Table 4's encoder bottleneck."""
+    """conv3-norm-ReLU-conv3-norm plus the input, nothing after the sum: Table 4's bottlenecks.
 
-    def __init__(self, channels: int):
+    Args:
+        channels: C.
+        norm: makes the two normalisation layers from C; they take the maps and whatever else the block is called with.
+    """
+
+    def __init__(self, channels: int, norm: Callable[[int], nn.Module]):
         super().__init__()
         self.conv1, self.conv2 = conv(channels, channels, 3), conv(channels, channels, 3)
-        self.norm = nn.InstanceNorm2d(channels)
+        self.norm1, self.norm2 = norm(channels), norm(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """N x C x H x W to the same."""
-        hidden = F.relu(self.norm(self.conv1(x)), inplace=True)
-        return x + self.norm(self.conv2(hidden))
-
-
-class AdaLINResBlock(nn.Module):
-    """conv3-AdaLIN-ReLU-conv3-AdaLIN plus the input: Table 4's decoder bottleneck."""
-
-    def __init__(self, channels: int, rho: float = 1.0):
-        super().__init__()
-        self.conv1, self.conv2 = conv(channels, channels, 3), conv(channels, channels, 3)
-        self.norm1, self.norm2 = AdaLIN(channels, rho), AdaLIN(channels, rho)
-
-    def forward(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-        """N x C x H x W to the same; ``gamma``, ``beta`` are N x C x 1 x 1."""
-        hidden = F.relu(self.norm1(self.conv1(x), gamma, beta), inplace=True)
-        return x + self.norm2(self.conv2(hidden), gamma, beta)
+    def forward(self, x: Tensor, *style: Tensor) -> Tensor:
+        """N x C x H x W to the same; ``style`` is (gamma, beta), each N x C x 1 x 1, for AdaLIN, else nothing."""
+        hidden = F.relu(self.norm1(self.conv1(x), *style), inplace=True)
+        return x + self.norm2(self.conv2(hidden), *style)
 
 
 class UpBlock(nn.Module):
-    """Nearest x2, conv3, LIN, ReLU: Table 4's decoder up-sampling."""
+    """Nearest x2, conv3, norm, ReLU: Table 4's decoder up-sampling."""
 
-    def __init__(self, channels_in: int, channels_out: int, rho: float = 0.0):
+    def __init__(self, channels_in: int, channels_out: int, norm: Callable[[int], nn.Module]):
         super().__init__()
         self.conv = conv(channels_in, channels_out, 3)
-        self.norm = LIN(channels_out, rho)
+        self.norm = norm(channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C x H x W to N x C' x 2H x 2W."""

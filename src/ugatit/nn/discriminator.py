@@ -15,8 +15,8 @@ class Judgement(NamedTuple):
     """What a discriminator says of N pictures."""
 
     logit: Tensor  # N x 1 x h x w, one a patch
-    cam_logit: Tensor  # N x 2
-    heatmap: Tensor  # N x 1 x (h + 1) x (w + 1), not scaled
+    cam_logit: Tensor | None  # N x 2; None without CAM
+    heatmap: Tensor | None  # N x 1 x (h + 1) x (w + 1), not scaled; None without CAM
 
 
 def global_halvings(size: int) -> int:
@@ -38,9 +38,10 @@ class CamDiscriminator(nn.Module):
         channels: of the pictures.
         width: of the first layer; each layer doubles it.
         halvings: number of stride-2 layers.
+        cam: whether there is a CAM; without, the encoder's maps go to the classifier as they are.
     """
 
-    def __init__(self, channels: int, width: int, halvings: int):
+    def __init__(self, channels: int, width: int, halvings: int, cam: bool = True):
         super().__init__()
         widths = [channels] + [width << i for i in range(halvings + 1)]
         layers: list[nn.Module] = []
@@ -51,10 +52,13 @@ class CamDiscriminator(nn.Module):
                 nn.LeakyReLU(0.2, inplace=True),
             ]
         self.encoder = nn.Sequential(*layers)
-        self.cam = Cam(widths[-1], nn.LeakyReLU(0.2, inplace=True), spectral=True)
+        self.cam = Cam(widths[-1], nn.LeakyReLU(0.2, inplace=True), spectral=True) if cam else None
         self.classifier = SpectralConv2d(widths[-1], 1, 4, 1, padding=1, padding_mode="reflect", bias=False)
 
     def forward(self, x: Tensor) -> Judgement:
         """Judge pictures N x channels x H x W in [-1, 1]."""
-        attended, cam_logit = self.cam(self.encoder(x))
+        features = self.encoder(x)
+        if self.cam is None:
+            return Judgement(self.classifier(features), None, None)
+        attended, cam_logit = self.cam(features)
         return Judgement(self.classifier(attended), cam_logit, heatmap(attended))

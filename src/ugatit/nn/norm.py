@@ -77,27 +77,38 @@ def layer_instance_norm(x: Tensor, rho: Tensor, gamma: Tensor, beta: Tensor) -> 
 
 
 class AdaLIN(nn.Module):
-    """Adaptive layer-instance normalisation: ``rho`` is learned, ``gamma`` and ``beta`` come from outside (Eq. 1)."""
+    """Adaptive layer-instance normalisation: ``gamma`` and ``beta`` come from outside (Eq. 1).
 
-    def __init__(self, channels: int, rho: float = 1.0):
+    Args:
+        channels: C.
+        rho: where it starts, in [0, 1]; 1 is instance norm, 0 layer norm.
+        learned: whether ``rho`` is a parameter, or stays as it is.
+    """
+
+    rho: Tensor
+
+    def __init__(self, channels: int, rho: float = 1.0, learned: bool = True):
         super().__init__()
-        self.rho = nn.Parameter(torch.full((1, channels, 1, 1), rho))
+        start = torch.full((1, channels, 1, 1), rho)
+        if learned:
+            self.rho = nn.Parameter(start)
+        else:
+            self.register_buffer("rho", start)
 
     def forward(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
         """Normalise ``x`` (N x C x H x W) with ``gamma``, ``beta`` of N x C x 1 x 1."""
         return layer_instance_norm(x, self.rho, gamma, beta)
 
 
-class LIN(nn.Module):
-    """Layer-instance normalisation: AdaLIN with its own learned ``gamma`` and ``beta`` (the up-sampling blocks)."""
+class LIN(AdaLIN):
+    """AdaLIN with its own learned ``gamma`` and ``beta``, as in the up-sampling blocks."""
 
-    def __init__(self, channels: int, rho: float = 0.0):
-        super().__init__()
-        self.rho = nn.Parameter(torch.full((1, channels, 1, 1), rho))
+    def __init__(self, channels: int, rho: float = 0.0, learned: bool = True):
+        super().__init__(channels, rho, learned)
         self.gamma = nn.Parameter(torch.ones(1, channels, 1, 1))
         self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Normalise ``x``, N x C x H x W."""
         return layer_instance_norm(x, self.rho, self.gamma, self.beta)
 
@@ -106,7 +117,7 @@ class LIN(nn.Module):
 def clip_rho(module: nn.Module) -> None:
     """Clip every ``rho`` inside ``module`` to [0, 1], as Eq. 1 asks after each optimiser step."""
     for part in module.modules():
-        if isinstance(part, AdaLIN | LIN):
+        if isinstance(part, AdaLIN):
             part.rho.clamp_(0, 1)
 
 

@@ -5,8 +5,10 @@ image); weights start from N(0, 0.02) and the residual blocks' rho at 1 (paper; 
 paper's source s, "B" its target t.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
@@ -15,10 +17,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from ugatit.nn.blocks import AdaLINResBlock, ResBlock, UpBlock, conv, conv_in_relu, init_normal
+from ugatit.nn.blocks import ResBlock, UpBlock, conv, conv_in_relu, init_normal
 from ugatit.nn.cam import Cam, heatmap
 from ugatit.nn.discriminator import LOCAL_HALVINGS, CamDiscriminator, Judgement, global_halvings
-from ugatit.nn.norm import clip_rho, full_precision
+from ugatit.nn.norm import LIN, AdaLIN, clip_rho, full_precision
 from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update
 
 
@@ -36,6 +38,11 @@ class UGATITConfig:
     """Residual blocks in the encoder, and as many in the decoder."""
     light: bool = False
     """Gamma and beta from pooled instead of flattened maps: far fewer weights, and any size can be translated."""
+    decoder_norm: Literal["adalin", "in", "ln", "gn", "adain"] = "adalin"
+    """Normalisation of the decoder (Table 1): in, ln and gn have their own scale and shift, adain is adalin with rho
+    fixed at 1."""
+    cam: Literal["both", "none", "generator", "discriminator"] = "both"
+    """Which networks have class activation maps (Table 1); without, there is no auxiliary loss and no re-weighting."""
     init_std: Annotated[float, Field(gt=0)] = 0.02
     """Standard deviation of the initial weights; narrow networks start better with more."""
     rho_residual: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -66,8 +73,23 @@ class Generated(NamedTuple):
     """What a generator makes of N pictures."""
 
     image: Tensor  # N x channels x H x W in [-1, 1]
-    cam_logit: Tensor  # N x 2
-    heatmap: Tensor  # N x 1 x H/4 x W/4, not scaled
+    cam_logit: Tensor | None  # N x 2; None without CAM
+    heatmap: Tensor | None  # N x 1 x H/4 x W/4, not scaled; None without CAM
+
+
+def decoder_norms(config: UGATITConfig) -> tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]]:
+    """Makers of the norms of the decoder's residual and up-sampling blocks, from their number of channels."""
+    if config.decoder_norm == "adalin":
+        return partial(AdaLIN, rho=config.rho_residual), partial(LIN, rho=config.rho_up)
+    if config.decoder_norm == "gn":
+        return (group_norm,) * 2
+    fixed = partial(LIN, rho=0.0 if config.decoder_norm == "ln" else 1.0, learned=False)
+    return (partial(AdaLIN, learned=False) if config.decoder_norm == "adain" else fixed), fixed
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group norm of Wu & He (2018): 32 groups, fewer where 32 does not divide the channels."""
+    return nn.GroupNorm(math.gcd(32, channels), channels)
 
 
 class Generator(nn.Module):
@@ -76,35 +98,42 @@ class Generator(nn.Module):
     def __init__(self, config: UGATITConfig):
         super().__init__()
         w, deep = config.width, 4 * config.width
-        self.light = config.light
         # Encoder down-sampling and bottleneck
         self.down = nn.Sequential(
             conv_in_relu(config.channels, w, 7), conv_in_relu(w, 2 * w, 3, 2), conv_in_relu(2 * w, deep, 3, 2)
         )
-        self.encoder = nn.Sequential(*[ResBlock(deep) for _ in range(config.blocks)])
+        self.encoder = nn.Sequential(*[ResBlock(deep, nn.InstanceNorm2d) for _ in range(config.blocks)])
         # CAM of generator
-        self.cam = Cam(deep, nn.ReLU(inplace=True))
+        self.cam = Cam(deep, nn.ReLU(inplace=True)) if config.cam in ("both", "generator") else None
         # Gamma, beta
-        features = deep if config.light else deep * (config.size // 4) ** 2
-        self.mlp = nn.Sequential(
-            nn.Linear(features, deep, bias=False), nn.ReLU(), nn.Linear(deep, deep, bias=False), nn.ReLU()
-        )
-        self.gamma, self.beta = nn.Linear(deep, deep, bias=False), nn.Linear(deep, deep, bias=False)
+        self.light, self.adaptive = config.light, config.decoder_norm in ("adalin", "adain")
+        if self.adaptive:
+            features = deep if config.light else deep * (config.size // 4) ** 2
+            self.mlp = nn.Sequential(
+                nn.Linear(features, deep, bias=False), nn.ReLU(), nn.Linear(deep, deep, bias=False), nn.ReLU()
+            )
+            self.gamma, self.beta = nn.Linear(deep, deep, bias=False), nn.Linear(deep, deep, bias=False)
         # Decoder bottleneck and up-sampling
-        self.decoder = nn.ModuleList([AdaLINResBlock(deep, config.rho_residual) for _ in range(config.blocks)])
-        self.up = nn.Sequential(UpBlock(deep, 2 * w, config.rho_up), UpBlock(2 * w, w, config.rho_up))
+        residual_norm, up_norm = decoder_norms(config)
+        self.decoder = nn.ModuleList([ResBlock(deep, residual_norm) for _ in range(config.blocks)])
+        self.up = nn.Sequential(UpBlock(deep, 2 * w, up_norm), UpBlock(2 * w, w, up_norm))
         self.out = nn.Sequential(conv(w, config.channels, 7), nn.Tanh())
 
     def forward(self, x: Tensor) -> Generated:
         """Translate pictures N x channels x H x W in [-1, 1], H and W multiples of 4."""
-        attended, cam_logit = self.cam(self.encoder(self.down(x)))  # N 4w H/4 W/4
-        pooled = F.adaptive_avg_pool2d(attended, 1) if self.light else attended
-        style = self.mlp(pooled.flatten(1))  # N 4w
-        gamma, beta = self.gamma(style)[:, :, None, None], self.beta(style)[:, :, None, None]
+        features = self.encoder(self.down(x))  # N 4w H/4 W/4
+        attended, cam_logit = (features, None) if self.cam is None else self.cam(features)
+        style = self.style(attended) if self.adaptive else ()
         y = attended
         for block in self.decoder:
-            y = block(y, gamma, beta)
-        return Generated(self.out(self.up(y)), cam_logit, heatmap(attended))
+            y = block(y, *style)
+        return Generated(self.out(self.up(y)), cam_logit, None if self.cam is None else heatmap(attended))
+
+    def style(self, attended: Tensor) -> tuple[Tensor, Tensor]:
+        """Gamma and beta, N x 4w x 1 x 1 each, of attended maps N x 4w x H/4 x W/4."""
+        pooled = F.adaptive_avg_pool2d(attended, 1) if self.light else attended
+        style = self.mlp(pooled.flatten(1))  # N 4w
+        return self.gamma(style)[:, :, None, None], self.beta(style)[:, :, None, None]
 
 
 def toward(prediction: Tensor, target: float) -> Tensor:
@@ -125,21 +154,23 @@ class UGATIT(System):
         "paper": Preset(UGATITConfig(), Recipe()),
         "light": Preset(UGATITConfig(light=True), Recipe()),
         # For minutes on a laptop's CPU: small and narrow, stepped boldly, and weighted so that the generators learn to
-        # draw first. With the paper's weights the CAM loss is 100 times the others until it is learned.
+        # draw first. With the paper's weights the CAM loss is 100 times the others until it is learned. No crop: small
+        # pictures would be enlarged, that is blurred, for it.
         "quick": Preset(
             UGATITConfig(
                 size=64,
                 width=16,
+                blocks=2,
                 light=True,
                 init_std=0.04,
-                cycle_weight=40,
-                identity_weight=40,
+                cycle_weight=20,
+                identity_weight=20,
                 cam_weight=10,
                 lr=6e-4,
                 beta1=0.8,
                 weight_decay=0,
             ),
-            Recipe(steps=5500, ema=0.998),
+            Recipe(steps=4000, ema=0.998, enlarge=1),
         ),
     }
     translators = ("gen_a2b", "gen_b2a")
@@ -148,8 +179,9 @@ class UGATIT(System):
         super().__init__()
         self.config = config
         self.gen_a2b, self.gen_b2a = Generator(config), Generator(config)
-        local = (config.channels, config.width, LOCAL_HALVINGS)
-        wide = (config.channels, config.width, global_halvings(config.size))
+        cam = config.cam in ("both", "discriminator")
+        local = (config.channels, config.width, LOCAL_HALVINGS, cam)
+        wide = (config.channels, config.width, global_halvings(config.size), cam)
         self.disc_local_a, self.disc_local_b = CamDiscriminator(*local), CamDiscriminator(*local)
         self.disc_global_a, self.disc_global_b = CamDiscriminator(*wide), CamDiscriminator(*wide)
 
@@ -178,9 +210,10 @@ class UGATIT(System):
         terms = {}
         for scale, disc in self.discriminators(domain).items():
             verdict: Judgement = disc(torch.cat([real, fake.detach()]))
-            for term, logit in {"adv": verdict.logit, "cam": verdict.cam_logit}.items():
-                on_real, on_fake = logit.chunk(2)
-                terms[f"disc/{term}_{scale}_{domain}"] = toward(on_real, 1) + toward(on_fake, 0)
+            for term, logit in (("adv", verdict.logit), ("cam", verdict.cam_logit)):
+                if logit is not None:
+                    on_real, on_fake = logit.chunk(2)
+                    terms[f"disc/{term}_{scale}_{domain}"] = toward(on_real, 1) + toward(on_fake, 0)
         return self.config.adv_weight * sum(terms.values()), terms
 
     def adversarial_loss(self, domain: str, fake: Tensor) -> dict[str, Tensor]:
@@ -189,7 +222,8 @@ class UGATIT(System):
         for scale, disc in self.discriminators(domain).items():
             verdict: Judgement = disc(fake)
             terms[f"gen/adv_{scale}_{domain}"] = toward(verdict.logit, 1)
-            terms[f"gen/adv_cam_{scale}_{domain}"] = toward(verdict.cam_logit, 1)
+            if verdict.cam_logit is not None:
+                terms[f"gen/adv_cam_{scale}_{domain}"] = toward(verdict.cam_logit, 1)
         return terms
 
     def updates(self, real_a: Tensor, real_b: Tensor, clock: Clock) -> Iterator[Update]:
@@ -211,8 +245,9 @@ class UGATIT(System):
         }
         identity = {"gen/identity_a": F.l1_loss(same_a, real_a), "gen/identity_b": F.l1_loss(same_b, real_b)}  # Eq. 4
         cam = {
-            "gen/cam_a2b": cam_loss(*from_a2b.cam_logit.chunk(2)),  # Eq. 5
-            "gen/cam_b2a": cam_loss(*from_b2a.cam_logit.chunk(2)),
+            f"gen/cam_{direction}": cam_loss(*made.cam_logit.chunk(2))  # Eq. 5
+            for direction, made in (("a2b", from_a2b), ("b2a", from_b2a))
+            if made.cam_logit is not None
         }
         loss = (  # Eq. 7
             config.adv_weight * sum(adversarial.values())
