@@ -10,15 +10,17 @@ from rich.progress import track
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 import ugatit
-from ugatit.data import Skipped
+from ugatit.data import Skipped, find_tests
 from ugatit.demo import demo
 from ugatit.errors import UserError
+from ugatit.evaluate import Judge, Protocol, evaluate_folders, evaluate_model, metrics_table, protocol_text
+from ugatit.files import results
 from ugatit.released import import_released
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import Direction
 from ugatit.systems.folder import save_model
-from ugatit.train import TrainConfig, console, preset_config, read_run, train
-from ugatit.translate import Size, Translator, plan_jobs, translate_files
+from ugatit.train import TrainConfig, check_range, console, preset_config, read_run, train
+from ugatit.translate import Size, Translator, find_device, plan_jobs, translate_files
 
 
 def option(arguments: list[str], name: str) -> str | None:
@@ -124,13 +126,62 @@ def import_command(arguments: list[str]) -> None:
     """Turn a checkpoint of the authors' PyTorch code into a model folder."""
     options = tyro.cli(ImportOptions, prog="ugatit import", args=arguments)
     system = import_released(options.checkpoint, options.size)
-    try:
+    with results(options.out):
         save_model(system, options.out, step=0)
-    except OSError as error:
-        raise UserError(f"{options.out} cannot be written ({error.strerror or error}): give another -o.") from None
     c = system.config
     kind = "light" if c.light else "full"
     say(f"{options.out}: {kind}, width {c.width}, {c.blocks} blocks, {c.channels} channels, size {c.size}")
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Measure a model on test pictures, or one folder of pictures against another (--real DIR --fake DIR)."""
+
+    protocol: Protocol
+    model: Positional[str | None] = None
+    """Model folder (RUN/model), or a hub id like user/name."""
+    data: Positional[Path | None] = None
+    """Folder with testA and testB inside; where they are missing, the share that training holds out is used."""
+    real: Path | None = None
+    """Instead of MODEL and DATA: folder of real pictures."""
+    fake: Path | None = None
+    """Instead of MODEL and DATA: folder of translated pictures."""
+    out: Annotated[Path, arg(aliases=["-o"])] = Path("evaluation")
+    """Folder for metrics.json, sheet.png and the translations."""
+    paired: bool = False
+    """Pictures of the same name are true counterparts: also measure the distance to them."""
+    size: int = 256
+    """With --real and --fake: side in pixels of the squares that pictures are made; a model's is its own."""
+    holdout: float = 0.1
+    """The run's --holdout; only matters where there are no test folders. The run's --seed is then this command's."""
+    device: str | None = None
+    """cuda, cpu, ...; CUDA where there is one if not given."""
+
+
+def evaluate_command(arguments: list[str]) -> None:
+    """Measure a model, or a folder of translated pictures: KID, FID and more, with the protocol."""
+    options = tyro.cli(OmitArgPrefixes[EvaluateOptions], prog="ugatit evaluate", args=arguments)
+    folders = options.real is not None and options.fake is not None
+    if folders == (options.model is not None) or (not folders and options.data is None):
+        raise UserError("Nothing to evaluate was named: give MODEL and DATA, or --real DIR and --fake DIR.")
+    check_range(Protocol, options.protocol)
+    if not 32 <= options.size <= 4096:
+        raise UserError(f"--size {options.size}: give 32 to 4096 pixels.")
+    if not 0 <= options.holdout < 1:
+        raise UserError(f"--holdout {options.holdout}: give a share from 0 to 1.")
+    if options.real is not None and options.fake is not None:
+        judge = Judge(options.protocol, find_device(options.device))
+        metrics = evaluate_folders(judge, options.real, options.fake, options.size, options.paired, options.out, say)
+    else:
+        assert options.model is not None and options.data is not None
+        translator = Translator.load(options.model, options.device)
+        judge = Judge(options.protocol, translator.device)
+        tests, roots, skipped = find_tests(options.data, options.holdout, options.protocol.seed)
+        for file, reason in skipped:
+            say(f"  skipped: {file} {reason}")
+        metrics = evaluate_model(judge, translator, tests, roots if options.paired else None, options.out)
+    console.print(metrics_table(metrics))
+    say(f"Protocol:\n{protocol_text(metrics)}\nWritten to {options.out}")
 
 
 @dataclass(frozen=True)
@@ -153,6 +204,7 @@ COMMANDS = {
     "demo": demo_command,
     "train": train_command,
     "translate": translate_command,
+    "evaluate": evaluate_command,
     "import": import_command,
 }
 

@@ -151,6 +151,28 @@ def find_pictures(data: Path | None, source: Path | None, target: Path | None, h
     return Pictures(**found, skipped=skipped)
 
 
+def find_tests(data: Path, holdout: float, seed: int) -> tuple[dict[str, list[Path]], dict[str, Path], list[Skipped]]:
+    """The test pictures of both domains, as training with the same settings leaves them out.
+
+    Args:
+        data, holdout, seed: as `find_pictures` takes them.
+
+    Returns:
+        Files by domain, "A" and "B"; the folder of each; and what was left out.
+
+    Raises:
+        UserError: a folder is missing, or a domain has no usable picture.
+    """
+    roots = {domain: data / f"test{domain}" for domain in "AB"}
+    if all(root.is_dir() for root in roots.values()):
+        checked = {domain: check_pictures(find_files(root)) for domain, root in roots.items()}
+        files = {domain: good for domain, (good, _) in checked.items()}
+        return files, roots, [bad for _, skipped in checked.values() for bad in skipped]
+    found = find_pictures(data, None, None, holdout, seed)
+    roots = {domain: root if root.is_dir() else data / f"train{domain}" for domain, root in roots.items()}
+    return {"A": found.test_a, "B": found.test_b}, roots, found.skipped
+
+
 def hold_out(files: list[Path], share: float, seed: int) -> tuple[list[Path], list[Path]]:
     """Split files into training and test ones; at least one stays for training, and one is held out if it can be."""
     count = min(max(round(len(files) * share), 1 if share else 0), len(files) - 1)
@@ -192,9 +214,9 @@ def train_transform(size: int, enlarge: float, flip: float) -> v2.Transform:
     )
 
 
-def test_transform(size: int) -> v2.Transform:
-    """Shorter side to ``size``, centre crop."""
-    return v2.Compose([v2.Resize(size), v2.CenterCrop(size), to_tensor_transform()])
+def squared(size: int) -> v2.Transform:
+    """Picture to 8 bit, channels x size x size: shorter side to ``size``, centre crop."""
+    return v2.Compose([v2.Resize(size), v2.CenterCrop(size), v2.PILToTensor()])
 
 
 def spread(files: list[Path], count: int) -> list[Path]:
@@ -205,7 +227,7 @@ def spread(files: list[Path], count: int) -> list[Path]:
 
 def read_tests(files: list[Path], size: int, channels: int) -> Tensor:
     """Test pictures as one batch, N x channels x size x size in [-1, 1]."""
-    transform = test_transform(size)
+    transform = v2.Compose([squared(size), to_tensor_transform()])
     return torch.stack([transform(read_picture(file, channels)) for file in files])
 
 

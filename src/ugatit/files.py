@@ -10,6 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ugatit.errors import UserError
+
 
 def sync(path: Path) -> None:
     """Flush a file or folder to the disk, where the system can."""
@@ -54,6 +56,17 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def results(path: Path) -> Iterator[None]:
+    """Within this block results are written to ``path``; where that fails, the person is told."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}): free some space, or give another -o."
+        ) from None
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:

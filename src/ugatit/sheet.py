@@ -40,6 +40,16 @@ def to_picture(x: Tensor) -> Image.Image:
     return to_pil_image(((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8))
 
 
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture atomically, in the format that its suffix names.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    with atomic_file(path) as temporary:
+        picture.save(temporary, Image.registered_extensions()[path.suffix.lower()], quality=95)
+
+
 def draw_sheet(columns: dict[str, Tensor], path: Path) -> None:
     """Write a PNG with one labelled column a key, one row a picture.
 
@@ -58,5 +68,4 @@ def draw_sheet(columns: dict[str, Tensor], path: Path) -> None:
         for j, picture in enumerate(pictures.cpu()):
             cell = to_picture(picture).resize((size, size), Image.Resampling.BICUBIC)
             canvas.paste(cell, (left, LABEL + GAP + j * (size + GAP)))
-    with atomic_file(path) as temporary:
-        canvas.save(temporary, "PNG")
+    save_picture(canvas, path)

@@ -40,7 +40,7 @@ from ugatit.data import (
     train_transform,
 )
 from ugatit.errors import UserError
-from ugatit.files import atomic_file
+from ugatit.files import atomic_file, results
 from ugatit.sheet import draw_sheet, overlay
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import Clock, Direction, Recipe, System
@@ -115,15 +115,19 @@ def preset_config(system: str, preset: str) -> TrainConfig:
     return TrainConfig(model=chosen.model, recipe=chosen.recipe, system=system, preset=preset)
 
 
-def check_config(config: TrainConfig) -> TrainConfig:
-    """Check every value's range.
+def check_range(kind: Any, value: Any) -> Any:
+    """Check every field's range.
+
+    Args:
+        kind: dataclass, or a `TypeAdapter` of it.
+        value: of that kind.
 
     Raises:
         UserError: one is out of range; the message names the option.
     """
-    adapter = run_adapter(config.system)
+    adapter = kind if isinstance(kind, TypeAdapter) else TypeAdapter(kind)
     try:
-        return adapter.validate_python(adapter.dump_python(config))
+        return adapter.validate_python(adapter.dump_python(value))
     except ValidationError as error:
         option = first_problem(error).replace("model.", "").replace("recipe.", "").replace("_", "-")
         raise UserError(f"--{option}: choose another value.") from None
@@ -151,11 +155,8 @@ def write_config(config: TrainConfig, run: Path) -> None:
     Raises:
         UserError: the folder cannot be written.
     """
-    try:
-        with atomic_file(run / "config.json") as temporary:
-            temporary.write_bytes(run_adapter(config.system).dump_json(config, indent=2) + b"\n")
-    except OSError as error:
-        raise UserError(f"The run's folder {run} cannot be written ({error.strerror}): give another -o.") from None
+    with results(run), atomic_file(run / "config.json") as temporary:
+        temporary.write_bytes(run_adapter(config.system).dump_json(config, indent=2) + b"\n")
 
 
 class Ema:
@@ -564,7 +565,7 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     """
     assert config.out is not None
     run = config.out
-    config = check_config(config)
+    config = check_range(run_adapter(config.system), config)
     if not resume and (run / "config.json").exists():
         raise UserError(f"{run} already holds a run: continue it with --resume {run}, or give another -o.")
     trainer = Trainer(config, run, resume)

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ugatit.data import Skipped, find_files, read_picture, to_eight_bit, to_tensor_transform
 from ugatit.errors import UserError
-from ugatit.files import atomic_file
-from ugatit.sheet import overlay, to_picture
+from ugatit.files import results
+from ugatit.sheet import overlay, save_picture, to_picture
 from ugatit.systems.base import Direction, System, Translation
 from ugatit.systems.folder import load_model, save_model
 
@@ -35,15 +35,9 @@ class Translator:
     """
 
     def __init__(self, system: System, device: torch.device | str | None = None):
-        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        self.system = system.eval()
-        try:
-            self.device = torch.device(device or found or "cpu")
-            for name in system.translators:
-                system.get_submodule(name).to(self.device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"--device {device} cannot be used ({reason}): leave it out, or give cpu.") from None
+        self.system, self.device = system.eval(), find_device(device)
+        for name in system.translators:
+            system.get_submodule(name).to(self.device)
 
     @classmethod
     def load(cls, path_or_hub_id: str | Path, device: torch.device | str | None = None) -> "Translator":
@@ -185,6 +179,22 @@ class Translator:
         return str(address)
 
 
+def find_device(name: torch.device | str | None) -> torch.device:
+    """The device of that name; the accelerator if there is one, else the CPU, for None.
+
+    Raises:
+        UserError: it cannot be used here.
+    """
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    try:
+        device = torch.device(name or found or "cpu")
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device {name} cannot be used ({reason}): leave it out, or give cpu.") from None
+    return device
+
+
 def find_model(path_or_hub_id: str | Path) -> Path:
     """The model folder of that path; or of that hub id, downloaded (JSON and safetensors only).
 
@@ -323,12 +333,6 @@ def write_result(job: Job, x: Tensor, made: Translation, attention: bool) -> Non
         if made.heatmap is None:
             raise UserError("This model has no attention maps: leave out --attention.")
         pictures[job.target.with_suffix(".attention.png")] = overlay(x, made.heatmap)
-    try:
+    with results(job.target):
         for path, picture in pictures.items():
-            with atomic_file(path) as temporary:
-                extension = path.suffix.lower()
-                to_picture(picture[0]).save(temporary, Image.registered_extensions()[extension], quality=95)
-    except OSError as error:
-        raise UserError(
-            f"{job.target} cannot be written ({error.strerror or error}): free space or change -o."
-        ) from None
+            save_picture(to_picture(picture[0]), path)

@@ -1,0 +1,227 @@
+"""Figures against direct evaluations, folders and models, and what can go wrong."""
+
+import json
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.stats
+import torch
+from PIL import Image
+
+from conftest import run_ugatit, write_picture
+from ugatit.data import find_tests
+from ugatit.errors import UserError
+from ugatit.evaluate import Files, Judge, Protocol, attention_rank, evaluate_folders, fid, kid, paired
+from ugatit.features import load_features, perceptual_distance
+from ugatit.systems.folder import save_model
+from ugatit.systems.ugatit import UGATIT, UGATITConfig
+
+OFFLINE = Protocol(features="efficientnet-lite0")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def judge():
+    return Judge(OFFLINE, CPU)
+
+
+def features(count: int, shift: float, seed: int) -> torch.Tensor:
+    return torch.randn(count, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) + shift
+
+
+def direct_mmd(x: np.ndarray, y: np.ndarray) -> float:
+    """The unbiased MMD, pair by pair."""
+
+    def kernel(a, b):
+        return (a @ b / len(a) + 1) ** 3
+
+    n, m = len(x), len(y)
+    same_x = sum(kernel(x[i], x[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
+    same_y = sum(kernel(y[i], y[j]) for i in range(m) for j in range(m) if i != j) / (m * (m - 1))
+    return same_x + same_y - 2 * sum(kernel(a, b) for a in x for b in y) / (n * m)
+
+
+def test_kid_is_the_unbiased_mmd_of_the_polynomial_kernel():
+    real, fake = features(13, 0.0, 1), features(13, 0.3, 2)
+    mean, std, size = kid(real, fake, Protocol(subset_size=13, subsets=3))  # every subset is the whole set
+    assert mean == pytest.approx(100 * direct_mmd(real.numpy(), fake.numpy()), rel=1e-10)
+    assert std == pytest.approx(0, abs=1e-8) and size == 13
+
+
+def test_kid_over_subsets_has_the_mean_of_the_whole():
+    real, fake = features(40, 0.0, 1), features(40, 0.3, 2)
+    mean, std, size = kid(real, fake, Protocol(subsets=2000))
+    assert size == 20 and std > 0
+    assert mean == pytest.approx(100 * direct_mmd(real.numpy(), fake.numpy()), abs=5 * std / 2000**0.5)
+    assert (mean, std, size) == kid(real, fake, Protocol(subsets=2000))
+    assert mean != kid(real, fake, Protocol(subsets=2000, seed=1))[0]
+
+
+def test_fid_is_scipy_s():
+    real, fake = features(60, 0.0, 1), features(50, 0.3, 2) * 1.3
+    means = [f.numpy().mean(0) for f in (real, fake)]
+    covariances = [np.cov(f.numpy(), rowvar=False) for f in (real, fake)]
+    root = scipy.linalg.sqrtm(covariances[0] @ covariances[1]).real
+    expected = ((means[0] - means[1]) ** 2).sum() + np.trace(covariances[0] + covariances[1] - 2 * root)
+    assert fid(real, fake) == pytest.approx(expected, rel=1e-8)
+    assert fid(real, real) == pytest.approx(0, abs=1e-6)
+
+
+def test_subsets_larger_than_a_set_are_refused():
+    with pytest.raises(UserError, match=r"--subset-size 11 .* 10 pictures"):
+        kid(features(10, 0, 1), features(12, 0, 2), Protocol(subset_size=11))
+
+
+def test_attention_rank_is_spearman_s(judge):
+    x, truth = torch.rand(2, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    heatmap = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    change = (x - truth).abs().mean(1).unflatten(1, (8, 4)).unflatten(3, (8, 4)).mean((2, 4))
+    expected = [scipy.stats.spearmanr(h.flatten(), c.flatten()).statistic for h, c in zip(heatmap, change, strict=True)]
+    assert attention_rank(heatmap, x, truth).tolist() == pytest.approx(expected, abs=1e-5)
+    assert attention_rank(change[:, None], x, truth).tolist() == pytest.approx([1, 1], abs=1e-5)
+
+
+def test_perceptual_distance_grows_with_the_difference(judge):
+    x = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    assert perceptual_distance(judge.network, x, x).tolist() == [0, 0]
+    near, far = (perceptual_distance(judge.network, x, y) for y in (x // 4 * 4, 255 - x))
+    assert (near > 0).all() and (far > near).all()
+
+
+def folder(path, count, seed=0, **options):
+    for i in range(count):
+        write_picture(path / f"{i}.png", seed + i, **options)
+    return path
+
+
+def test_a_set_against_itself_and_against_another(judge, tmp_path):
+    real, other = folder(tmp_path / "real", 8), folder(tmp_path / "other", 8, seed=50)
+    (other / "broken.png").write_bytes(b"broken")
+    said = []
+    same = evaluate_folders(judge, real, real, 64, True, tmp_path / "same", said.append)
+    assert same["kid_mean"] < 0.5 and same["fid"] < 1e-3
+    assert (same["l1"], same["perceptual"]) == (0, 0) and same["ssim"] == pytest.approx(1)
+    assert not said
+    apart = evaluate_folders(judge, real, other, 64, True, tmp_path / "apart", said.append)
+    assert apart["l1"] > 0.1 and apart["ssim"] < 0.9 and apart["fid"] > 10
+    assert len(said) == 1 and "broken.png" in said[0]
+    written = json.loads((tmp_path / "apart" / "metrics.json").read_text())
+    assert written == apart and written["kid_subset_size"] == 4
+    assert len(written["protocol"]["feature_weights_sha256"]) == 64
+    assert "64 x 64" in written["protocol"]["resize"]
+    with Image.open(tmp_path / "apart" / "sheet.png") as sheet:
+        assert sheet.height > 700
+    (real / "7.png").unlink()
+    with pytest.raises(UserError, match="no picture named 7"):
+        evaluate_folders(judge, real, other, 64, True, tmp_path / "x", said.append)
+    with pytest.raises(UserError, match="at least 4"):
+        evaluate_folders(judge, folder(tmp_path / "few", 3), other, 64, False, tmp_path / "x", said.append)
+
+
+def test_paired_distances_are_plain_means(judge, tmp_path):
+    for name, value in (("a", 100), ("b", 151)):
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            Image.new("RGB", (40, 40), (value,) * 3).save(tmp_path / name / f"{i}.png")
+    sets = [Files(sorted((tmp_path / name).iterdir()), 32) for name in "ab"]
+    assert paired(judge.network, *sets, CPU)["l1"] == pytest.approx(0.2)
+
+
+def test_a_model_is_measured_both_ways(data, tmp_path):
+    system = UGATIT(UGATITConfig(size=32, width=2, blocks=1, light=True))
+    system.init_weights()
+    save_model(system, tmp_path / "model", 0)
+    for name in ("testA", "testB"):
+        folder(data / name, 5, seed=ord(name[-1]))
+    options = ["--features", "efficientnet-lite0", "--subsets", 5]
+    made = run_ugatit("evaluate", tmp_path / "model", data, "--paired", "-o", tmp_path / "out", *options)
+    assert made.returncode == 0, made.stderr
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    for direction in ("a2b", "b2a"):
+        row = metrics[direction]
+        assert row["pictures"] == {"real": 5, "fake": 5} and row["kid_subset_size"] == 2
+        assert row["kid_both_mean"] == pytest.approx((row["kid_mean"] + row["kid_source_mean"]) / 2)
+        assert 0 < row["cycle_l1"] < 1 and 0 < row["l1"] < 1 and -1 <= row["attention_rank"] <= 1
+        assert len(list((tmp_path / "out" / direction).glob("*.png"))) == 5
+    assert "KID x 100" in made.stderr and "579344248a93" in made.stderr and "kid seed: 0" in made.stderr
+    again = run_ugatit("evaluate", tmp_path / "model", data, "--paired", "-o", tmp_path / "again", *options)
+    assert again.returncode == 0
+    assert json.loads((tmp_path / "again" / "metrics.json").read_text()) == metrics
+
+
+def test_tests_are_the_pictures_that_training_holds_out(data):
+    files, roots, _ = find_tests(data, 0.1, 0)
+    assert {k: len(v) for k, v in files.items()} == {"A": 2, "B": 2} and roots["A"] == data / "testA"
+    for name in ("testA", "testB"):
+        for file in (data / name).iterdir():
+            file.unlink()
+        (data / name).rmdir()
+    files, roots, _ = find_tests(data, 0.4, 3)
+    assert {k: len(v) for k, v in files.items()} == {"A": 2, "B": 2} and roots["A"] == data / "trainA"
+
+
+def test_inception_without_a_network_or_with_another_file_says_what_to_do(monkeypatch, tmp_path):
+    def offline(*_, **__):
+        raise URLError("no network")
+
+    monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", offline)
+    with pytest.raises(UserError, match="--weights"):
+        load_features("inception", None, CPU)
+    with pytest.raises(UserError, match="does not exist"):
+        load_features("inception", tmp_path / "none.pth", CPU)
+    (tmp_path / "x.pth").write_bytes(b"x")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_features("inception", tmp_path / "x.pth", CPU)
+    torch.save({"a": torch.zeros(1)}, tmp_path / "y.pth")
+    with pytest.raises(UserError, match="does not fit"):
+        load_features("inception", tmp_path / "y.pth", CPU)
+    with pytest.raises(UserError, match="leave it out"):
+        load_features("efficientnet-lite0", tmp_path / "y.pth", CPU)
+
+
+def test_inception_with_weights_from_a_file(monkeypatch, tmp_path):
+    """Random weights: what is tested is that a file in torch-fidelity's form is loaded and run."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    monkeypatch.setattr(
+        "torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", lambda *_, **__: pytest.fail("asked")
+    )
+    states = []
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, _: states.append(self.state_dict()))
+        torch.save({}, tmp_path / "empty.pth")
+        FeatureExtractorInceptionV3("x", ["2048"], str(tmp_path / "empty.pth"))
+    torch.save(states[0], tmp_path / "inception.pth")
+    network = load_features("inception", tmp_path / "inception.pth", CPU)
+    x = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    assert network.pool(x).shape == (2, 2048)
+    assert perceptual_distance(network, x, x).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "arguments, names",
+    [
+        ([], "MODEL and DATA"),
+        (["--real", "{tmp}"], "--fake"),
+        (["{tmp}/model", "{tmp}", "--real", "{tmp}", "--fake", "{tmp}"], "MODEL and DATA"),
+        (["--real", "{tmp}/none", "--fake", "{tmp}", "--features", "efficientnet-lite0"], "--real"),
+        (["--real", "{tmp}", "--fake", "{tmp}", "--size", "5"], "--size"),
+        (["--real", "{tmp}", "--fake", "{tmp}", "--subsets", "1"], "--subsets"),
+        (["--real", "{tmp}", "--fake", "{tmp}", "--features", "vgg"], "features"),
+        (["--real", "{tmp}", "--fake", "{tmp}", "--features", "efficientnet-lite0"], "usable pictures"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_two(arguments, names, tmp_path):
+    made = run_ugatit("evaluate", *[a.format(tmp=tmp_path) for a in arguments])
+    assert made.returncode == 2
+    assert names in made.stderr + made.stdout and "Traceback" not in made.stderr
+
+
+def test_cats_are_nearer_to_cats_than_to_dogs(shared, judge, tmp_path):
+    cats, dogs = (sorted((shared / "data" / "cat2dog" / f"train{side}").iterdir()) for side in "AB")
+    halves = judge.compare(Files(cats[::2], 256), Files(cats[1::2], 256))
+    across = judge.compare(Files(cats[::2], 256), Files(dogs[1::2], 256))
+    assert abs(halves["kid_mean"]) < 2 and across["kid_mean"] > 20
+    assert halves["fid"] < across["fid"] / 2
