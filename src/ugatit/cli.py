@@ -1,20 +1,23 @@
 """The command line: `ugatit COMMAND`, each option of which is a field of a typed dataclass."""
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+from pydantic import Field
 from rich.progress import track
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 import ugatit
-from ugatit.data import Skipped, find_tests
+from ugatit.ablate import AblateConfig, ablate
+from ugatit.data import Skipped, check_pictures, find_files, find_tests, read_tests, spread
 from ugatit.demo import demo
 from ugatit.errors import UserError
 from ugatit.evaluate import Judge, Protocol, evaluate_folders, evaluate_model, metrics_table, protocol_text
 from ugatit.files import results
+from ugatit.inspection import inspect
 from ugatit.released import import_released
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import Direction
@@ -83,7 +86,7 @@ class TranslateOptions:
     size: Size = "model"
     """model: resized to what the model was trained at; keep: the picture's own size (light models); tiles: the
     picture's own size in overlapping tiles, for large pictures."""
-    batch: int = 8
+    batch: Annotated[int, Field(ge=1)] = 8
     """Pictures of one size that are translated at once."""
     attention: bool = False
     """Also write NAME.attention.png: where the generator looks, laid over the source."""
@@ -94,8 +97,7 @@ class TranslateOptions:
 def translate_command(arguments: list[str]) -> None:
     """Translate pictures with a trained model."""
     options = tyro.cli(TranslateOptions, prog="ugatit translate", args=arguments)
-    if options.batch < 1:
-        raise UserError(f"--batch {options.batch} is too small: give 1 or more.")
+    check_range(TranslateOptions, options)
     jobs = plan_jobs(options.inputs, options.out)
     translator = Translator.load(options.model, options.device)
     results = translate_files(translator, jobs, options.direction, options.size, options.batch, options.attention)
@@ -150,9 +152,9 @@ class EvaluateOptions:
     """Folder for metrics.json, sheet.png and the translations."""
     paired: bool = False
     """Pictures of the same name are true counterparts: also measure the distance to them."""
-    size: int = 256
+    size: Annotated[int, Field(ge=32, le=4096)] = 256
     """With --real and --fake: side in pixels of the squares that pictures are made; a model's is its own."""
-    holdout: float = 0.1
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """The run's --holdout; only matters where there are no test folders. The run's --seed is then this command's."""
     device: str | None = None
     """cuda, cpu, ...; CUDA where there is one if not given."""
@@ -164,11 +166,7 @@ def evaluate_command(arguments: list[str]) -> None:
     folders = options.real is not None and options.fake is not None
     if folders == (options.model is not None) or (not folders and options.data is None):
         raise UserError("Nothing to evaluate was named: give MODEL and DATA, or --real DIR and --fake DIR.")
-    check_range(Protocol, options.protocol)
-    if not 32 <= options.size <= 4096:
-        raise UserError(f"--size {options.size}: give 32 to 4096 pixels.")
-    if not 0 <= options.holdout < 1:
-        raise UserError(f"--holdout {options.holdout}: give a share from 0 to 1.")
+    check_range(EvaluateOptions, options)
     if options.real is not None and options.fake is not None:
         judge = Judge(options.protocol, find_device(options.device))
         metrics = evaluate_folders(judge, options.real, options.fake, options.size, options.paired, options.out, say)
@@ -182,6 +180,75 @@ def evaluate_command(arguments: list[str]) -> None:
         metrics = evaluate_model(judge, translator, tests, roots if options.paired else None, options.out)
     console.print(metrics_table(metrics))
     say(f"Protocol:\n{protocol_text(metrics)}\nWritten to {options.out}")
+
+
+def ablate_command(arguments: list[str]) -> None:
+    """Train and measure every row of the paper's Table 1 on one data folder."""
+    start = AblateConfig(preset_config("ugatit", option(arguments, "--preset") or "paper"))
+    options = tyro.cli(
+        OmitArgPrefixes[AblateConfig],
+        prog="ugatit ablate",
+        description=f"{ablate_command.__doc__} It takes the options of ugatit train; --seeds replaces --seed.",
+        default=start,
+        args=arguments,
+    )
+    check_range(AblateConfig, options)
+    if options.train.data is None:
+        raise UserError("No pictures were named: give DATA, a folder with trainA and trainB inside.")
+    out = options.train.out or Path("runs") / f"{options.train.data.resolve().name}-table1"
+    metrics = ablate(replace(options, train=replace(options.train, data=options.train.data.resolve(), out=out)))
+    say(f"Protocol:\n{protocol_text(metrics)}\nWritten to {out}")
+
+
+@dataclass(frozen=True)
+class InspectOptions:
+    """Show what a model costs, what its rho chose and where its networks look."""
+
+    model: Positional[str]
+    """Model folder (RUN/model), or a hub id like user/name."""
+    inputs: Annotated[Positional[list[str]], arg(name="input")] = field(default_factory=list)
+    """Pictures to look at: files, folders or globs; or one folder with testA and testB inside."""
+    direction: Direction = "a2b"
+    """Which way the pictures go; both ways for a folder with testA and testB."""
+    pictures: Annotated[int, Field(ge=1)] = 4
+    """How many of them, evenly spread."""
+    size: Annotated[int | None, Field(ge=32, le=4096, multiple_of=4)] = None
+    """Side in pixels of the picture whose translation is costed; the model's own if not given."""
+    batch: Annotated[int, Field(ge=1)] = 1
+    """Pictures of each domain in the training step that is costed."""
+    out: Annotated[Path, arg(aliases=["-o"])] = Path("inspection")
+    """Folder for inspection.json, rho.png and attention.png."""
+    device: str | None = None
+    """cuda, cpu, ...; CUDA where there is one if not given."""
+
+
+def inspect_command(arguments: list[str]) -> None:
+    """Show what a model costs, what its rho chose and where its networks look."""
+    options = tyro.cli(InspectOptions, prog="ugatit inspect", args=arguments)
+    for name, value, least in (
+        ("size", options.size, 32),
+        ("batch", options.batch, 1),
+        ("pictures", options.pictures, 1),
+    ):
+        if value is not None and value < least:
+            raise UserError(f"--{name} {value} is too small: give {least} or more.")
+    if options.size is not None and options.size % 4:
+        raise UserError(f"--size {options.size}: give a multiple of 4.")
+    translator = Translator.load(options.model, options.device, with_training=True)
+    folders = {side: Path(options.inputs[0]) / f"test{side}" for side in "AB"} if len(options.inputs) == 1 else {}
+    if folders and all(folder.is_dir() for folder in folders.values()):
+        files = {side: find_files(folder) for side, folder in folders.items()}
+    else:
+        files = {options.direction[0].upper(): [job.source for job in plan_jobs(options.inputs, options.out)]}
+    tests = {}
+    for side, found in files.items():
+        good, skipped = check_pictures(spread(found, options.pictures))
+        for file, reason in skipped:
+            say(f"  skipped: {file} {reason}")
+        if good:
+            tests[side] = read_tests(good, translator.side, translator.channels)
+    inspect(translator, tests, options.size or translator.side, options.batch, options.out, console)
+    say(f"Written to {options.out}")
 
 
 @dataclass(frozen=True)
@@ -205,6 +272,8 @@ COMMANDS = {
     "train": train_command,
     "translate": translate_command,
     "evaluate": evaluate_command,
+    "inspect": inspect_command,
+    "ablate": ablate_command,
     "import": import_command,
 }
 

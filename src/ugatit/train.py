@@ -129,7 +129,9 @@ def check_range(kind: Any, value: Any) -> Any:
     try:
         return adapter.validate_python(adapter.dump_python(value))
     except ValidationError as error:
-        option = first_problem(error).replace("model.", "").replace("recipe.", "").replace("_", "-")
+        option = (
+            first_problem(error).replace("model.", "").replace("recipe.", "").replace("protocol.", "").replace("_", "-")
+        )
         raise UserError(f"--{option}: choose another value.") from None
 
 

@@ -36,17 +36,27 @@ class Translator:
 
     def __init__(self, system: System, device: torch.device | str | None = None):
         self.system, self.device = system.eval(), find_device(device)
-        for name in system.translators:
-            system.get_submodule(name).to(self.device)
+        for part in system.children():
+            if not any(tensor.is_meta for tensor in part.state_dict().values()):  # what was not loaded
+                part.to(self.device)
 
     @classmethod
-    def load(cls, path_or_hub_id: str | Path, device: torch.device | str | None = None) -> "Translator":
+    def load(
+        cls, path_or_hub_id: str | Path, device: torch.device | str | None = None, with_training: bool = False
+    ) -> "Translator":
         """Load a model folder, or a model of the Hugging Face hub by its id ("user/name").
+
+        Args:
+            path_or_hub_id: where it is.
+            device: to translate on; the accelerator if there is one, else the CPU, if not given.
+            with_training: also load the networks that only training needs, if the model has them.
 
         Raises:
             UserError: there is no such model, or it is damaged.
         """
-        return cls(load_model(find_model(path_or_hub_id)), device)
+        folder = find_model(path_or_hub_id)
+        with_training = with_training and (folder / "training.safetensors").exists()
+        return cls(load_model(folder, with_training), device)
 
     def __call__(
         self, images: Images, direction: Direction = "a2b", *, size: Size | None = None, batch: int = 8

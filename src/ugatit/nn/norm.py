@@ -1,5 +1,6 @@
 """Layer-instance normalisation (paper section 2.1.1, Eq. 1) and spectral normalisation."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +13,12 @@ EPS = 1e-5
 def full_precision(x: Tensor) -> Tensor:
     """Half-precision numbers as float32, others as they are."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """Within this context mixed precision is off."""
+    known = torch.amp.is_autocast_available(device.type)  # not on the meta device
+    return torch.autocast(device.type, enabled=False) if known else nullcontext()
 
 
 class LayerInstanceNorm(torch.autograd.Function):
@@ -140,7 +147,7 @@ class SpectralConv2d(nn.Conv2d):
 
     def sigma(self) -> Tensor:
         """Estimate of the weight's largest singular value, a scalar with gradient."""
-        with torch.autocast(self.weight.device.type, enabled=False):
+        with without_autocast(self.weight.device):
             rows = self.weight.flatten(1)
             if self.training:
                 with torch.no_grad():

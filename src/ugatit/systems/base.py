@@ -107,3 +107,12 @@ class System(nn.Module, ABC):
     @abstractmethod
     def translate(self, x: Tensor, direction: Direction) -> Translation:
         """Translate pictures N x channels x H x W in [-1, 1]."""
+
+    def attention(self, x: Tensor, direction: Direction) -> dict[str, tuple[Tensor, Tensor]]:
+        """Where the networks look while they translate pictures N x channels x H x W in [-1, 1].
+
+        Returns:
+            By name: the pictures that a network saw, N x channels x H x W, and its attention, N x 1 x h x w.
+        """
+        heatmap = self.translate(x, direction).heatmap
+        return {} if heatmap is None else {"attention": (x, heatmap)}

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -67,6 +67,25 @@ class UGATITConfig:
     """L2 decay, added to the gradient."""
     decay_from: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of the run after which the learning rate falls linearly to 0."""
+
+
+class Ablation(NamedTuple):
+    """A row of Table 1."""
+
+    settings: dict[str, Any]  # of `UGATITConfig`
+    paper: tuple[str, str]  # KID x 100 of selfie2anime and anime2selfie
+
+
+TABLE_1 = {
+    "U-GAT-IT": Ablation({}, ("11.61 ± 0.57", "11.52 ± 0.57")),
+    "w/ IN": Ablation({"decoder_norm": "in"}, ("13.64 ± 0.76", "13.58 ± 0.80")),
+    "w/ LN": Ablation({"decoder_norm": "ln"}, ("12.39 ± 0.61", "13.17 ± 0.80")),
+    "w/ AdaIN": Ablation({"decoder_norm": "adain"}, ("12.29 ± 0.78", "11.81 ± 0.77")),
+    "w/ GN": Ablation({"decoder_norm": "gn"}, ("12.76 ± 0.64", "12.30 ± 0.77")),
+    "w/o CAM": Ablation({"cam": "none"}, ("12.85 ± 0.82", "14.06 ± 0.75")),
+    "w/o G_CAM": Ablation({"cam": "discriminator"}, ("12.33 ± 0.68", "13.86 ± 0.75")),
+    "w/o D_CAM": Ablation({"cam": "generator"}, ("12.49 ± 0.74", "13.33 ± 0.89")),
+}
 
 
 class Generated(NamedTuple):
@@ -280,3 +299,12 @@ class UGATIT(System):
     def translate(self, x: Tensor, direction: Direction) -> Translation:
         made: Generated = self.get_submodule(f"gen_{direction}")(x)
         return Translation(made.image, made.heatmap)
+
+    def attention(self, x: Tensor, direction: Direction) -> dict[str, tuple[Tensor, Tensor]]:
+        """Figure 2: the generator's on the source, the local and the global discriminator's on the translation."""
+        made: Generated = self.get_submodule(f"gen_{direction}")(x)
+        maps = {"generator": (x, made.heatmap)}
+        for scale, disc in self.discriminators(direction[-1]).items():
+            if not next(disc.parameters()).is_meta:  # a shared model may come without them
+                maps[f"{scale} disc."] = (made.image, disc(made.image).heatmap)
+        return {name: (seen, heatmap) for name, (seen, heatmap) in maps.items() if heatmap is not None}

@@ -1,0 +1,142 @@
+"""What a model costs and chose, and Table 1 on small data."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+from conftest import TINY, run_ugatit
+from ugatit.ablate import AblateConfig, comparison, plan
+from ugatit.errors import UserError
+from ugatit.inspection import rho_by_layer, training_cost, translation_cost
+from ugatit.systems.folder import save_model
+from ugatit.systems.ugatit import TABLE_1, UGATIT, UGATITConfig
+from ugatit.train import preset_config
+
+
+def on_meta(**settings) -> UGATIT:
+    with torch.device("meta"):
+        return UGATIT(UGATITConfig(**settings))
+
+
+def test_translation_s_multiply_adds_are_the_layers_sums():
+    size, width, blocks = 64, 4, 2
+    cost = translation_cost(on_meta(size=size, width=width, blocks=blocks, light=True), size)
+    deep, low = 4 * width, (size // 4) ** 2
+    expected = size**2 * 49 * 3 * width  # conv7
+    expected += (size // 2) ** 2 * 9 * width * 2 * width + low * 9 * 2 * width * deep  # down
+    expected += 4 * blocks * low * 9 * deep * deep  # both bottlenecks
+    expected += low * deep * deep + 2 * deep  # CAM
+    expected += 4 * deep * deep  # gamma, beta
+    expected += (size // 2) ** 2 * 9 * deep * 2 * width + size**2 * 9 * 2 * width * width  # up
+    expected += size**2 * 49 * width * 3  # out
+    assert cost.multiply_adds == expected
+
+
+def test_memory_is_the_weights_and_what_backward_needs():
+    system = on_meta(size=256)  # the paper's: 671 million weights
+    weights = sum(p.numel() for p in system.parameters())
+    step = training_cost(system, 1)
+    assert weights * 16 < step.bytes < weights * 16 + 8e9
+    small, twice = (training_cost(on_meta(size=64, width=8, light=True), batch).bytes for batch in (1, 2))
+    kept = sum(p.numel() for p in on_meta(size=64, width=8, light=True).parameters()) * 16
+    assert twice - kept == pytest.approx(2 * (small - kept), rel=0.02)
+
+
+def test_saved_bytes_of_one_layer():
+    from ugatit.inspection import SavedBytes
+
+    weight = torch.zeros(5, 7, requires_grad=True)
+    saved = SavedBytes([weight])
+    with saved.hooks:
+        x = torch.zeros(3, 7, requires_grad=True)
+        y = (x @ weight.T).exp()  # keeps x, and its own result
+    assert saved.now == saved.most == 4 * (3 * 7 + 3 * 5)
+    y.sum().backward()
+    assert saved.now == 0
+
+
+def test_only_a_learned_rho_is_shown():
+    assert list(rho_by_layer(UGATIT(UGATITConfig(size=32, width=1, blocks=1)))["gen_a2b"]) == [
+        "decoder.0.norm1", "decoder.0.norm2", "up.0.norm", "up.1.norm",
+    ]  # fmt: skip
+    assert rho_by_layer(UGATIT(UGATITConfig(size=32, width=1, blocks=1, decoder_norm="adain"))) == {
+        "gen_a2b": {}, "gen_b2a": {},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", [{}, {"cam": "none", "decoder_norm": "gn"}])
+def test_inspect_writes_costs_rho_and_attention(settings, data, tmp_path):
+    system = UGATIT(UGATITConfig(size=32, width=2, blocks=1, light=True, **settings))
+    save_model(system, tmp_path / "model", 0)
+    made = run_ugatit("inspect", tmp_path / "model", data, "-o", tmp_path / "out", "--size", 64)
+    assert made.returncode == 0, made.stderr
+    numbers = json.loads((tmp_path / "out" / "inspection.json").read_text())
+    assert numbers["parameters"]["gen_a2b"] == sum(p.numel() for p in system.gen_a2b.parameters())
+    assert numbers["translation"]["size"] == 64 and numbers["translation"]["multiply_adds"] > 0
+    assert (tmp_path / "out" / "rho.png").exists() == (not settings)
+    with Image.open(tmp_path / "out" / "attention.png") as sheet:  # source, three maps, translation; both ways
+        assert sheet.width // 100 == (10 if not settings else 4)
+
+
+@pytest.mark.parametrize(
+    "arguments, names",
+    [(["--size", "33"], "--size"), (["--size", "64"], "--size 64"), (["{tmp}/none.png"], "none.png")],
+)
+def test_inspect_s_bad_input_is_one_sentence(arguments, names, tmp_path):
+    save_model(UGATIT(UGATITConfig(size=32, width=1, blocks=1)), tmp_path / "model", 0)
+    made = run_ugatit("inspect", tmp_path / "model", "-o", tmp_path, *[a.format(tmp=tmp_path) for a in arguments])
+    assert made.returncode == 2 and names in made.stderr and "Traceback" not in made.stderr
+
+
+def test_table_1_trains_measures_and_keeps_what_is_done(data, tmp_path):
+    rows = ["U-GAT-IT", "w/o G_CAM"]
+    arguments = [
+        "ablate",
+        data,
+        *TINY,
+        "--steps",
+        2,
+        "--rows",
+        *rows,
+        "--seeds",
+        0,
+        1,
+        "--jobs",
+        2,
+        "-o",
+        tmp_path / "t",
+    ]
+    arguments += ["-o", tmp_path / "t", "--preview-every", 0, "--features", "efficientnet-lite0"]
+    for name in ("testA", "testB"):
+        for i in range(4):
+            Image.new("RGB", (40, 40), (60 * i, 40, 90)).save(data / name / f"{i}.png")
+    made = run_ugatit(*arguments)
+    assert made.returncode == 0, made.stderr
+    table = json.loads((tmp_path / "t" / "table.json").read_text())
+    assert list(table["rows"]) == rows and table["steps"] == 2
+    seeds = table["rows"]["w/o G_CAM"]["b2a"]["kid_of_each_seed"]
+    assert len(seeds) == 2 and table["rows"]["w/o G_CAM"]["b2a"]["kid_mean"] == pytest.approx(sum(seeds) / 2)
+    assert "13.86 ± 0.75" in made.stderr and "Protocol" in made.stderr
+    config = json.loads((tmp_path / "t" / "without-G_CAM-seed1" / "config.json").read_text())
+    assert config["model"]["cam"] == "discriminator" and config["seed"] == 1
+
+    times = {f: f.stat().st_mtime_ns for f in (tmp_path / "t").rglob("*.safetensors")}
+    again = run_ugatit(*arguments)
+    assert again.returncode == 0 and times == {f: f.stat().st_mtime_ns for f in times}
+    other = run_ugatit(*arguments, "--width", 3)
+    assert other.returncode == 2 and "other settings" in other.stderr
+
+
+def test_every_row_of_table_1_is_a_setting(tmp_path):
+    start = replace(preset_config("ugatit", "quick"), data=tmp_path)
+    runs = plan(AblateConfig(start), tmp_path / "out")
+    assert len({run.config.model for run in runs}) == len({run.folder for run in runs}) == len(TABLE_1) == 8
+    for run in runs:
+        with torch.device("meta"):
+            UGATIT(run.config.model)
+    with pytest.raises(UserError, match="w/ BN"):
+        plan(AblateConfig(start, rows=("w/ BN",)), tmp_path / "out")
+    assert comparison({}, "a2b").row_count == 0
