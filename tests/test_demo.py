@@ -3,10 +3,15 @@
 import csv
 import json
 
+import torch
 from PIL import Image
 
 from conftest import run_ugatit
-from ugatit.demo import EMOJI
+from ugatit.demo import EMOJI, SHIPPED, emoji_distances
+from ugatit.evaluate import Judge, Protocol
+from ugatit.translate import Translator
+
+CLEARLY_LESS = ("l1", "perceptual", "kid_mean")
 
 
 def test_the_package_s_emoji():
@@ -21,14 +26,23 @@ def test_the_package_s_emoji():
     assert "CC BY 4.0" in (EMOJI / "ATTRIBUTION.md").read_text()
 
 
-def test_the_demo_shows_a_sheet_and_distances(tmp_path):
+def test_the_demo_shows_both_models_and_their_distances(tmp_path):
     made = run_ugatit("demo", "-o", tmp_path, "--steps", 3)
     assert made.returncode == 0, made.stderr
     assert str(tmp_path / "run" / "model") in made.stderr
-    with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.width > 700 and sheet.height > 700
-    distances = json.loads((tmp_path / "distances.json").read_text())
-    for direction in ("a2b", "b2a"):
-        assert 0.1 < distances[direction]["before"]["l1"] < 0.2
-        for kind in ("l1", "features"):
-            assert 0 < distances[direction]["after"][kind] < 1
+    for name, columns in (("shipped.png", 8), ("sheet.png", 10)):
+        with Image.open(tmp_path / name) as sheet:
+            assert sheet.width // 100 == columns and sheet.height > 700
+    for name in ("shipped", "now"):
+        metrics = json.loads((tmp_path / name / "metrics.json").read_text())
+        for direction in ("a2b", "b2a"):
+            assert 0 < metrics[direction]["l1"] < 1 and metrics[direction]["perceptual"] > 0
+    assert "untranslated" in made.stderr
+
+
+def test_the_shipped_model_brings_held_out_emoji_nearer_to_the_truth(tmp_path):
+    assert sum(f.stat().st_size for f in SHIPPED.iterdir()) < 5e6
+    judge = Judge(Protocol(features="efficientnet-lite0"), torch.device("cpu"))
+    for values in emoji_distances(judge, Translator.load(SHIPPED), tmp_path).values():
+        for key in CLEARLY_LESS:
+            assert values["after"][key] < 0.9 * values["before"][key], key

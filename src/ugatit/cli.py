@@ -195,7 +195,7 @@ def ablate_command(arguments: list[str]) -> None:
     check_range(AblateConfig, options)
     if options.train.data is None:
         raise UserError("No pictures were named: give DATA, a folder with trainA and trainB inside.")
-    out = options.train.out or Path("runs") / f"{options.train.data.resolve().name}-table1"
+    out = (options.train.out or Path("runs") / f"{options.train.data.resolve().name}-table1").resolve()
     metrics = ablate(replace(options, train=replace(options.train, data=options.train.data.resolve(), out=out)))
     say(f"Protocol:\n{protocol_text(metrics)}\nWritten to {out}")
 

@@ -57,7 +57,8 @@ def emoji_distances(judge: Judge, translator: Translator, out: Path) -> dict[str
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for direction in translator.system.directions:
         real, origin = (Files(tests[side], translator.side) for side in reversed(direction.upper().split("2")))
-        before = judge.compare(real, origin) | paired(judge.network, origin, real, judge.device)
+        before = judge.compare(judge.features(real), judge.features(origin))
+        before |= paired(judge.network, origin, real, judge.device)
         found[direction] = {"before": before, "after": after[direction]}
     return found
 
@@ -66,7 +67,7 @@ def distance_table(title: str, distances: dict[str, dict[str, dict[str, Any]]]) 
     """The distances as a table for the terminal."""
     table = Table("direction", "", "untranslated", "translated", title=title)
     for direction, values in distances.items():
-        for key in ("l1", "perceptual", "kid"):
+        for key in ("l1", "perceptual", "kid", "attention_rank"):
             table.add_row(direction, METRICS[key], *[figure(values[when], key) for when in ("before", "after")])
     return table
 

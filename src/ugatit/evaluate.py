@@ -197,7 +197,7 @@ def match(fake: list[Path], fake_folder: Path, truth: list[Path], truth_folder: 
 
 
 class Judge:
-    """Measures sets of pictures by one protocol, the features of a set only once.
+    """Measures sets of pictures by one protocol, the features of a real set only once.
 
     Args:
         protocol: how.
@@ -216,21 +216,24 @@ class Judge:
         self.torch_fidelity = torch_fidelity.__version__
 
     def features(self, pictures: Files) -> Tensor:
-        """Features of a set, N x C in float64."""
+        """Features of real pictures, N x C in float64; they are kept, so the files must not change."""
         key = tuple(pictures.files), pictures.side
         if key not in self.known:
-            self.known[key] = extract(self.network, pictures, self.device)
+            self.known[key] = self.extract(pictures)
         return self.known[key]
 
-    def compare(self, real: Files, fake: Files) -> dict[str, Any]:
-        """KID and FID of two sets, with the numbers of pictures."""
-        features = self.features(real), self.features(fake)
-        mean, std, size = kid(*features, self.protocol)
+    def extract(self, pictures: Files) -> Tensor:
+        """Features of pictures, N x C in float64."""
+        return extract(self.network, pictures, self.device)
+
+    def compare(self, real: Tensor, fake: Tensor) -> dict[str, Any]:
+        """KID and FID of two sets' features, with the numbers of pictures."""
+        mean, std, size = kid(real, fake, self.protocol)
         return {
             "kid_mean": mean,
             "kid_std": std,
-            "fid": fid(*features),
-            "pictures": {"real": len(real.files), "fake": len(fake.files)},
+            "fid": fid(real, fake),
+            "pictures": {"real": len(real), "fake": len(fake)},
             "kid_subset_size": size,
         }
 
@@ -263,7 +266,7 @@ def evaluate_folders(judge: Judge, real: Path, fake: Path, side: int, pairs: boo
         UserError: a folder or a counterpart is missing, or there are too few pictures.
     """
     sets = {name: Files(usable(folder, f"--{name}", say), side) for name, folder in (("real", real), ("fake", fake))}
-    result = judge.compare(sets["real"], sets["fake"])
+    result = judge.compare(judge.features(sets["real"]), judge.extract(sets["fake"]))
     if pairs:
         truth = Files(match(sets["fake"].files, fake, sets["real"].files, real), side)
         result |= paired(judge.network, sets["fake"], truth, judge.device)
@@ -293,8 +296,9 @@ def evaluate_model(
         real, origin = (Files(enough(tests[side], f"Domain {side}"), translator.side) for side in (target, source))
         truth = match(origin.files, root[source], real.files, root[target]) if root else None
         fake, faith = write_translations(translator, origin.files, direction, truth, out / direction)
-        row = judge.compare(real, fake)
-        mean, std, _ = kid(judge.features(origin), judge.features(fake), judge.protocol)
+        made = judge.extract(fake)
+        row = judge.compare(judge.features(real), made)
+        mean, std, _ = kid(judge.features(origin), made, judge.protocol)
         row |= {"kid_source_mean": mean, "kid_source_std": std, **faith}
         row |= {f"kid_both_{part}": (row[f"kid_{part}"] + row[f"kid_source_{part}"]) / 2 for part in ("mean", "std")}
         if truth:

@@ -189,7 +189,7 @@ class UGATIT(System):
                 beta1=0.8,
                 weight_decay=0,
             ),
-            Recipe(steps=4000, ema=0.998, enlarge=1),
+            Recipe(steps=3800, ema=0.998, enlarge=1),
         ),
     }
     translators = ("gen_a2b", "gen_b2a")
