@@ -11,7 +11,7 @@ from ugatit.demo import EMOJI, SHIPPED, emoji_distances
 from ugatit.evaluate import Judge, Protocol
 from ugatit.translate import Translator
 
-CLEARLY_LESS = ("l1", "perceptual", "kid_mean")
+AT_MOST = {"l1": 0.7, "perceptual": 0.95}  # of the untranslated pictures' distance
 
 
 def test_the_package_s_emoji():
@@ -44,5 +44,5 @@ def test_the_shipped_model_brings_held_out_emoji_nearer_to_the_truth(tmp_path):
     assert sum(f.stat().st_size for f in SHIPPED.iterdir()) < 5e6
     judge = Judge(Protocol(features="efficientnet-lite0"), torch.device("cpu"))
     for values in emoji_distances(judge, Translator.load(SHIPPED), tmp_path).values():
-        for key in CLEARLY_LESS:
-            assert values["after"][key] < 0.9 * values["before"][key], key
+        for key, share in AT_MOST.items():
+            assert values["after"][key] < share * values["before"][key], key
