@@ -4,8 +4,8 @@ The run was
 
     ugatit train src/ugatit/emoji --preset quick --steps 20000 --ema 0.999 -o RUN
 
-in 75 minutes: the first 9,470 steps on one core, the rest on two. It was stopped and resumed twice, and from step 4,679 to 9,470 had --steps 14500, that is, a
-somewhat lower learning rate from step 7,250 on.
+in 75 minutes: the first 9,470 steps on one core, the rest on two. It was stopped and resumed twice, and from step 4,679
+to 9,470 had --steps 14500, that is, a somewhat lower learning rate from step 7,250 on.
 """
 
 import sys
