@@ -6,7 +6,6 @@ the SHA-256 of the other files. Shuffling, augmentation, noise and the learning 
 (see `ugatit.data`), so these two are their whole state.
 """
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ugatit.errors import UserError
-from ugatit.files import atomic_folder, save_tensors
+from ugatit.files import atomic_folder, digest, save_tensors
 
 Tensors = dict[str, Tensor]
 
@@ -34,12 +33,6 @@ class Checkpoint(NamedTuple):
 def checkpoints(folder: Path) -> list[Path]:
     """The complete checkpoints in a folder, oldest first."""
     return sorted(folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, as hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:

@@ -22,7 +22,7 @@ from ugatit.released import import_released
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import Direction
 from ugatit.systems.folder import save_model
-from ugatit.train import TrainConfig, check_range, console, preset_config, read_run, train
+from ugatit.train import TrainConfig, check_range, console, preset_config, read_run, say, train
 from ugatit.translate import Size, Translator, find_device, plan_jobs, translate_files
 
 
@@ -276,10 +276,6 @@ COMMANDS = {
     "ablate": ablate_command,
     "import": import_command,
 }
-
-
-def say(text: str) -> None:
-    console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def usage() -> str:

@@ -11,7 +11,7 @@ from ugatit.data import find_files, read_tests, spread
 from ugatit.evaluate import METRICS, Files, Judge, Protocol, evaluate_model, figure, paired
 from ugatit.files import results
 from ugatit.sheet import draw_sheet, overlay
-from ugatit.train import console, preset_config, train
+from ugatit.train import console, preset_config, say, train
 from ugatit.translate import Translator
 
 EMOJI = Path(__file__).parent / "emoji"
@@ -102,7 +102,3 @@ def demo(out: Path, steps: int | None = None) -> None:
     console.print(distance_table("The model trained now", found))
     say(f"Both side by side: {out / 'sheet.png'}")
     say(f"Try it: ugatit translate {model} YOUR-PICTURE.png -o translated --attention")
-
-
-def say(text: str) -> None:
-    console.print(text, soft_wrap=True, markup=False, highlight=False)

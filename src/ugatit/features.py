@@ -1,6 +1,5 @@
 """Networks in whose features pictures are compared, each named and identified by the hash of its weights."""
 
-import hashlib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ugatit.errors import UserError
+from ugatit.files import digest
 
 FeatureName = Literal["inception", "efficientnet-lite0"]
 
@@ -78,7 +78,7 @@ def load_features(name: FeatureName, weights: Path | None, device: torch.device)
         blocks = lite.net._blocks
         stages = [blocks[i] for i in (0, 2, 4, 10, 15)]  # the last before each halving
         return FeatureNetwork(
-            name, sha256(lite.weights()), "to 224 x 224, bicubic with antialiasing", lite, lite, stages
+            name, digest(lite.weights()), "to 224 x 224, bicubic with antialiasing", lite, lite, stages
         )
     net, path = inception(weights)
     net = net.to(device)
@@ -86,7 +86,7 @@ def load_features(name: FeatureName, weights: Path | None, device: torch.device)
         net.get_submodule(part) for part in ("Conv2d_2b_3x3", "Conv2d_4a_3x3", "Mixed_5d", "Mixed_6e", "Mixed_7c")
     ]
     resize = "to 299 x 299, bilinear as in TensorFlow 1, without antialiasing"
-    return FeatureNetwork(name, sha256(path), resize, net, lambda x: net(x)[0], stages)
+    return FeatureNetwork(name, digest(path), resize, net, lambda x: net(x)[0], stages)
 
 
 def inception(weights: Path | None) -> tuple[nn.Module, Path]:
@@ -118,12 +118,6 @@ def inception(weights: Path | None) -> tuple[nn.Module, Path]:
         ) from None
     cached = Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rsplit("/", 1)[1]
     return net, weights or cached
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, as hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """Writing files so that a crash, a kill or a full disk never leaves half of one."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -67,6 +68,12 @@ def results(path: Path) -> Iterator[None]:
         raise UserError(
             f"{path} cannot be written ({error.strerror or error}): free some space, or give another -o."
         ) from None
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:

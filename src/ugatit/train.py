@@ -50,6 +50,11 @@ console = Console(stderr=True)
 ModelConfig = TypeVar("ModelConfig")
 
 
+def say(text: str) -> None:
+    """Print a line as it is."""
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
 @dataclass(frozen=True)
 class TrainConfig(Generic[ModelConfig]):
     """Everything that a run depends on."""
