@@ -30,7 +30,8 @@ def test_translation_s_multiply_adds_are_the_layers_sums():
     expected += 4 * blocks * low * 9 * deep * deep  # both bottlenecks
     expected += low * deep * deep + 2 * deep  # CAM
     expected += 4 * deep * deep  # gamma, beta
-    expected += (size // 2) ** 2 * 9 * deep * 2 * width + size**2 * 9 * 2 * width * width  # up
+    expected += (size // 4 + 1) ** 2 * 16 * deep * 2 * width  # up, four 2x2 convolutions
+    expected += (size // 2 + 1) ** 2 * 16 * 2 * width * width
     expected += size**2 * 49 * width * 3  # out
     assert cost.multiply_adds == expected
 

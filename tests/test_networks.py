@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
+from ugatit.nn.blocks import up_conv
 from ugatit.nn.discriminator import global_halvings
 from ugatit.nn.norm import SpectralConv2d, clip_rho, layer_instance_norm
 from ugatit.systems.base import Clock
@@ -46,6 +48,19 @@ def test_shapes_for_every_kind_of_picture(size, channels, light):
     verdict = system.disc_local_a(x)
     assert verdict.logit.shape == (2, 1, size // 8 - 2, size // 8 - 2)
     assert verdict.heatmap.shape == (2, 1, size // 8 - 1, size // 8 - 1)
+
+
+@pytest.mark.parametrize("height, width", [(1, 2), (4, 7), (5, 5)])
+def test_up_conv_is_nearest_and_reflection_padded_convolution(height, width):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, height, width, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(4, 3, 3, 3, dtype=torch.float64, requires_grad=True)
+    doubled = F.interpolate(x, scale_factor=2, mode="nearest")
+    plain, fast = F.conv2d(F.pad(doubled, (1, 1, 1, 1), mode="reflect"), weight), up_conv(x, weight)
+    torch.testing.assert_close(fast, plain, rtol=1e-12, atol=1e-12)
+    upstream = torch.randn_like(plain)
+    for got, want in zip(*(torch.autograd.grad(y, (x, weight), upstream) for y in (fast, plain)), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
 
 
 def test_light_translates_any_multiple_of_four():
