@@ -74,7 +74,7 @@ class UpBlock(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, norm: Callable[[int], nn.Module]):
         super().__init__()
-        self.conv = conv(channels_in, channels_out, 3)
+        self.conv = nn.Conv2d(channels_in, channels_out, 3, bias=False)  # holds the weight; up_conv pads and convolves
         self.norm = norm(channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
