@@ -50,9 +50,9 @@ console = Console(stderr=True)
 ModelConfig = TypeVar("ModelConfig")
 
 
-def say(text: str) -> None:
-    """Print a line as it is."""
-    console.print(text, soft_wrap=True, markup=False, highlight=False)
+def say(text: str, style: str | None = None) -> None:
+    """Print a line as it is, brackets too, in a style such as "yellow"."""
+    console.print(text, style=style, soft_wrap=True, markup=False, highlight=False)
 
 
 @dataclass(frozen=True)
@@ -364,9 +364,7 @@ class Trainer:
             self.guarded(lambda: self.write_metrics(record), "metrics")
             if not console.is_terminal:
                 left = (self.config.recipe.steps - self.step) / speed
-                console.print(
-                    f"step {self.step}  {short}  {speed:.2f} steps/s  {left / 60:.0f} min left", soft_wrap=True
-                )
+                say(f"step {self.step}  {short}  {speed:.2f} steps/s  {left / 60:.0f} min left")
         return f"{short}  {speed:.2f} steps/s"
 
     def write_metrics(self, record: dict[str, float]) -> None:
@@ -443,7 +441,7 @@ class Trainer:
         """Take up the newest whole checkpoint."""
         checkpoint, broken = load_newest(self.run / "checkpoints")
         for sentence in broken:
-            self.say(f"[yellow]{sentence}")
+            self.say(sentence, "yellow")
         if checkpoint is None:
             self.say("There is no checkpoint yet: starting from the first step.")
             self.forget_metrics()
@@ -488,7 +486,7 @@ class Trainer:
             message = f"The {what} of step {self.step} could not be written to {self.run} ({error.strerror or error})"
             if fatal:
                 raise UserError(f"{message}: free some space and use --resume {self.run}.") from None
-            self.say(f"[yellow]{message}: free some space; training goes on, earlier checkpoints are kept.")
+            self.say(f"{message}: free some space; training goes on, earlier checkpoints are kept.", "yellow")
 
     @contextmanager
     def signals(self) -> Iterator[None]:
@@ -513,9 +511,9 @@ class Trainer:
             self.accelerator.set_trigger()
         return self.accelerator.check_trigger()
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, style: str | None = None) -> None:
         if self.accelerator.is_main_process:
-            console.print(text, soft_wrap=True)
+            say(text, style)
 
 
 def preview_columns(system: System, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
@@ -545,14 +543,14 @@ def preview_columns(system: System, real_a: Tensor, real_b: Tensor) -> dict[str,
     return columns
 
 
-def report_pictures(pictures: Pictures, say: Callable[[str], None]) -> None:
+def report_pictures(pictures: Pictures, say: Callable[..., None]) -> None:
     """One summary of what was found and what was left out."""
     say(
         f"{len(pictures.train_a)} + {len(pictures.train_b)} training pictures, "
         f"{len(pictures.test_a)} + {len(pictures.test_b)} test pictures"
     )
     if pictures.skipped:
-        say(f"[yellow]{len(pictures.skipped)} files were skipped:")
+        say(f"{len(pictures.skipped)} files were skipped:", "yellow")
         for file, reason in pictures.skipped:
             say(f"  {file} {reason}")
 
