@@ -4,9 +4,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import ugatit.nn.cam as nn_cam
+from ugatit.nn import spectral
 from ugatit.nn.blocks import up_conv
+from ugatit.nn.cam import Cam
 from ugatit.nn.discriminator import global_halvings
-from ugatit.nn.norm import SpectralConv2d, clip_rho, layer_instance_norm
+from ugatit.nn.factored import gradient
+from ugatit.nn.norm import InstanceNorm, clip_rho, layer_instance_norm
+from ugatit.nn.spectral import SpectralConv2d
+from ugatit.nn.winograd import winograd_conv
 from ugatit.systems.base import Clock
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
 
@@ -79,11 +85,11 @@ def test_initial_weights_are_the_paper_s():
 
 
 def test_spectral_norm_converges_to_the_largest_singular_value():
-    conv = SpectralConv2d(3, 8, 4)
+    conv = SpectralConv2d(3, 8, 4, 1)
     for _ in range(200):
         conv(torch.zeros(1, 3, 8, 8))
-    expected = torch.linalg.svdvals(conv.weight.flatten(1))[0]
-    torch.testing.assert_close(conv.sigma(), expected, rtol=1e-4, atol=0)
+    rows = conv.weight.flatten(1)
+    torch.testing.assert_close(conv.u @ rows @ conv.v, torch.linalg.svdvals(rows)[0], rtol=1e-4, atol=0)
     conv.eval()
     u = conv.u.clone()
     conv(torch.zeros(1, 3, 8, 8))
@@ -117,3 +123,51 @@ def test_gradient_of_the_layer_instance_norm(batch):
     rho, beta = torch.rand(1, 5, 1, 1).double(), torch.randn(batch, 5, 1, 1).double()
     inputs = [t.requires_grad_() for t in (x, rho, gamma, beta)]
     assert torch.autograd.gradcheck(layer_instance_norm, inputs)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4, 4), (2, 5, 8, 12), (3, 64, 16, 16)])
+def test_winograd_is_the_convolution(shape):
+    torch.manual_seed(0)
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(7, shape[1], 3, 3, dtype=torch.float64, requires_grad=True)
+    plain = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), weight)
+    fast = winograd_conv(x, weight)
+    torch.testing.assert_close(fast, plain)
+    grad = torch.randn_like(plain)
+    for found, wanted in zip(
+        torch.autograd.grad(fast, (x, weight), grad), torch.autograd.grad(plain, (x, weight), grad), strict=True
+    ):
+        torch.testing.assert_close(found, wanted)
+    single = winograd_conv(x.float(), weight.float())
+    assert (single - plain).norm() < 1e-5 * plain.norm()
+
+
+def test_instance_norm_is_torch_s():
+    x = torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    norm = InstanceNorm(3).double()
+    wanted = F.instance_norm(x)
+    torch.testing.assert_close(norm(x), wanted)
+    grad = torch.randn_like(x)
+    (slope,) = torch.autograd.grad(wanted, x, grad)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        (found,) = torch.autograd.grad(norm(x), x, grad.to(memory_format=layout))
+        torch.testing.assert_close(found, slope)
+
+
+@pytest.mark.parametrize("height", [4, 9])
+def test_few_pixels_are_judged_like_many(height, monkeypatch):
+    torch.manual_seed(0)
+    conv, cam = SpectralConv2d(3, 8, 4, 1).double().eval(), Cam(3, torch.nn.ReLU()).double()
+    x = torch.randn(2, 3, height, 5, dtype=torch.float64, requires_grad=True)
+    for module, part in ((spectral, conv), (nn_cam, cam)):
+        found = []
+        for few in (0, 1000):
+            monkeypatch.setattr(module, "FEW", few)
+            made = part(x)
+            made = made if isinstance(made, torch.Tensor) else made[0]
+            made.sin().sum().backward()
+            found.append([made.detach(), x.grad, *[gradient(p).clone() for p in part.parameters()]])
+            x.grad = None
+            for p in part.parameters():
+                p.grad = None
+        torch.testing.assert_close(found[0], found[1])

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from ugatit.errors import UserError
+from ugatit.nn.factored import gradient
 from ugatit.systems.base import Clock
 from ugatit.systems.folder import first_problem
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
@@ -172,7 +173,7 @@ def record_step(
         update.loss.backward(inputs=[p for g in optimizers[kind].param_groups for p in g["params"]])
         record[f"loss/{kind[0]}_total"] = update.loss.detach()
         record |= {f"loss/{released_term(name)}": term.detach() for name, term in update.terms.items()}
-        record |= by_released_name(system, kind, f"grad_{kind[0]}", lambda p: p.grad)
+        record |= by_released_name(system, kind, f"grad_{kind[0]}", gradient)
         optimizers[kind].step()
         optimizers[kind].zero_grad()
         system.after_update(update)

@@ -41,6 +41,7 @@ from ugatit.data import (
 )
 from ugatit.errors import UserError
 from ugatit.files import atomic_file, results
+from ugatit.nn.factored import factors_of
 from ugatit.sheet import draw_sheet, overlay
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import Clock, Direction, Recipe, System
@@ -318,6 +319,10 @@ class Trainer:
         flat = reduce(torch.cat([g.flatten() for g in gradients]), "mean")
         for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(mean.view_as(gradient))
+        for factors in (factors_of(p) for p in parameters):
+            for i, (grad, x) in enumerate(factors):
+                mean = self.accelerator.gather(grad) / self.accelerator.num_processes
+                factors[i] = mean, self.accelerator.gather(x)
 
     def workers(self) -> int:
         if self.config.workers is not None:

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ugatit.nn.factored import FEW, factored_product
+
 
 class Cam(nn.Module):
     """Auxiliary classifier on the average and the maximum of each feature map; its weights re-weight the maps.
@@ -38,9 +40,21 @@ class Cam(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Maps N x C x H x W to (attended maps N x C x H x W, ``cam_logit`` N x 2)."""
+        mixed = self.few_pixels(x) if len(x) * x.shape[2] * x.shape[3] <= FEW else self.many_pixels(x)
+        return self.activation(mixed), self.logit(x)
+
+    def many_pixels(self, x: Tensor) -> Tensor:
+        """Both branches folded into one convolution."""
         by_avg, by_max = self.conv.weight.chunk(2, 1)  # C C 1 1 each
         weight = by_avg * self.avg_fc.weight[:, :, None, None] + by_max * self.max_fc.weight[:, :, None, None]
-        return self.activation(F.conv2d(x, weight, self.conv.bias)), self.logit(x)
+        return F.conv2d(x, weight, self.conv.bias)
+
+    def few_pixels(self, x: Tensor) -> Tensor:
+        """Not folded: there are more weights to fold than pixels to weigh."""
+        pixels = x.flatten(2).mT.flatten(0, 1)  # NHW C
+        weighed = torch.cat([pixels * self.avg_fc.weight, pixels * self.max_fc.weight], 1)
+        mixed = factored_product(weighed, self.conv.weight).unflatten(0, (len(x), -1)).mT.unflatten(2, x.shape[2:])
+        return mixed if self.conv.bias is None else mixed + self.conv.bias[:, None, None]  # N C H W
 
 
 def heatmap(attended: Tensor) -> Tensor:

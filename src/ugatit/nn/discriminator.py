@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from ugatit.nn.cam import Cam, heatmap
-from ugatit.nn.norm import SpectralConv2d
+from ugatit.nn.spectral import SpectralConv2d
 
 LOCAL_HALVINGS = 3  # Table 5: 70 x 70 patches
 GLOBAL_HALVINGS = 5  # Table 6: 286 x 286 patches
@@ -48,12 +48,12 @@ class CamDiscriminator(nn.Module):
         for i in range(halvings + 1):
             stride = 2 if i < halvings else 1
             layers += [
-                SpectralConv2d(widths[i], widths[i + 1], 4, stride, padding=1, padding_mode="reflect"),
+                SpectralConv2d(widths[i], widths[i + 1], 4, stride),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
         self.encoder = nn.Sequential(*layers)
         self.cam = Cam(widths[-1], nn.LeakyReLU(0.2, inplace=True), spectral=True) if cam else None
-        self.classifier = SpectralConv2d(widths[-1], 1, 4, 1, padding=1, padding_mode="reflect", bias=False)
+        self.classifier = SpectralConv2d(widths[-1], 1, 4, 1, bias=False)
 
     def forward(self, x: Tensor) -> Judgement:
         """Judge pictures N x channels x H x W in [-1, 1]."""

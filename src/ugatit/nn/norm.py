@@ -1,10 +1,9 @@
-"""Layer-instance normalisation (paper section 2.1.1, Eq. 1) and spectral normalisation."""
+"""Layer-instance normalisation (paper section 2.1.1, Eq. 1)."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 EPS = 1e-5
@@ -28,22 +27,23 @@ class LayerInstanceNorm(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, rho: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, rho: Tensor, gamma: Tensor, beta: Tensor, correction: int) -> Tensor:
         pixels, channels = x.shape[2] * x.shape[3], x.shape[1]
         wide = full_precision(x)
-        var_i, mean_i = torch.var_mean(wide, dim=(2, 3), keepdim=True)  # N C 1 1
+        var_i, mean_i = torch.var_mean(wide, dim=(2, 3), correction=correction, keepdim=True)  # N C 1 1
         mean_l = mean_i.mean(1, keepdim=True)  # N 1 1 1
-        squares = (pixels - 1) * var_i + pixels * (mean_i - mean_l).square()  # about the layer's mean
-        var_l = squares.sum(1, keepdim=True) / (channels * pixels - 1)
+        squares = (pixels - correction) * var_i + pixels * (mean_i - mean_l).square()  # about the layer's mean
+        var_l = squares.sum(1, keepdim=True) / (channels * pixels - correction)
         inv_i, inv_l = torch.rsqrt(var_i + EPS), torch.rsqrt(var_l + EPS)
         share_i, share_l = rho * inv_i, (1 - rho) * inv_l
         scale = gamma * (share_i + share_l)
         shift = beta - gamma * (share_i * mean_i + share_l * mean_l)
+        ctx.correction = correction
         ctx.save_for_backward(x, rho, gamma, beta, mean_i, mean_l, inv_i, inv_l, scale)
         return torch.addcmul(shift, wide, scale).to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
         x, rho, gamma, beta, mean_i, mean_l, inv_i, inv_l, scale = ctx.saved_tensors
         pixels, channels = x.shape[2] * x.shape[3], x.shape[1]
         wide, grad = full_precision(x), full_precision(grad)
@@ -53,8 +53,8 @@ class LayerInstanceNorm(torch.autograd.Function):
         along_l = (moment - mean_l * total) * inv_l
         to_i, to_l = gamma * rho, gamma * (1 - rho)
         # Through mean and variance of the channel, and of the layer: a constant and a multiple of x.
-        slope_i = inv_i.square() * to_i * along_i / (pixels - 1)
-        slope_l = inv_l.square() * (to_l * along_l).sum(1, keepdim=True) / (channels * pixels - 1)
+        slope_i = inv_i.square() * to_i * along_i / (pixels - ctx.correction)
+        slope_l = inv_l.square() * (to_l * along_l).sum(1, keepdim=True) / (channels * pixels - ctx.correction)
         constant_i = slope_i * mean_i - inv_i * to_i * total / pixels
         constant_l = slope_l * mean_l - inv_l * (to_l * total).sum(1, keepdim=True) / (channels * pixels)
         grad_x = torch.addcmul(torch.addcmul(constant_i + constant_l, grad, scale), wide, -(slope_i + slope_l))
@@ -63,6 +63,7 @@ class LayerInstanceNorm(torch.autograd.Function):
             (gamma * (along_i - along_l)).sum_to_size(rho.shape),
             (rho * along_i + (1 - rho) * along_l).sum_to_size(gamma.shape),
             total.sum_to_size(beta.shape),
+            None,
         )
 
 
@@ -80,7 +81,27 @@ def layer_instance_norm(x: Tensor, rho: Tensor, gamma: Tensor, beta: Tensor) -> 
     Returns:
         N x C x H x W in the type of ``x``; half precision is widened inside, its variance would overflow.
     """
-    return LayerInstanceNorm.apply(x, rho, gamma, beta)
+    return LayerInstanceNorm.apply(x, rho, gamma, beta, 1)
+
+
+class InstanceNorm(nn.Module):
+    """Instance norm as in the encoder: variance over N, not over N - 1, and neither scale nor shift.
+
+    Stands in for `torch.nn.InstanceNorm2d`, whose gradient on the CPU is wrong where the gradient that comes in lies
+    in memory with channels last and the maps do not.
+    """
+
+    one: Tensor
+    zero: Tensor
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.register_buffer("one", torch.ones(1, channels, 1, 1), persistent=False)
+        self.register_buffer("zero", torch.zeros(1, channels, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``x``, N x C x H x W."""
+        return LayerInstanceNorm.apply(x, self.one, self.one, self.zero, 0)
 
 
 class AdaLIN(nn.Module):
@@ -126,36 +147,3 @@ def clip_rho(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, AdaLIN):
             part.rho.clamp_(0, 1)
-
-
-class SpectralConv2d(nn.Conv2d):
-    """Convolution with its weight divided by its largest singular value (Miyato et al., 2018).
-
-    The division is applied to the output, which is smaller than the weight in the deep layers; by linearity the
-    result and its gradient are the same. ``u`` and ``v`` follow the weight by one power iteration each forward pass
-    in training mode.
-    """
-
-    u: Tensor
-    v: Tensor
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        rows = self.weight.flatten(1)
-        self.register_buffer("u", F.normalize(torch.randn(rows.shape[0]), dim=0))
-        self.register_buffer("v", F.normalize(torch.randn(rows.shape[1]), dim=0))
-
-    def sigma(self) -> Tensor:
-        """Estimate of the weight's largest singular value, a scalar with gradient."""
-        with without_autocast(self.weight.device):
-            rows = self.weight.flatten(1)
-            if self.training:
-                with torch.no_grad():
-                    self.v = F.normalize(rows.T @ self.u, dim=0)
-                    self.u = F.normalize(rows @ self.v, dim=0)
-            return self.u @ (rows @ self.v)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """N x C x H x W to N x C' x H' x W'."""
-        y = self._conv_forward(x, self.weight, None) / self.sigma()
-        return y if self.bias is None else y + self.bias[:, None, None]

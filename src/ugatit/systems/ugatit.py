@@ -7,6 +7,7 @@ paper's source s, "B" its target t.
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
@@ -15,12 +16,14 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from ugatit.nn.blocks import ResBlock, UpBlock, conv, conv_in_relu, init_normal
 from ugatit.nn.cam import Cam, heatmap
 from ugatit.nn.discriminator import LOCAL_HALVINGS, CamDiscriminator, Judgement, global_halvings
-from ugatit.nn.norm import LIN, AdaLIN, clip_rho, full_precision
+from ugatit.nn.factored import FactoredLinear
+from ugatit.nn.norm import LIN, AdaLIN, InstanceNorm, clip_rho, full_precision
+from ugatit.systems.adam import Average, ChunkedAdam
 from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update
 
 
@@ -65,6 +68,8 @@ class UGATITConfig:
     """Adam's decay of the squared gradient's average."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     """L2 decay, added to the gradient."""
+    adam_averages: Average = "float32"
+    """What Adam's two averages are kept in; bfloat16 halves their memory."""
     decay_from: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of the run after which the learning rate falls linearly to 0."""
 
@@ -121,16 +126,15 @@ class Generator(nn.Module):
         self.down = nn.Sequential(
             conv_in_relu(config.channels, w, 7), conv_in_relu(w, 2 * w, 3, 2), conv_in_relu(2 * w, deep, 3, 2)
         )
-        self.encoder = nn.Sequential(*[ResBlock(deep, nn.InstanceNorm2d) for _ in range(config.blocks)])
+        self.encoder = nn.Sequential(*[ResBlock(deep, InstanceNorm) for _ in range(config.blocks)])
         # CAM of generator
         self.cam = Cam(deep, nn.ReLU(inplace=True)) if config.cam in ("both", "generator") else None
         # Gamma, beta
         self.light, self.adaptive = config.light, config.decoder_norm in ("adalin", "adain")
         if self.adaptive:
-            features = deep if config.light else deep * (config.size // 4) ** 2
-            self.mlp = nn.Sequential(
-                nn.Linear(features, deep, bias=False), nn.ReLU(), nn.Linear(deep, deep, bias=False), nn.ReLU()
-            )
+            flattened = deep * (config.size // 4) ** 2
+            first = nn.Linear(deep, deep, bias=False) if config.light else FactoredLinear(flattened, deep)
+            self.mlp = nn.Sequential(first, nn.ReLU(), nn.Linear(deep, deep, bias=False), nn.ReLU())
             self.gamma, self.beta = nn.Linear(deep, deep, bias=False), nn.Linear(deep, deep, bias=False)
         # Decoder bottleneck and up-sampling
         residual_norm, up_norm = decoder_norms(config)
@@ -235,6 +239,18 @@ class UGATIT(System):
                     terms[f"disc/{term}_{scale}_{domain}"] = toward(on_real, 1) + toward(on_fake, 0)
         return self.config.adv_weight * sum(terms.values()), terms
 
+    @contextmanager
+    def judging(self) -> Iterator[None]:
+        """Within this block the discriminators are given, not trained."""
+        judges = [disc for domain in "ab" for disc in self.discriminators(domain).values()]
+        for disc in judges:
+            disc.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for disc in judges:
+                disc.requires_grad_(True)
+
     def adversarial_loss(self, domain: str, fake: Tensor) -> dict[str, Tensor]:
         """Eq. 2 and 6 as the generator into ``domain`` minimises them: fake to 1."""
         terms = {}
@@ -257,7 +273,8 @@ class UGATIT(System):
         yield Update(("disc",), loss_a + loss_b, terms_a | terms_b)
 
         config = self.config
-        adversarial = self.adversarial_loss("a", fake_a) | self.adversarial_loss("b", fake_b)
+        with self.judging():
+            adversarial = self.adversarial_loss("a", fake_a) | self.adversarial_loss("b", fake_b)
         cycle = {
             "gen/cycle_a": F.l1_loss(self.gen_b2a(fake_b).image, real_a),  # Eq. 3
             "gen/cycle_b": F.l1_loss(self.gen_a2b(fake_a).image, real_b),
@@ -284,7 +301,7 @@ class UGATIT(System):
             groups[name.split("_")[0]].append(parameter)
         c = self.config
         return {
-            name: Adam(group, c.lr, (c.beta1, c.beta2), weight_decay=c.weight_decay, fused=True)
+            name: ChunkedAdam(group, c.lr, (c.beta1, c.beta2), weight_decay=c.weight_decay, averages=c.adam_averages)
             for name, group in groups.items()
         }
 

@@ -1,0 +1,210 @@
+"""A training step of the textbook (tests/oracle.py) and of the package side by side: python benchmarks/steps.py
+
+For each setting both run at once, each in a process of its own, and take turns: one step of the one, one of the other,
+so that whatever else the machine does meets both. The first steps warm up and do not count. Printed and written to
+``benchmarks/steps.json``: median seconds a step, and the most memory that was resident beyond what the process had
+before it made the networks. ``--profile`` adds a table for each of where a step's time goes.
+"""
+
+import gc
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+import tyro
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from torch.profiler import ProfilerActivity, profile
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+import oracle
+from ugatit.systems.ugatit import UGATIT, UGATITConfig
+from ugatit.train import Trainer, preset_config
+
+console = Console(width=150)
+
+
+class Setting(NamedTuple):
+    """What is trained: LIGHT-WIDTH-SIZE-BATCH on the command line, for example light-64-128-1."""
+
+    kind: Literal["light", "full"]
+    width: int
+    size: int
+    batch: int
+
+    def __str__(self) -> str:
+        return "-".join(map(str, self))
+
+
+PAIRS = [(64, 64), (64, 128), (16, 128)]  # width, size
+SETTINGS = [Setting(kind, width, size, 1) for kind in ("light", "full") for width, size in PAIRS]
+SETTINGS += [Setting("light", 16, size, 1) for size in (64, 192, 256)]
+SETTINGS += [Setting("light", 16, 128, batch) for batch in (2, 4, 8)]
+
+
+@dataclass(frozen=True)
+class Options:
+    settings: tyro.conf.Positional[tuple[str, ...]] = tuple(map(str, SETTINGS))
+    """KIND-WIDTH-SIZE-BATCH, for example light-64-128-1."""
+    steps: int = 5
+    """Measured steps of each."""
+    warm_up: int = 2
+    """Steps before them."""
+    only: Literal["both", "textbook", "package"] = "both"
+    """Measure one alone, where memory does not hold both."""
+    profile: bool = False
+    """Also profile one step of each."""
+    options: tuple[str, ...] = ()
+    """Settings of the package's model by name, for example checkpointing=True."""
+    out: Path = Path("benchmarks/steps.json")
+    """Results; those of other settings in it are kept."""
+
+
+class Textbook:
+    """The paper transcribed, with torch's Adam."""
+
+    def __init__(self, setting: Setting, config: UGATITConfig):
+        system = UGATIT(config)
+        system.init_weights()
+        self.setting = oracle.Setting(config.blocks, config.light)
+        self.params = {k: v.detach().clone() for k, v in system.state_dict().items()}
+        trained = {name: self.params[name].requires_grad_() for name, _ in system.named_parameters()}
+        self.groups = {kind: [p for n, p in trained.items() if n.startswith(kind)] for kind in ("disc", "gen")}
+        self.optimizers = {
+            kind: torch.optim.Adam(group, 1e-4, (0.5, 0.999), weight_decay=1e-4) for kind, group in self.groups.items()
+        }
+
+    def step(self, real_a: torch.Tensor, real_b: torch.Tensor) -> None:
+        for kind, losses in (("disc", oracle.disc_losses), ("gen", oracle.gen_losses)):
+            oracle.power_iteration(self.params)
+            loss = oracle.total(losses(self.params, real_a, real_b, self.setting), oracle.WEIGHTS)
+            loss.backward(inputs=self.groups[kind])
+            self.optimizers[kind].step()
+            self.optimizers[kind].zero_grad()
+        for name, parameter in self.params.items():
+            if name.endswith("rho"):
+                parameter.data.clamp_(0, 1)
+
+
+class Package:
+    """The step that `ugatit train` makes."""
+
+    def __init__(self, setting: Setting, config: UGATITConfig):
+        folder = Path(tempfile.mkdtemp())
+        for part in ("trainA", "trainB", "testA", "testB"):
+            (folder / part).mkdir()
+            Image.new("RGB", (32, 32)).save(folder / part / "grey.png")
+        run = replace(preset_config("ugatit", setting.kind.replace("full", "paper")), model=config, data=folder)
+        self.trainer = Trainer(run, folder / "run", resume=False)
+        self.trainer.system.train()
+
+    def step(self, real_a: torch.Tensor, real_b: torch.Tensor) -> None:
+        self.trainer.train_step(real_a, real_b)
+
+
+def resident() -> int:
+    """Bytes that are resident now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def work(side: str, setting: Setting, changes: dict[str, Any], line: Connection) -> None:
+    """One process: make the networks, then a step for each "step" it is sent, and answer its seconds."""
+    gc.collect()
+    before = resident()
+    config = UGATITConfig(size=setting.size, width=setting.width, light=setting.kind == "light")
+    made = Textbook(setting, config) if side == "textbook" else Package(setting, replace(config, **changes))
+    pictures = torch.rand(2, setting.batch, 3, setting.size, setting.size) * 2 - 1
+    line.send(None)
+    while (order := line.recv()) != "end":
+        began = time.perf_counter()
+        if order == "profile":
+            with profile(activities=[ProfilerActivity.CPU]) as found:
+                made.step(*pictures)
+            line.send(found.key_averages().table(sort_by="self_cpu_time_total", row_limit=14, max_name_column_width=48))
+            continue
+        made.step(*pictures)
+        seconds = time.perf_counter() - began
+        line.send((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before))
+
+
+def measure(setting: Setting, options: Options) -> dict[str, dict[str, float]]:
+    """Seconds a step and bytes of each side."""
+    spawn = multiprocessing.get_context("spawn")
+    changes = {name: json.loads(value.lower()) for name, value in (o.split("=") for o in options.options)}
+    lines: dict[str, Connection] = {}
+    for side in ("textbook", "package"):
+        if options.only in ("both", side):
+            lines[side], far = spawn.Pipe()
+            spawn.Process(target=work, args=(side, setting, changes, far), daemon=True).start()
+            lines[side].recv()
+    seconds: dict[str, list[float]] = {side: [] for side in lines}
+    peak = dict.fromkeys(lines, 0)
+    for turn in range(options.warm_up + options.steps):
+        for side, line in lines.items():
+            line.send("step")
+            took, peak[side] = line.recv()
+            if turn >= options.warm_up:
+                seconds[side].append(took)
+    for side, line in lines.items():
+        if options.profile:
+            line.send("profile")
+            console.print(f"{setting}, {side}", line.recv(), sep="\n", soft_wrap=True)
+        line.send("end")
+    return {
+        side: {"seconds": statistics.median(seconds[side]), "seconds_all": seconds[side], "bytes": peak[side]}
+        for side in lines
+    }
+
+
+def machine() -> dict[str, str]:
+    """What the figures were measured on."""
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    names = [line.split(":")[1].strip() for line in info.splitlines() if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def table(results: dict[str, Any]) -> Table:
+    """All results, one setting a row."""
+    shown = Table("kind-width-size-batch", "textbook s", "package s", "times faster", "textbook GiB", "package GiB")
+    for name, sides in results.items():
+        s, g = ({k: v[key] for k, v in sides.items()} for key in ("seconds", "bytes"))
+        shown.add_row(
+            name,
+            *[f"{s[side]:.3f}" if side in s else "-" for side in ("textbook", "package")],
+            f"{s['textbook'] / s['package']:.2f}" if len(s) == 2 else "-",
+            *[f"{g[side] / 2**30:.2f}" if side in g else "-" for side in ("textbook", "package")],
+        )
+    return shown
+
+
+def main(options: Options) -> None:
+    written = json.loads(options.out.read_text()) if options.out.exists() else {}
+    results = written.get("results", {})
+    for name in options.settings:
+        kind, *numbers = name.split("-")
+        setting = Setting(kind, *map(int, numbers))  # type: ignore[arg-type]
+        results[" ".join((name, *options.options))] = measure(setting, options)
+        options.out.write_text(json.dumps({"machine": machine(), "results": results}, indent=1) + "\n")
+    console.print(table(results))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

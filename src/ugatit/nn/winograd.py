@@ -1,0 +1,94 @@
+"""3x3 convolutions with a quarter of the multiplications, for the CPU (Lavin & Gray, 2016, F(4x4, 3x3)).
+
+An output tile of 4 x 4 pixels comes from an input tile of 6 x 6, which overlaps its neighbours by two. Both are
+polynomials: in the values at the points 0, 1, -1, 2, -2 and infinity a convolution is one product each, so summing over
+channels becomes 36 matrix products of channels by channels and channels by tiles.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+TILE = 4  # output pixels on a tile's side
+PAD = (1, 1, 1, 1)
+CHANNELS = 64  # with fewer the 36 products are too small to be worth the transforms
+
+
+@lru_cache
+def transforms(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Matrices that take a flattened input tile (36 x 36), kernel (36 x 9) and product (16 x 36) to the other side."""
+    tile = [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0],
+            [0, 4, 0, -5, 0, 1]]  # fmt: skip
+    kernel = [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6],
+              [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]]  # fmt: skip
+    product = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
+    both_axes = [torch.tensor(m, dtype=torch.float64) for m in (tile, kernel, product)]
+    return tuple(torch.kron(m, m).to(dtype) for m in both_axes)  # type: ignore[return-value]
+
+
+def tiles_of(x: Tensor) -> Tensor:
+    """Reflection-padded input tiles of N x C x H x W, transformed: 36 x C x N T, T tiles a picture."""
+    padded = F.pad(x, PAD, mode="reflect")
+    tiles = padded.unfold(2, TILE + 2, TILE).unfold(3, TILE + 2, TILE)  # N C H/4 W/4 6 6
+    return (transforms(x.dtype)[0] @ tiles.permute(4, 5, 1, 0, 2, 3).reshape(36, -1)).view(36, x.shape[1], -1)
+
+
+def kernels_of(weight: Tensor) -> Tensor:
+    """Kernels C' x C x 3 x 3, transformed: 36 x C' x C."""
+    return (transforms(weight.dtype)[1] @ weight.permute(2, 3, 0, 1).reshape(9, -1)).view(36, *weight.shape[:2])
+
+
+class WinogradConv(torch.autograd.Function):
+    """Reflection-padded 3x3 convolution and its gradient, each the other's transpose; only the input is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        n, _, h, w = x.shape
+        products = torch.bmm(kernels_of(weight), tiles_of(x))  # 36 C' NT
+        y = (transforms(x.dtype)[2] @ products.flatten(1)).view(TILE, TILE, -1, n, h // TILE, w // TILE)
+        return y.permute(3, 2, 4, 0, 5, 1).reshape(n, -1, h, w)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        to_tile, to_kernel, to_product = transforms(x.dtype)
+        n, c, h, w = x.shape
+        blocks = grad.reshape(n, -1, h // TILE, TILE, w // TILE, TILE).permute(3, 5, 1, 0, 2, 4).reshape(16, -1)
+        products = (to_product.T @ blocks).view(36, weight.shape[0], -1)  # 36 C' NT
+        grad_x = grad_weight = None
+        if ctx.needs_input_grad[1]:
+            kernels = torch.bmm(products, tiles_of(x).mT)
+            grad_weight = (to_kernel.T @ kernels.flatten(1)).view(3, 3, *weight.shape[:2]).permute(2, 3, 0, 1)
+            grad_weight = grad_weight.contiguous()
+        if ctx.needs_input_grad[0]:
+            tiles = to_tile.T @ torch.bmm(kernels_of(weight).mT, products).flatten(1)
+            columns = tiles.view(36, c, n, -1).permute(2, 1, 0, 3).reshape(n, 36 * c, -1)
+            padded = F.fold(columns, (h + 2, w + 2), TILE + 2, stride=TILE)
+            grad_x = torch.ops.aten.reflection_pad2d_backward(padded, x, PAD)
+        return grad_x, grad_weight
+
+
+def winograd_wins(x: Tensor) -> bool:
+    """Whether pictures N x C x H x W are such that `winograd_conv` can be used and is the faster."""
+    whole = x.shape[2] % TILE == 0 and x.shape[3] % TILE == 0
+    plain = torch.is_autocast_enabled("cpu") or x.dtype not in (torch.float32, torch.float64)
+    return x.device.type == "cpu" and whole and not plain and x.shape[1] >= CHANNELS
+
+
+def winograd_conv(x: Tensor, weight: Tensor) -> Tensor:
+    """Convolve reflection-padded pictures.
+
+    Args:
+        x: N x C x H x W, float32 or float64 on the CPU, H and W multiples of 4.
+        weight: C' x C x 3 x 3.
+
+    Returns:
+        N x C' x H x W; in float32 about 3e-6 from the exact result, relative.
+    """
+    return WinogradConv.apply(x, weight)
