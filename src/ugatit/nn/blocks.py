@@ -17,9 +17,7 @@ def conv(channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> n
 
 def conv_in_relu(channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """Convolution, instance norm (biased variance, not affine), ReLU: Table 4's encoder layers."""
-    return nn.Sequential(
-        conv(channels_in, channels_out, kernel, stride), InstanceNorm(channels_out), nn.ReLU(inplace=True)
-    )
+    return nn.Sequential(conv(channels_in, channels_out, kernel, stride), InstanceNorm(), nn.ReLU(inplace=True))
 
 
 class Conv3(nn.Conv2d):

@@ -91,17 +91,10 @@ class InstanceNorm(nn.Module):
     in memory with channels last and the maps do not.
     """
 
-    one: Tensor
-    zero: Tensor
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.register_buffer("one", torch.ones(1, channels, 1, 1), persistent=False)
-        self.register_buffer("zero", torch.zeros(1, channels, 1, 1), persistent=False)
-
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``x``, N x C x H x W."""
-        return LayerInstanceNorm.apply(x, self.one, self.one, self.zero, 0)
+        one = full_precision(x.new_ones(1, 1, 1, 1))
+        return LayerInstanceNorm.apply(x, one, one, torch.zeros_like(one), 0)
 
 
 class AdaLIN(nn.Module):

@@ -126,7 +126,7 @@ class Generator(nn.Module):
         self.down = nn.Sequential(
             conv_in_relu(config.channels, w, 7), conv_in_relu(w, 2 * w, 3, 2), conv_in_relu(2 * w, deep, 3, 2)
         )
-        self.encoder = nn.Sequential(*[ResBlock(deep, InstanceNorm) for _ in range(config.blocks)])
+        self.encoder = nn.Sequential(*[ResBlock(deep, lambda _: InstanceNorm()) for _ in range(config.blocks)])
         # CAM of generator
         self.cam = Cam(deep, nn.ReLU(inplace=True)) if config.cam in ("both", "generator") else None
         # Gamma, beta
