@@ -69,7 +69,11 @@ def test_step_is_the_textbook_s(size, channels, width, blocks, batch, light, dec
         blocks, light, decoder_norm, cam in ("both", "generator"), cam in ("both", "discriminator")
     )
     expected_terms, expected_gradients = oracle.step(params, real_a, real_b, setting, weights)
-    with patch.object(winograd, "CHANNELS", 1 if fast else 1000), patch.object(nn_cam, "FEW", 64 if fast else 0):
+    with (
+        patch.object(winograd, "CHANNELS", 1 if fast else 1000),
+        patch.object(winograd, "PIXELS", 1),
+        patch.object(nn_cam, "FEW", 64 if fast else 0),
+    ):
         terms, gradients = package_step(system, real_a, real_b)
 
     assert terms.keys() == expected_terms.keys()

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 TILE = 4  # output pixels on a tile's side
 PAD = (1, 1, 1, 1)
-CHANNELS = 64  # with fewer the 36 products are too small to be worth the transforms
+CHANNELS, PIXELS = 128, 1024  # with fewer of either the products saved are not worth the transforms
 
 
 @lru_cache
@@ -76,9 +76,11 @@ class WinogradConv(torch.autograd.Function):
 
 def winograd_wins(x: Tensor) -> bool:
     """Whether pictures N x C x H x W are such that `winograd_conv` can be used and is the faster."""
-    whole = x.shape[2] % TILE == 0 and x.shape[3] % TILE == 0
+    pictures, channels, height, width = x.shape
+    whole = height % TILE == 0 and width % TILE == 0
     plain = torch.is_autocast_enabled("cpu") or x.dtype not in (torch.float32, torch.float64)
-    return x.device.type == "cpu" and whole and not plain and x.shape[1] >= CHANNELS
+    large = channels >= CHANNELS and pictures * height * width >= PIXELS
+    return x.device.type == "cpu" and whole and large and not plain
 
 
 def winograd_conv(x: Tensor, weight: Tensor) -> Tensor:
