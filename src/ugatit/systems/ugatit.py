@@ -182,10 +182,11 @@ class UGATIT(System):
         "quick": Preset(
             UGATITConfig(
                 size=64,
-                width=16,
+                width=24,
                 blocks=2,
                 light=True,
                 init_std=0.04,
+                adv_weight=0.1,
                 cycle_weight=20,
                 identity_weight=20,
                 cam_weight=10,
@@ -193,7 +194,7 @@ class UGATIT(System):
                 beta1=0.8,
                 weight_decay=0,
             ),
-            Recipe(steps=3800, ema=0.998, enlarge=1),
+            Recipe(steps=2500, ema=0.998, enlarge=1),
         ),
     }
     translators = ("gen_a2b", "gen_b2a")
