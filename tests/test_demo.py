@@ -11,13 +11,13 @@ from ugatit.demo import EMOJI, SHIPPED, emoji_distances
 from ugatit.evaluate import Judge, Protocol
 from ugatit.translate import Translator
 
-AT_MOST = {"l1": 0.7, "perceptual": 0.95}  # of the untranslated pictures' distance
+AT_MOST = {"l1": 0.6, "perceptual": 0.75}  # of the untranslated pictures' distance
 
 
 def test_the_package_s_emoji():
     names = {part: {f.name for f in (EMOJI / part).iterdir()} for part in ("trainA", "trainB", "testA", "testB")}
     assert names["trainA"] == names["trainB"] and names["testA"] == names["testB"]
-    assert 300 <= len(names["trainA"] | names["testA"]) <= 500
+    assert len(names["trainA"]) == 76 and len(names["testA"]) == 19
     with (EMOJI / "index.tsv").open() as file:
         bases = {row["codepoints"] + ".png": row["base"] for row in csv.DictReader(file, delimiter="\t")}
     assert not {bases[n] for n in names["trainA"]} & {bases[n] for n in names["testA"]}

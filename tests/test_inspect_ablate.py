@@ -1,6 +1,9 @@
 """What a model costs and chose, and Table 1 on small data."""
 
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -8,7 +11,7 @@ import torch
 from PIL import Image
 
 from conftest import TINY, run_ugatit
-from ugatit.ablate import AblateConfig, comparison, plan
+from ugatit.ablate import AblateConfig, plan
 from ugatit.errors import UserError
 from ugatit.inspection import rho_by_layer, training_cost, translation_cost
 from ugatit.systems.folder import save_model
@@ -125,10 +128,27 @@ def test_table_1_trains_measures_and_keeps_what_is_done(data, tmp_path):
     assert config["model"]["cam"] == "discriminator" and config["seed"] == 1
 
     times = {f: f.stat().st_mtime_ns for f in (tmp_path / "t").rglob("*.safetensors")}
-    again = run_ugatit(*arguments)
+    again = run_ugatit(*arguments, "--paired")
+    assert "Distance to the truth" in again.stderr
+    table = json.loads((tmp_path / "t" / "table.json").read_text())
+    assert len(table["rows"]["w/o G_CAM"]["a2b"]["perceptual_of_each_seed"]) == 2
     assert again.returncode == 0 and times == {f: f.stat().st_mtime_ns for f in times}
     other = run_ugatit(*arguments, "--width", 3)
     assert other.returncode == 2 and "other settings" in other.stderr
+
+
+def test_stopping_table_1_stops_its_runs(data, tmp_path):
+    arguments = ["ablate", data, *TINY, "--steps", 100_000, "--rows", "w/ LN", "--log-every", 1, "-o", tmp_path / "t"]
+    child = subprocess.Popen([sys.executable, "-m", "ugatit", *map(str, arguments)])
+    metrics = tmp_path / "t" / "with-LN-seed0" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not metrics.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    child.terminate()
+    assert child.wait(60) == 130
+    steps = metrics.read_text()
+    time.sleep(1)
+    assert metrics.read_text() == steps and "saved" in (metrics.parent / "log.txt").read_text()
 
 
 def test_every_row_of_table_1_is_a_setting(tmp_path):
@@ -140,4 +160,3 @@ def test_every_row_of_table_1_is_a_setting(tmp_path):
             UGATIT(run.config.model)
     with pytest.raises(UserError, match="w/ BN"):
         plan(AblateConfig(start, rows=("w/ BN",)), tmp_path / "out")
-    assert comparison({}, "a2b").row_count == 0

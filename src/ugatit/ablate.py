@@ -30,6 +30,7 @@ from ugatit.train import TrainConfig, console, read_run, write_config
 from ugatit.translate import Translator, find_device
 
 ROWS = 6  # of the sheet
+TRUTH = ("l1", "perceptual")  # distances to true counterparts
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class AblateConfig:
     """Network of the evaluation."""
     weights: Path | None = None
     """Inception's weights; downloaded once if not given."""
+    paired: bool = False
+    """Test pictures of the same name in both domains are counterparts: also measure the distance to the truth."""
 
 
 class Run(NamedTuple):
@@ -156,16 +159,18 @@ def evaluate_all(runs: list[Run], config: AblateConfig) -> list[dict[str, Any]]:
     for run in runs:
         path = run.folder / "evaluation" / "metrics.json"
         known = json.loads(path.read_text()) if path.exists() else {}
-        if known.get("protocol") != judge.description(first.model.size):
-            tests, _, _ = find_tests(first.data, first.holdout, run.seed)
-            known = evaluate_model(judge, Translator.load(run.folder / "model"), tests, None, path.parent)
+        complete = not config.paired or TRUTH[0] in known.get("a2b", ())
+        if known.get("protocol") != judge.description(first.model.size) or not complete:
+            tests, roots, _ = find_tests(first.data, first.holdout, run.seed)
+            translator = Translator.load(run.folder / "model")
+            known = evaluate_model(judge, translator, tests, roots if config.paired else None, path.parent)
         measured.append(known)
     return measured
 
 
 def summarise(runs: list[Run], measured: list[dict[str, Any]]) -> dict[str, Any]:
     """Per row and direction: KID to the target and its mean with KID to the source, averaged over the seeds, each with
-    the subsets' standard deviation; and KID of each seed.
+    the subsets' standard deviation; and of each seed KID and, where it is known, the distance to the truth.
     """
     table: dict[str, Any] = {}
     for row in dict.fromkeys(run.row for run in runs):
@@ -176,7 +181,11 @@ def summarise(runs: list[Run], measured: list[dict[str, Any]]) -> dict[str, Any]
                 for kind in ("kid", "kid_both")
                 for part in ("mean", "std")
             }
-            | {"kid_of_each_seed": [metrics[direction]["kid_mean"] for metrics in found]}
+            | {
+                f"{key.removesuffix('_mean')}_of_each_seed": [metrics[direction][key] for metrics in found]
+                for key in ("kid_mean", *TRUTH)
+                if key in found[0][direction]
+            }
             for direction in ("a2b", "b2a")
         }
     return table
@@ -192,6 +201,15 @@ def comparison(summary: dict[str, Any], direction: Direction) -> Table:
         found = directions[direction]
         seeds = ", ".join(f"{value:.2f}" for value in found["kid_of_each_seed"])
         table.add_row(row, figure(found, "kid"), figure(found, "kid_both"), seeds, TABLE_1[row].paper[side])
+    return table
+
+
+def truth_table(summary: dict[str, Any], direction: Direction) -> Table:
+    """How far each row's translations are from the true counterparts, seed by seed."""
+    table = Table("Model", *TRUTH, title=f"Distance to the truth, {direction}, of each seed")
+    for row, directions in summary.items():
+        seeds = [directions[direction][f"{key}_of_each_seed"] for key in TRUTH]
+        table.add_row(row, *[", ".join(f"{value:.3f}" for value in values) for values in seeds])
     return table
 
 
@@ -229,6 +247,8 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
     with results(out):
         for direction in directions:
             console.print(comparison(summary, direction))
+            if config.paired:
+                console.print(truth_table(summary, direction))
             draw_sheet(sheet(runs, direction), out / f"sheet-{direction}.png")
         with atomic_file(out / "table.json") as temporary:
             temporary.write_text(json.dumps(result | {"rows": summary}, indent=2) + "\n")

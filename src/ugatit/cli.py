@@ -1,5 +1,6 @@
 """The command line: `ugatit COMMAND`, each option of which is a field of a typed dataclass."""
 
+import signal
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -295,6 +296,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments[0] not in COMMANDS:
         say(f"There is no command {arguments[0]}: choose one of {', '.join(COMMANDS)}.")
         return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's end is a person's Ctrl-C
     try:
         COMMANDS[arguments[0]](arguments[1:])
     except UserError as error:
