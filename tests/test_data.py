@@ -158,3 +158,15 @@ def test_a_picture_that_vanishes_is_reported_by_name(data):
 def test_spread_is_even():
     assert spread(list(range(10)), 3) == [0, 3, 6]
     assert spread([1, 2], 5) == [1, 2]
+
+
+def test_the_cache_changes_no_sample_and_keeps_its_limit(tmp_path):
+    for i in range(4):
+        Image.new("RGB", (40, 40 + i), (60 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    files = find_files(tmp_path)
+    plain, cached = (Unpaired(files, files, train_transform(32, 1.1, 0.5), 3, 0, cache) for cache in (0, 10_000))
+    for n in (*range(4), *range(8)):
+        for a, b in zip(plain[n], cached[n], strict=True):
+            assert (a == b).all()
+    assert not plain.kept and len(cached.kept) == 2
+    assert sum(p.width * p.height * 3 for p in cached.kept.values()) <= 10_000

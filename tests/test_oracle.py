@@ -51,13 +51,16 @@ def package_step(system: UGATIT, real_a, real_b):
     cam=st.sampled_from(["both", "both", "none", "generator", "discriminator"]),
     weights=st.fixed_dictionaries({k: st.floats(0.5, 50) for k in oracle.WEIGHTS}),
     fast=st.booleans(),
+    checkpointing=st.booleans(),
     seed=st.integers(0, 2**31),
 )
-def test_step_is_the_textbook_s(size, channels, width, blocks, batch, light, decoder_norm, cam, weights, fast, seed):
+def test_step_is_the_textbook_s(
+    size, channels, width, blocks, batch, light, decoder_norm, cam, weights, fast, checkpointing, seed
+):
     config = UGATITConfig(
         size=size, channels=channels, width=width, blocks=blocks, light=light, decoder_norm=decoder_norm, cam=cam,
         adv_weight=weights["adv"], cycle_weight=weights["cycle"],
-        identity_weight=weights["identity"], cam_weight=weights["cam"],
+        identity_weight=weights["identity"], cam_weight=weights["cam"], checkpointing=checkpointing,
     )  # fmt: skip
     system = random_system(config, seed)
     real_a, real_b = torch.rand(2, batch, channels, size, size, dtype=torch.float64) * 2 - 1

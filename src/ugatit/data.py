@@ -232,13 +232,46 @@ def read_tests(files: list[Path], size: int, channels: int) -> Tensor:
 
 
 class Unpaired(Dataset):
-    """Sample n: one augmented picture of each domain. Each domain is gone through in its own shuffled order."""
+    """Sample n: one augmented picture of each domain. Each domain is gone through in its own shuffled order.
 
-    def __init__(self, train_a: list[Path], train_b: list[Path], transform: v2.Transform, channels: int, seed: int):
+    Args:
+        train_a, train_b: the domains' files.
+        transform: from picture to tensor, random by torch's generator.
+        channels: 1 or 3.
+        seed: of order and augmentation.
+        cache: bytes of decoded pictures that are kept; those that come first stay, as every epoch needs every picture.
+    """
+
+    def __init__(
+        self,
+        train_a: list[Path],
+        train_b: list[Path],
+        transform: v2.Transform,
+        channels: int,
+        seed: int,
+        cache: int = 0,
+    ):
         self.files = {"a": train_a, "b": train_b}
         self.transform = transform
         self.channels = channels
         self.seed = seed
+        self.room = cache
+        self.kept: dict[Path, Image.Image] = {}
+
+    def picture(self, file: Path) -> Image.Image:
+        """The decoded picture, kept if there is room.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+        if file in self.kept:
+            return self.kept[file]
+        picture = read_picture(file, self.channels)
+        size = picture.width * picture.height * self.channels
+        if size <= self.room:
+            self.kept[file] = picture
+            self.room -= size
+        return picture
 
     def __getitem__(self, n: int) -> tuple[Tensor, Tensor] | Skipped:
         """Two tensors, channels x size x size in [-1, 1]; or what is wrong with a file that was fine at the start."""
@@ -248,7 +281,7 @@ class Unpaired(Dataset):
                 epoch, place = divmod(n, len(files))
                 file = files[shuffled(len(files), self.seed, domain, epoch)[place]]
                 try:
-                    picture = read_picture(file, self.channels)
+                    picture = self.picture(file)
                 except ValueError as error:
                     return Skipped(file, str(error))
                 torch.default_generator.manual_seed(seed_of(self.seed, f"augment {domain}", n))

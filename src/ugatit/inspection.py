@@ -21,7 +21,6 @@ from ugatit.systems.base import Clock, System
 from ugatit.translate import Translator
 
 FLOAT = 4  # bytes
-OPTIMISED = 4 * FLOAT  # a trained weight: itself, its gradient and Adam's two averages
 
 
 # What it costs. All is computed on the meta device, where tensors have shapes but no numbers.
@@ -107,23 +106,29 @@ def translation_cost(system: System, size: int) -> Cost:
 
 
 def training_cost(system: System, batch: int) -> Cost:
-    """Of one step at the size the model is trained at: weights, gradients, Adam's averages, and what the backward
-    passes need; not what the device's libraries take for themselves.
+    """Of one step at the size the model is trained at: weights, Adam's averages, the larger update's gradients, and
+    what the backward passes need; not what the device's libraries take for themselves.
     """
     copy = on_meta(system).train()
     size, channels = copy.config.size, copy.config.channels
     real_a, real_b = torch.empty(2, batch, channels, size, size, device="meta")
-    parameters = {
-        name: [p for group in optimizer.param_groups for p in group["params"]]
-        for name, optimizer in copy.optimizers().items()
-    }
+    optimizers = copy.optimizers()
+    parameters = {name: [p for group in o.param_groups for p in group["params"]] for name, o in optimizers.items()}
+    averages = sum(
+        2 * getattr(optimizer, "averages", torch.float32).itemsize * sum(p.numel() for p in parameters[name])
+        for name, optimizer in optimizers.items()
+    )
     weights = [tensor for values in parameters.values() for tensor in values]
-    saved = SavedBytes(weights)
+    saved, gradients = SavedBytes(weights), 0
     with FlopCounterMode(display=False) as flops, saved.hooks:
         for update in copy.updates(real_a, real_b, Clock(0, 1)):
-            update.loss.backward(inputs=[p for name in update.optimizers for p in parameters[name]])
-    trained = sum(weight.numel() for weight in weights)
-    return Cost(flops.get_total_flops() // 2, trained * OPTIMISED + saved.most)
+            updated = [p for name in update.optimizers for p in parameters[name]]
+            update.loss.backward(inputs=updated)
+            gradients = max(gradients, sum(p.numel() for p in updated if p.grad is not None))
+            for name in update.optimizers:
+                optimizers[name].zero_grad()
+    held = (sum(weight.numel() for weight in weights) + gradients) * FLOAT + averages
+    return Cost(flops.get_total_flops() // 2, held + saved.most)
 
 
 def on_meta(system: System) -> System:

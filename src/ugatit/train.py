@@ -82,6 +82,8 @@ class TrainConfig(Generic[ModelConfig]):
     """Mixed precision; "no" is float32 throughout."""
     workers: Annotated[int, Field(ge=0)] | None = None
     """Processes that decode pictures; 4 on CUDA and 1 on the CPU if not given, 0 for none."""
+    cache: Annotated[float, Field(ge=0)] = 0
+    """GiB of decoded pictures that each of these processes keeps, so that it decodes them once."""
     log_every: Annotated[int, Field(ge=1)] = 50
     """Steps between two lines of metrics."""
     preview_every: Annotated[int, Field(ge=0)] = 1000
@@ -243,6 +245,7 @@ class Trainer:
                 train_transform(config.model.size, config.recipe.enlarge, config.recipe.flip),
                 config.model.channels,
                 config.seed,
+                int(config.cache * 2**30),
             ),
             Slices(
                 self.step,

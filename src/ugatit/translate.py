@@ -2,7 +2,9 @@
 
 import glob
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar, get_args
@@ -23,6 +25,8 @@ from ugatit.systems.folder import load_model, save_model
 
 Size = Literal["model", "keep", "tiles"]
 Images = TypeVar("Images", Image.Image, list[Image.Image], Tensor)
+T = TypeVar("T")
+U = TypeVar("U")
 LEAST = 32  # pixels on a side that the networks need
 KEPT_FORMATS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}  # others are written as PNG
 
@@ -299,6 +303,8 @@ def translate_files(
 ) -> Iterator[Job | Skipped]:
     """Translate and write pictures; yields each job when its result is written, or why it was skipped.
 
+    Two threads decode the next pictures and encode the last ones, so that the network does not wait for them.
+
     Args:
         translator: the model.
         jobs: from `plan_jobs`.
@@ -308,24 +314,38 @@ def translate_files(
     Raises:
         UserError: a result cannot be written, or memory is short; what was written before stays.
     """
-    ready: list[tuple[Job, Tensor]] = []  # decoded, not yet written
+    ready: deque[tuple[Job, Tensor]] = deque()  # decoded, not yet translated
+    writing: deque[tuple[Job, Future]] = deque()
     skipped: list[Skipped] = []
 
+    def decode(job: Job) -> Tensor | Skipped:
+        try:
+            return translator.to_tensor(read_picture(job.source, translator.channels))
+        except ValueError as error:
+            return Skipped(job.source, str(error))
+
     def decoded() -> Iterator[Tensor]:
-        for job in jobs:
-            try:
-                x = translator.to_tensor(read_picture(job.source, translator.channels))
-            except ValueError as error:
-                skipped.append(Skipped(job.source, str(error)))
-                continue
-            ready.append((job, x))
-            yield x
+        for job, x in zip(jobs, ahead(pool, decode, jobs, 2 * batch), strict=True):
+            if isinstance(x, Skipped):
+                skipped.append(x)
+            else:
+                ready.append((job, x))
+                yield x
+
+    def written(left: int) -> Iterator[Job]:
+        """Wait until at most ``left`` results are still being written."""
+        while len(writing) > left:
+            job, future = writing.popleft()
+            future.result()
+            yield job
 
     try:
-        for made in translator.stream(decoded(), direction, size, batch):
-            job, x = ready.pop(0)
-            write_result(job, x, made, attention)
-            yield job
+        with ThreadPoolExecutor(2) as pool:
+            for made in translator.stream(decoded(), direction, size, batch):
+                job, x = ready.popleft()
+                writing.append((job, pool.submit(write_result, job, x, made, attention)))
+                yield from written(2 * batch)
+            yield from written(0)
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error):
             source = ready[0][0].source
@@ -334,6 +354,17 @@ def translate_files(
             ) from None
         raise
     yield from skipped
+
+
+def ahead(pool: Executor, function: Callable[[T], U], items: Iterable[T], count: int) -> Iterator[U]:
+    """``map(function, items)`` with up to ``count`` results computed before they are asked for."""
+    running: deque[Future[U]] = deque()
+    for item in items:
+        running.append(pool.submit(function, item))
+        if len(running) > count:
+            yield running.popleft().result()
+    while running:
+        yield running.popleft().result()
 
 
 def write_result(job: Job, x: Tensor, made: Translation, attention: bool) -> None:

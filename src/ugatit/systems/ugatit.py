@@ -6,7 +6,7 @@ paper's source s, "B" its target t.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.checkpoint import checkpoint
 
 from ugatit.nn.blocks import ResBlock, UpBlock, conv, conv_in_relu, init_normal
 from ugatit.nn.cam import Cam, heatmap
@@ -68,6 +69,8 @@ class UGATITConfig:
     """Adam's decay of the squared gradient's average."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     """L2 decay, added to the gradient."""
+    checkpointing: bool = False
+    """Compute the generators' layers again for the backward pass instead of keeping them: less memory, more time."""
     adam_averages: Average = "float32"
     """What Adam's two averages are kept in; bfloat16 halves their memory."""
     decay_from: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -130,6 +133,7 @@ class Generator(nn.Module):
         # CAM of generator
         self.cam = Cam(deep, nn.ReLU(inplace=True)) if config.cam in ("both", "generator") else None
         # Gamma, beta
+        self.checkpointing = config.checkpointing
         self.light, self.adaptive = config.light, config.decoder_norm in ("adalin", "adain")
         if self.adaptive:
             flattened = deep * (config.size // 4) ** 2
@@ -144,13 +148,21 @@ class Generator(nn.Module):
 
     def forward(self, x: Tensor) -> Generated:
         """Translate pictures N x channels x H x W in [-1, 1], H and W multiples of 4."""
-        features = self.encoder(self.down(x))  # N 4w H/4 W/4
+        features = self.run([*self.down, *self.encoder], x)  # N 4w H/4 W/4
         attended, cam_logit = (features, None) if self.cam is None else self.cam(features)
         style = self.style(attended) if self.adaptive else ()
-        y = attended
-        for block in self.decoder:
-            y = block(y, *style)
-        return Generated(self.out(self.up(y)), cam_logit, None if self.cam is None else heatmap(attended))
+        y = self.run(self.decoder, attended, *style)
+        image = self.run([*self.up, self.out], y)
+        return Generated(image, cam_logit, None if self.cam is None else heatmap(attended))
+
+    def run(self, blocks: Iterable[nn.Module], x: Tensor, *style: Tensor) -> Tensor:
+        """``x`` through all ``blocks``, each with ``style``."""
+        for block in blocks:
+            if self.checkpointing and torch.is_grad_enabled():
+                x = checkpoint(block, x, *style, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = block(x, *style)
+        return x
 
     def style(self, attended: Tensor) -> tuple[Tensor, Tensor]:
         """Gamma and beta, N x 4w x 1 x 1 each, of attended maps N x 4w x H/4 x W/4."""
