@@ -2,7 +2,7 @@
 
 The run was, in 35 minutes of one core,
 
-    ugatit train src/ugatit/emoji --preset quick --steps 5000 --ema 0.999 -o RUN
+    ugatit train src/ugatit/emoji --preset quick --adv-weight 0.1 --steps 5000 --ema 0.999 -o RUN
 """
 
 import sys

@@ -5,6 +5,8 @@ polynomials: in the values at the points 0, 1, -1, 2, -2 and infinity a convolut
 channels becomes 36 matrix products of channels by channels and channels by tiles.
 """
 
+import math
+import threading
 from functools import lru_cache
 from typing import Any
 
@@ -30,16 +32,44 @@ def transforms(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     return tuple(torch.kron(m, m).to(dtype) for m in both_axes)  # type: ignore[return-value]
 
 
+class Scratch(threading.local):
+    """Memory for what lives no longer than a layer, kept from call to call: to get it from the system takes as long as
+    to compute what goes in. A thread has its own."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple, Tensor] = {}
+
+    def take(self, purpose: str, like: Tensor, *shape: int) -> Tensor:
+        """A tensor of that shape; what the last one for this purpose held is lost."""
+        key = (purpose, like.dtype, torch.is_inference_mode_enabled())
+        size = math.prod(shape)
+        if key not in self.kept or self.kept[key].numel() < size:
+            self.kept[key] = torch.empty(size, dtype=like.dtype)
+        return self.kept[key][:size].view(shape)
+
+
+SCRATCH = Scratch()
+
+
 def tiles_of(x: Tensor) -> Tensor:
     """Reflection-padded input tiles of N x C x H x W, transformed: 36 x C x N T, T tiles a picture."""
     padded = F.pad(x, PAD, mode="reflect")
-    tiles = padded.unfold(2, TILE + 2, TILE).unfold(3, TILE + 2, TILE)  # N C H/4 W/4 6 6
-    return (transforms(x.dtype)[0] @ tiles.permute(4, 5, 1, 0, 2, 3).reshape(36, -1)).view(36, x.shape[1], -1)
+    tiles = padded.unfold(2, TILE + 2, TILE).unfold(3, TILE + 2, TILE).permute(4, 5, 1, 0, 2, 3)  # 6 6 C N H/4 W/4
+    plain = SCRATCH.take("plain", x, *tiles.shape).copy_(tiles).view(36, -1)
+    made = SCRATCH.take("tiles", x, *plain.shape)
+    return torch.mm(transforms(x.dtype)[0], plain, out=made).view(36, x.shape[1], -1)
 
 
 def kernels_of(weight: Tensor) -> Tensor:
     """Kernels C' x C x 3 x 3, transformed: 36 x C' x C."""
-    return (transforms(weight.dtype)[1] @ weight.permute(2, 3, 0, 1).reshape(9, -1)).view(36, *weight.shape[:2])
+    made = SCRATCH.take("kernels", weight, 36, weight.numel() // 9)
+    flat = weight.permute(2, 3, 0, 1).reshape(9, -1)
+    return torch.mm(transforms(weight.dtype)[1], flat, out=made).view(36, *weight.shape[:2])
+
+
+def product(purpose: str, a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b`` of 36 x R x S and 36 x S x Q; 36 x R x Q."""
+    return torch.bmm(a, b, out=SCRATCH.take(purpose, a, 36, a.shape[1], b.shape[2]))
 
 
 class WinogradConv(torch.autograd.Function):
@@ -49,7 +79,7 @@ class WinogradConv(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
         n, _, h, w = x.shape
-        products = torch.bmm(kernels_of(weight), tiles_of(x))  # 36 C' NT
+        products = product("products", kernels_of(weight), tiles_of(x))  # 36 C' NT
         y = (transforms(x.dtype)[2] @ products.flatten(1)).view(TILE, TILE, -1, n, h // TILE, w // TILE)
         return y.permute(3, 2, 4, 0, 5, 1).reshape(n, -1, h, w)
 
@@ -60,15 +90,18 @@ class WinogradConv(torch.autograd.Function):
         to_tile, to_kernel, to_product = transforms(x.dtype)
         n, c, h, w = x.shape
         blocks = grad.reshape(n, -1, h // TILE, TILE, w // TILE, TILE).permute(3, 5, 1, 0, 2, 4).reshape(16, -1)
-        products = (to_product.T @ blocks).view(36, weight.shape[0], -1)  # 36 C' NT
+        made = SCRATCH.take("products", grad, 36, blocks.shape[1])
+        products = torch.mm(to_product.T, blocks, out=made).view(36, weight.shape[0], -1)  # 36 C' NT
         grad_x = grad_weight = None
         if ctx.needs_input_grad[1]:
-            kernels = torch.bmm(products, tiles_of(x).mT)
+            kernels = product("kernels", products, tiles_of(x).mT)
             grad_weight = (to_kernel.T @ kernels.flatten(1)).view(3, 3, *weight.shape[:2]).permute(2, 3, 0, 1)
             grad_weight = grad_weight.contiguous()
         if ctx.needs_input_grad[0]:
-            tiles = to_tile.T @ torch.bmm(kernels_of(weight).mT, products).flatten(1)
-            columns = tiles.view(36, c, n, -1).permute(2, 1, 0, 3).reshape(n, 36 * c, -1)
+            tiles = product("tiles", kernels_of(weight).mT, products)
+            back = SCRATCH.take("plain", grad, 36, tiles[0].numel())
+            columns = torch.mm(to_tile.T, tiles.flatten(1), out=back).view(36, c, n, -1)
+            columns = columns.permute(2, 1, 0, 3).reshape(n, 36 * c, -1)
             padded = F.fold(columns, (h + 2, w + 2), TILE + 2, stride=TILE)
             grad_x = torch.ops.aten.reflection_pad2d_backward(padded, x, PAD)
         return grad_x, grad_weight

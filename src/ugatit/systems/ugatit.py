@@ -198,7 +198,7 @@ class UGATIT(System):
                 blocks=2,
                 light=True,
                 init_std=0.04,
-                adv_weight=0.1,
+                adv_weight=0.2,
                 cycle_weight=20,
                 identity_weight=20,
                 cam_weight=10,
