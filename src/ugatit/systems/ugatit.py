@@ -206,7 +206,7 @@ class UGATIT(System):
                 beta1=0.8,
                 weight_decay=0,
             ),
-            Recipe(steps=2000, ema=0.998, enlarge=1),
+            Recipe(steps=1700, ema=0.998, enlarge=1),
         ),
     }
     translators = ("gen_a2b", "gen_b2a")
