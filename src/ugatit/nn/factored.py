@@ -68,7 +68,8 @@ class FactoredLinear(nn.Linear):
 def gradient(weight: Tensor, rows: slice = slice(None)) -> Tensor:
     """Some rows of a weight's gradient, the factors multiplied out."""
     parts = [] if weight.grad is None else [weight.grad[rows]]
-    if factors := factors_of(weight):
-        grads, inputs = (torch.cat(side) for side in zip(*factors, strict=True))
-        parts.append((grads[:, rows].T @ inputs).view_as(weight[rows]))
+    factors = factors_of(weight)
+    if len(factors) > 1:  # joined for good: asked for a few rows at a time, the copy would be made each time
+        factors[:] = [(torch.cat([grad for grad, _ in factors]), torch.cat([x for _, x in factors]))]
+    parts += [(grad[:, rows].T @ x).view_as(weight[rows]) for grad, x in factors]
     return sum(parts[1:], start=parts[0])

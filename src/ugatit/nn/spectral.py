@@ -28,16 +28,13 @@ class SpectralConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """N x C x H x W to N x C' x H' x W'."""
         self.follow_v()
-        y, weighted_v = self.few_pixels(x) if self.output_pixels(x) <= FEW else self.many_pixels(x)
+        height, width = ((side + 2 - self.kernel_size[0]) // self.stride[0] + 1 for side in x.shape[2:])
+        few = len(x) * height * width <= FEW
+        y, weighted_v = self.few_pixels(x, width) if few else self.many_pixels(x)
         if self.training:
             self.u = F.normalize(weighted_v.detach(), dim=0)
         y = y / (self.u @ weighted_v)
         return y if self.bias is None else y + self.bias[:, None, None]
-
-    def output_pixels(self, x: Tensor) -> int:
-        """Of the whole batch."""
-        height, width = ((side + 2 - self.kernel_size[0]) // self.stride[0] + 1 for side in x.shape[2:])
-        return len(x) * height * width
 
     @torch.no_grad()
     def follow_v(self) -> None:
@@ -52,12 +49,16 @@ class SpectralConv2d(nn.Conv2d):
             weighted_v = self.weight.flatten(1) @ self.v
         return self._conv_forward(x, self.weight, None), weighted_v
 
-    def few_pixels(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The same as one product in which ``v`` is one more pixel, so that the large weight is read once."""
+    def few_pixels(self, x: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """The same as one product in which ``v`` is one more pixel, so that the large weight is read once.
+
+        Args:
+            x: N x C x H x W.
+            width: of the output.
+        """
         padded = F.pad(x, (1, 1, 1, 1), mode="reflect")
         pixels = F.unfold(padded, self.kernel_size, stride=self.stride).mT  # N L CKK
         rows = torch.cat([pixels.flatten(0, 1), self.v[None].to(pixels.dtype)])
-        *_, width = padded.shape
         made = factored_product(rows, self.weight)  # NL + 1, C'
         y = made[:-1].unflatten(0, pixels.shape[:2]).mT  # N C' L
-        return y.unflatten(2, (-1, (width - self.kernel_size[1]) // self.stride[1] + 1)), made[-1]
+        return y.unflatten(2, (-1, width)), made[-1]

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.optim import Adam
 from torch.optim.adam import adam
 
-from ugatit.nn.factored import gradient
+from ugatit.nn.factored import factors_of, gradient
 
 CHUNK = 1 << 20  # numbers that are updated at once: a gradient of 4 MB stays in the processor's cache
 AVERAGES = ("exp_avg", "exp_avg_sq")
@@ -36,17 +36,18 @@ class ChunkedAdam(Adam):
         noise: dict[torch.device, Tensor] = {}
         for group in self.param_groups:
             for weight in group["params"]:
-                if has_factors(weight) or (weight.grad is not None and self.averages != torch.float32):
+                if factors_of(weight) or (weight.grad is not None and self.averages != torch.float32):
                     self.update_in_chunks(weight, group, noise)
-                    clear(weight)
+                    weight.grad = None
+                    factors_of(weight).clear()
         super().step()
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget all gradients, whole and in factors."""
         super().zero_grad(set_to_none)
         for group in self.param_groups:
-            for weight in filter(has_factors, group["params"]):
-                clear(weight)
+            for weight in group["params"]:
+                factors_of(weight).clear()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up a state; torch makes its averages float32 on the way."""
@@ -79,16 +80,6 @@ class ChunkedAdam(Adam):
                 narrow[0].copy_(wide[0])
                 narrow[1].copy_(rounded_at_random(wide[1], noise[weight.device]))
         state["step"].copy_(step)
-
-
-def has_factors(weight: Tensor) -> bool:
-    return bool(getattr(weight, "factors", None))
-
-
-def clear(weight: Tensor) -> None:
-    weight.grad = None
-    if has_factors(weight):
-        weight.factors.clear()  # type: ignore[attr-defined]
 
 
 def chunks(weight: Tensor) -> Iterator[slice]:
