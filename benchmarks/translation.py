@@ -1,10 +1,14 @@
-"""Translating one picture: the textbook (tests/oracle.py), the package, and the package compiled, in turns.
+"""Translating one picture, in turns: the textbook (tests/oracle.py), the package, and other engines.
 
 python benchmarks/translation.py --size 256
+
+`torch.compile` needs a C++ compiler, the others `pip install onnx onnxscript onnxruntime openvino`; what is not there
+is left out, and said so.
 """
 
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,8 +36,52 @@ class Options:
     """Light model or full one."""
     repeats: int = 7
     """Measured pictures of each, after two to warm up."""
-    compiled: bool = True
-    """Also measure `torch.compile`, which needs a C++ compiler."""
+
+
+Translate = Callable[[], torch.Tensor]
+
+
+class Image(torch.nn.Module):
+    """A generator that gives nothing but the picture."""
+
+    def __init__(self, generator: torch.nn.Module):
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.generator(x).image
+
+
+def compiled(image: Image, x: torch.Tensor, onnx: Path) -> Translate:
+    fast = torch.compile(image)
+    return lambda: fast(x)
+
+
+def onnx_runtime(image: Image, x: torch.Tensor, onnx: Path) -> Translate:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(exported(image, x, onnx), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
+
+
+def openvino(image: Image, x: torch.Tensor, onnx: Path) -> Translate:
+    import openvino
+
+    model = openvino.compile_model(openvino.convert_model(exported(image, x, onnx)), "CPU")
+    return lambda: torch.from_numpy(model(x.numpy())[0])
+
+
+def exported(image: Image, x: torch.Tensor, onnx: Path) -> Path:
+    """The network as an ONNX file, written once."""
+    if not onnx.exists():
+        torch.onnx.export(image, (x,), onnx, dynamo=True, verbose=False)
+    return onnx
+
+
+ENGINES = {"package, compiled": compiled, "ONNX Runtime": onnx_runtime, "OpenVINO": openvino}
 
 
 def main(options: Options) -> None:
@@ -44,13 +92,24 @@ def main(options: Options) -> None:
     translator = Translator(system, "cpu")
     x = torch.rand(1, 3, options.size, options.size) * 2 - 1
     params, setting = dict(system.gen_a2b.state_dict()), oracle.Setting(config.blocks, config.light)
-    sides: dict[str, Callable[[], torch.Tensor]] = {
+    sides: dict[str, Translate] = {
         "textbook": lambda: oracle.generator(params, x, setting)[0],
         "package": lambda: translator.translate(x, "a2b", "model").image,
     }
-    if options.compiled:
-        fast = torch.compile(system.gen_a2b)
-        sides["package, compiled"] = lambda: fast(x).image
+    image = Image(system.gen_a2b).eval()
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        for name, prepare in ENGINES.items():
+            try:
+                sides[name] = prepare(image, x, Path(folder) / "model.onnx")
+                sides[name]()
+            except (ImportError, RuntimeError, OSError) as error:
+                sides.pop(name, None)
+                print(f"{name} is left out: {str(error).splitlines()[0]}")
+        measure(sides, options)
+
+
+def measure(sides: dict[str, Translate], options: Options) -> None:
+    """Let all take turns, hold them against the first, and print medians."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     with torch.inference_mode():
         expected = sides["textbook"]()

@@ -108,7 +108,12 @@ class WinogradConv(torch.autograd.Function):
 
 
 def winograd_wins(x: Tensor) -> bool:
-    """Whether pictures N x C x H x W are such that `winograd_conv` can be used and is the faster."""
+    """Whether pictures N x C x H x W are such that `winograd_conv` can be used and is the faster.
+
+    Never in a graph that is compiled or exported: others' engines have their own way with a plain convolution.
+    """
+    if torch.compiler.is_compiling():
+        return False
     pictures, channels, height, width = x.shape
     whole = height % TILE == 0 and width % TILE == 0
     plain = torch.is_autocast_enabled("cpu") or x.dtype not in (torch.float32, torch.float64)

@@ -1,0 +1,60 @@
+"""Pictures a second that reach the training step: python benchmarks/data.py DATA
+
+With the paper's crop and flip at --size, for each number of worker processes, and with a cache of decoded pictures.
+A step takes two pictures for each picture of its batch.
+"""
+
+import time
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from ugatit.data import Slices, Unpaired, find_pictures, loader, train_transform
+from ugatit.systems.base import Recipe
+
+
+@dataclass(frozen=True)
+class Options:
+    data: tyro.conf.Positional[Path]
+    """Folder with trainA and trainB inside."""
+    size: int = 256
+    """Side of the training pictures in pixels."""
+    workers: tuple[int, ...] = (0, 1, 2)
+    """Numbers of worker processes to try."""
+    steps: int = 200
+    """Measured batches of one, after as many to warm up and to fill the cache."""
+
+
+def rate(options: Options, workers: int, cache: int) -> float:
+    """Pictures a second."""
+    pictures = find_pictures(options.data, None, None, 0.1, 0)
+    recipe = Recipe()
+    dataset = Unpaired(
+        pictures.train_a,
+        pictures.train_b,
+        train_transform(options.size, recipe.enlarge, recipe.flip),
+        channels=3,
+        seed=0,
+        cache=cache,
+    )
+    batches = iter(loader(dataset, Slices(0, 2 * options.steps, 1, 0, 1), workers=workers, pin=False))
+    for _ in islice(batches, options.steps):
+        pass
+    began = time.perf_counter()
+    count = 2 * sum(1 for _ in batches)
+    return count / (time.perf_counter() - began)
+
+
+def main(options: Options) -> None:
+    table = Table("workers", "pictures/s", "pictures/s, decoded ones kept")
+    for workers in options.workers:
+        table.add_row(str(workers), *[f"{rate(options, workers, cache):.0f}" for cache in (0, 2**30)])
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
