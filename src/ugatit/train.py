@@ -308,7 +308,7 @@ class Trainer:
                 self.prepared[name].step()
                 self.prepared[name].zero_grad()
             self.system.after_update(update)
-            losses["loss/" + "+".join(update.optimizers)] = update.loss.detach()
+            losses[f"loss/{update.optimizers[0]}"] = update.loss.detach()
             losses |= {name: term.detach() for name, term in update.terms.items()}
         if self.ema:
             self.ema.update(self.step)

@@ -1,6 +1,7 @@
-"""Convolution, residual and up-sampling blocks of the generator (paper Table 4). All are reflection padded."""
+"""Convolution, residual and up-sampling blocks of the generators; U-GAT-IT's are those of its paper's Table 4."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,15 +21,38 @@ def conv_in_relu(channels_in: int, channels_out: int, kernel: int, stride: int =
     return nn.Sequential(conv(channels_in, channels_out, kernel, stride), InstanceNorm(), nn.ReLU(inplace=True))
 
 
-class Conv3(nn.Conv2d):
-    """Reflection-padded 3x3 convolution without bias; by Winograd's method where that is faster."""
+def conv_block(
+    channels_in: int,
+    channels_out: int,
+    kernel: int,
+    stride: int = 1,
+    norm: nn.Module | None = None,
+    activation: nn.Module | None = None,
+    padding: Literal["reflect", "zeros"] = "reflect",
+) -> nn.Sequential:
+    """Convolution with bias that keeps the size, divided by ``stride``; norm and activation after it, if given."""
+    layer = nn.Conv2d(channels_in, channels_out, kernel, stride, (kernel - 1) // 2, padding_mode=padding)
+    return nn.Sequential(layer, *[part for part in (norm, activation) if part is not None])
 
-    def __init__(self, channels: int):
-        super().__init__(channels, channels, 3, padding=1, bias=False, padding_mode="reflect")
+
+def up_block(channels_in: int, channels_out: int, norm: nn.Module) -> nn.Sequential:
+    """Transposed convolution with bias that doubles the size, norm, ReLU: CycleGAN's and its followers' up-sampling."""
+    layer = nn.ConvTranspose2d(channels_in, channels_out, 3, 2, padding=1, output_padding=1)
+    return nn.Sequential(layer, norm, nn.ReLU(inplace=True))
+
+
+class Conv3(nn.Conv2d):
+    """Reflection-padded 3x3 convolution; by Winograd's method where that is faster."""
+
+    def __init__(self, channels: int, bias: bool = False):
+        super().__init__(channels, channels, 3, padding=1, bias=bias, padding_mode="reflect")
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C x H x W to the same."""
-        return winograd_conv(x, self.weight) if winograd_wins(x) else super().forward(x)
+        if not winograd_wins(x):
+            return super().forward(x)
+        y = winograd_conv(x, self.weight)
+        return y if self.bias is None else y + self.bias[:, None, None]
 
 
 class ResBlock(nn.Module):
@@ -37,11 +61,12 @@ class ResBlock(nn.Module):
     Args:
         channels: C.
         norm: makes the two normalisation layers from C; they take the maps and whatever else the block is called with.
+        bias: of the convolutions.
     """
 
-    def __init__(self, channels: int, norm: Callable[[int], nn.Module]):
+    def __init__(self, channels: int, norm: Callable[[int], nn.Module], bias: bool = False):
         super().__init__()
-        self.conv1, self.conv2 = Conv3(channels), Conv3(channels)
+        self.conv1, self.conv2 = Conv3(channels, bias), Conv3(channels, bias)
         self.norm1, self.norm2 = norm(channels), norm(channels)
 
     def forward(self, x: Tensor, *style: Tensor) -> Tensor:
@@ -97,7 +122,7 @@ class UpBlock(nn.Module):
 def init_normal(module: nn.Module, std: float = 0.02) -> None:
     """Draw every convolution's and linear layer's weight from N(0, std^2) and zero its bias (appendix B.2)."""
     for part in module.modules():
-        if isinstance(part, nn.Conv2d | nn.Linear):
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.normal_(part.weight, 0.0, std)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)

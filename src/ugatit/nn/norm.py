@@ -85,16 +85,42 @@ def layer_instance_norm(x: Tensor, rho: Tensor, gamma: Tensor, beta: Tensor) -> 
 
 
 class InstanceNorm(nn.Module):
-    """Instance norm as in the encoder: variance over N, not over N - 1, and neither scale nor shift.
+    """Instance norm as in the encoder: variance over N, not over N - 1.
 
     Stands in for `torch.nn.InstanceNorm2d`, whose gradient on the CPU is wrong where the gradient that comes in lies
     in memory with channels last and the maps do not.
+
+    Args:
+        channels: C, for a learned scale and shift a channel; neither if not given.
     """
+
+    def __init__(self, channels: int | None = None):
+        super().__init__()
+        self.weight = None if channels is None else nn.Parameter(torch.ones(channels))
+        self.bias = None if channels is None else nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``x``, N x C x H x W."""
         one = full_precision(x.new_ones(1, 1, 1, 1))
-        return LayerInstanceNorm.apply(x, one, one, torch.zeros_like(one), 0)
+        if self.weight is None or self.bias is None:
+            return LayerInstanceNorm.apply(x, one, one, torch.zeros_like(one), 0)
+        return LayerInstanceNorm.apply(x, one, self.weight[:, None, None], self.bias[:, None, None], 0)
+
+
+class WholeNorm(nn.Module):
+    """MUNIT's layer norm: over all of a picture, divided by the unbiased deviation plus 1e-5; scale from U(0, 1)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``x``, N x C x H x W."""
+        wide = full_precision(x)
+        std, mean = torch.std_mean(wide, dim=(1, 2, 3), keepdim=True)
+        scale = self.weight[:, None, None] / (std + EPS)  # N C 1 1
+        return torch.addcmul(self.bias[:, None, None] - mean * scale, wide, scale).to(x.dtype)
 
 
 class AdaLIN(nn.Module):

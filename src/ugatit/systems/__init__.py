@@ -1,6 +1,9 @@
 """One file a method. `REGISTRY` maps the name that `--system` takes to the class."""
 
+from ugatit.systems.aggan import AGGAN
 from ugatit.systems.base import System
+from ugatit.systems.cyclegan import CycleGAN
 from ugatit.systems.ugatit import UGATIT
+from ugatit.systems.unit import UNIT
 
-REGISTRY: dict[str, type[System]] = {"ugatit": UGATIT}
+REGISTRY: dict[str, type[System]] = {"ugatit": UGATIT, "cyclegan": CycleGAN, "unit": UNIT, "aggan": AGGAN}

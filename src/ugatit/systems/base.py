@@ -9,6 +9,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ugatit.nn.norm import full_precision
+
 Direction = Literal["a2b", "b2a"]
 
 
@@ -18,6 +20,15 @@ class Clock(NamedTuple):
     step: int  # counted from 0
     steps: int  # the whole run's
 
+    @property
+    def share(self) -> float:
+        """Of the run that is done, in [0, 1)."""
+        return self.step / self.steps
+
+    def linear_decay(self, start: float) -> float:
+        """1 for the first ``start`` of the run, then falling linearly to 0 at its end."""
+        return min(1.0, (1 - self.share) / (1 - start)) if start < 1 else 1.0
+
 
 class Update(NamedTuple):
     """One optimiser update that a system asks the trainer for."""
@@ -25,6 +36,11 @@ class Update(NamedTuple):
     optimizers: tuple[str, ...]  # which of `System.optimizers` step
     loss: Tensor  # scalar
     terms: dict[str, Tensor]  # scalars for the log, unweighted
+
+
+def toward(prediction: Tensor, target: float) -> Tensor:
+    """Least squares to a constant (Mao et al., 2017): the mean of ``(prediction - target)^2``."""
+    return (full_precision(prediction) - target).square().mean()
 
 
 class Translation(NamedTuple):

@@ -25,7 +25,7 @@ from ugatit.nn.discriminator import LOCAL_HALVINGS, CamDiscriminator, Judgement,
 from ugatit.nn.factored import FactoredLinear
 from ugatit.nn.norm import LIN, AdaLIN, InstanceNorm, clip_rho, full_precision
 from ugatit.systems.adam import Average, ChunkedAdam
-from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update
+from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, toward
 
 
 @dataclass(frozen=True)
@@ -171,11 +171,6 @@ class Generator(nn.Module):
         return self.gamma(style)[:, :, None, None], self.beta(style)[:, :, None, None]
 
 
-def toward(prediction: Tensor, target: float) -> Tensor:
-    """Least squares to a constant (Eq. 2 and 6): the mean of ``(prediction - target)^2``."""
-    return (full_precision(prediction) - target).square().mean()
-
-
 def cam_loss(logit_source: Tensor, logit_target: Tensor) -> Tensor:
     """Eq. 5: binary cross entropy of the auxiliary classifier, source pictures 1, target pictures 0; logits N x 2."""
     return F.softplus(-full_precision(logit_source)).mean() + F.softplus(full_precision(logit_target)).mean()
@@ -319,8 +314,7 @@ class UGATIT(System):
         }
 
     def lr_factor(self, clock: Clock) -> float:
-        start = self.config.decay_from * clock.steps
-        return 1.0 if clock.step < start else (clock.steps - clock.step) / (clock.steps - start)
+        return clock.linear_decay(self.config.decay_from)
 
     def after_update(self, update: Update) -> None:
         if "gen" in update.optimizers:

@@ -1,0 +1,137 @@
+"""CycleGAN (Zhu et al., ICCV 2017) as in its authors' PyTorch code.
+
+Where paper and code differ: the identity loss, in the paper for some data sets only, is on by default, at half the
+cycle's weight. Where the authors' Lua and PyTorch codes differ (Lua's instance norms have scale and shift), PyTorch's.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from ugatit.nn.blocks import ResBlock, conv_block, init_normal, up_block
+from ugatit.nn.norm import InstanceNorm
+from ugatit.nn.patch import PatchDiscriminator
+from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, toward
+from ugatit.systems.pool import Pool
+
+
+@dataclass(frozen=True)
+class CycleGANConfig:
+    """Hyper-parameters of CycleGAN; the defaults are its authors'."""
+
+    size: Annotated[int, Field(ge=32, le=4096, multiple_of=4)] = 256
+    """Side of the training pictures in pixels, a multiple of 4 from 32 up."""
+    channels: Literal[1, 3] = 3
+    """1 for greyscale, 3 for colour."""
+    width: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Channels of the first layer of every network."""
+    blocks: Annotated[int, Field(ge=1, le=64)] = 9
+    """Residual blocks of a generator; the authors take 6 for pictures of 128 pixels."""
+    cycle_weight: Annotated[float, Field(ge=0)] = 10.0
+    """Of the cycle loss."""
+    identity_weight: Annotated[float, Field(ge=0)] = 5.0
+    """Of the identity loss."""
+    pool: Annotated[int, Field(ge=1)] = 50
+    """Past translations of each domain among which the discriminators' fakes are drawn."""
+    lr: Annotated[float, Field(gt=0)] = 2e-4
+    """Adam's learning rate, generators and discriminators."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Adam's decay of the gradient's average."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Adam's decay of the squared gradient's average."""
+    decay_from: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the run after which the learning rate falls linearly to 0."""
+
+
+def generator(config: CycleGANConfig) -> nn.Sequential:
+    """Pictures N x channels x H x W in [-1, 1] to the same, H and W multiples of 4."""
+    w, relu = config.width, nn.ReLU(inplace=True)
+    return nn.Sequential(
+        conv_block(config.channels, w, 7, 1, InstanceNorm(), relu),
+        conv_block(w, 2 * w, 3, 2, InstanceNorm(), relu, "zeros"),
+        conv_block(2 * w, 4 * w, 3, 2, InstanceNorm(), relu, "zeros"),
+        *[ResBlock(4 * w, lambda _: InstanceNorm(), bias=True) for _ in range(config.blocks)],
+        up_block(4 * w, 2 * w, InstanceNorm()),
+        up_block(2 * w, w, InstanceNorm()),
+        conv_block(w, config.channels, 7, 1, None, nn.Tanh()),
+    )
+
+
+def discriminator(config: CycleGANConfig) -> PatchDiscriminator:
+    """The 70 x 70 PatchGAN; its first layer has no norm."""
+    norms = [nn.Identity(), InstanceNorm(), InstanceNorm(), InstanceNorm()]
+    return PatchDiscriminator(config.channels, config.width, norms)
+
+
+class CycleGAN(System):
+    """Two generators and two discriminators."""
+
+    Config = CycleGANConfig
+    presets: ClassVar = {
+        # 200 epochs of selfie2anime, as many pictures as the larger domain has to an epoch.
+        "paper": Preset(CycleGANConfig(), Recipe(steps=680_000)),
+        "quick": Preset(CycleGANConfig(size=64, width=32, blocks=4, lr=4e-4), Recipe(steps=1700, ema=0.998, enlarge=1)),
+    }
+    translators = ("gen_a2b", "gen_b2a")
+
+    def __init__(self, config: CycleGANConfig):
+        super().__init__()
+        self.config = config
+        self.gen_a2b, self.gen_b2a = generator(config), generator(config)
+        self.disc_a, self.disc_b = discriminator(config), discriminator(config)
+        shape = config.channels, config.size, config.size
+        self.pool_a, self.pool_b = Pool(config.pool, *shape), Pool(config.pool, *shape)
+
+    @property
+    def any_size(self) -> bool:
+        return True
+
+    def init_weights(self) -> None:
+        init_normal(self)
+
+    def updates(self, real_a: Tensor, real_b: Tensor, clock: Clock) -> Iterator[Update]:
+        """Generators, then discriminators, which see fakes from the pool."""
+        # Translation and identity of one generator in one batch.
+        fake_b, same_b = self.gen_a2b(torch.cat([real_a, real_b])).chunk(2)
+        fake_a, same_a = self.gen_b2a(torch.cat([real_b, real_a])).chunk(2)
+        terms = {
+            "gen/adv_a": toward(self.disc_a(fake_a), 1),
+            "gen/adv_b": toward(self.disc_b(fake_b), 1),
+            "gen/cycle_a": F.l1_loss(self.gen_b2a(fake_b), real_a),
+            "gen/cycle_b": F.l1_loss(self.gen_a2b(fake_a), real_b),
+            "gen/identity_a": F.l1_loss(same_a, real_a),
+            "gen/identity_b": F.l1_loss(same_b, real_b),
+        }
+        weights = {"adv": 1.0, "cycle": self.config.cycle_weight, "identity": self.config.identity_weight}
+        loss = torch.stack([weights[name[4:-2]] * term for name, term in terms.items()]).sum()
+        yield Update(("gen",), loss, terms)
+
+        terms = {
+            "disc/adv_a": self.discriminator_loss(self.disc_a, real_a, self.pool_a.exchange(fake_a, clock.step)),
+            "disc/adv_b": self.discriminator_loss(self.disc_b, real_b, self.pool_b.exchange(fake_b, clock.step)),
+        }
+        yield Update(("disc",), terms["disc/adv_a"] + terms["disc/adv_b"], terms)
+
+    def discriminator_loss(self, disc: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+        """Half the least squares of real pictures to 1 and of fakes to 0."""
+        on_real, on_fake = disc(torch.cat([real, fake])).chunk(2)
+        return 0.5 * (toward(on_real, 1) + toward(on_fake, 0))
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        c = self.config
+        return {
+            kind: Adam([p for n, p in self.named_parameters() if n.startswith(kind)], c.lr, (c.beta1, c.beta2))
+            for kind in ("gen", "disc")
+        }
+
+    def lr_factor(self, clock: Clock) -> float:
+        return clock.linear_decay(self.config.decay_from)
+
+    def translate(self, x: Tensor, direction: Direction) -> Translation:
+        return Translation(self.get_submodule(f"gen_{direction}")(x), None)

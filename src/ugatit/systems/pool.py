@@ -1,0 +1,35 @@
+"""The pool of past fakes that discriminators are shown (Shrivastava et al., 2017)."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Pool(nn.Module):
+    """The last fakes, more or less: once it is full, each new one stays out or takes a random one's place, evens.
+
+    It is a buffer, so that checkpoints keep it; how full it is follows from the step.
+
+    Args:
+        size: how many it holds.
+        shape: of one, channels x height x width.
+    """
+
+    images: Tensor
+
+    def __init__(self, size: int, *shape: int):
+        super().__init__()
+        self.register_buffer("images", torch.zeros(size, *shape))
+
+    @torch.no_grad()
+    def exchange(self, made: Tensor, step: int) -> Tensor:
+        """Offer this step's fakes, N x channels x height x width; what the discriminator is shown instead of them."""
+        shown = []
+        for number, image in enumerate(made.detach().to(self.images.dtype), start=step * len(made)):
+            full = number >= len(self.images)
+            if full and torch.rand(()) < 0.5:
+                shown.append(image)
+                continue
+            place = int(torch.randint(len(self.images), ())) if full else number
+            shown.append(self.images[place].clone() if full else image)
+            self.images[place] = image
+        return torch.stack(shown)

@@ -1,0 +1,183 @@
+"""UNIT (Liu et al., NIPS 2017) as in its authors' later code, the one that MUNIT came with.
+
+That code and the paper differ: it shares no weights between the domains, its posterior has variance 1, so that the KL
+divergence is the mean square of the latent code up to constants, and its networks and loss weights are MUNIT's. The
+code as of the paper is kept in the branch version_02 of the authors' repository.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from ugatit.nn.blocks import ResBlock, conv_block, init_normal
+from ugatit.nn.norm import InstanceNorm, WholeNorm, full_precision
+from ugatit.nn.patch import MultiScaleDiscriminator
+from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, toward
+
+
+@dataclass(frozen=True)
+class UNITConfig:
+    """Hyper-parameters of UNIT; the defaults are its authors'."""
+
+    size: Annotated[int, Field(ge=64, le=4096, multiple_of=4)] = 256
+    """Side of the training pictures in pixels, a multiple of 4 from 64 up."""
+    channels: Literal[1, 3] = 3
+    """1 for greyscale, 3 for colour."""
+    width: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Channels of the first layer of every network."""
+    blocks: Annotated[int, Field(ge=1, le=64)] = 4
+    """Residual blocks of an encoder, and as many of a decoder."""
+    adv_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Of the adversarial loss."""
+    recon_weight: Annotated[float, Field(ge=0)] = 10.0
+    """Of the reconstruction of a picture from its own latent code."""
+    kl_weight: Annotated[float, Field(ge=0)] = 0.01
+    """Of the mean square of its latent code."""
+    cycle_weight: Annotated[float, Field(ge=0)] = 10.0
+    """Of the reconstruction from the translation's latent code."""
+    cycle_kl_weight: Annotated[float, Field(ge=0)] = 0.01
+    """Of the mean square of the translation's latent code."""
+    lr: Annotated[float, Field(gt=0)] = 1e-4
+    """Adam's learning rate, generators and discriminators."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Adam's decay of the gradient's average."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Adam's decay of the squared gradient's average."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """L2 decay, added to the gradient."""
+    halve_every: Annotated[int, Field(ge=1)] = 100_000
+    """Steps between two halvings of the learning rate."""
+
+
+def encoder(config: UNITConfig) -> nn.Sequential:
+    """Pictures N x channels x H x W in [-1, 1], H and W multiples of 4, to codes N x 4w x H/4 x W/4."""
+    w, relu = config.width, nn.ReLU(inplace=True)
+    return nn.Sequential(
+        conv_block(config.channels, w, 7, 1, InstanceNorm(), relu),
+        conv_block(w, 2 * w, 4, 2, InstanceNorm(), relu),
+        conv_block(2 * w, 4 * w, 4, 2, InstanceNorm(), relu),
+        *[ResBlock(4 * w, lambda _: InstanceNorm(), bias=True) for _ in range(config.blocks)],
+    )
+
+
+def decoder(config: UNITConfig) -> nn.Sequential:
+    """Codes N x 4w x h x w to pictures N x channels x 4h x 4w in [-1, 1]."""
+    w, relu = config.width, nn.ReLU(inplace=True)
+    return nn.Sequential(
+        *[ResBlock(4 * w, lambda _: InstanceNorm(), bias=True) for _ in range(config.blocks)],
+        nn.Upsample(scale_factor=2),
+        conv_block(4 * w, 2 * w, 5, 1, WholeNorm(2 * w), relu),
+        nn.Upsample(scale_factor=2),
+        conv_block(2 * w, w, 5, 1, WholeNorm(w), relu),
+        conv_block(w, config.channels, 7, 1, None, nn.Tanh()),
+    )
+
+
+def init_kaiming(module: nn.Module) -> None:
+    """Draw every convolution's and linear layer's weight as He et al. (2015) do for ReLU, and zero its bias."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(part.weight)
+            nn.init.zeros_(part.bias)  # type: ignore[arg-type]
+        elif isinstance(part, WholeNorm):
+            nn.init.uniform_(part.weight)
+
+
+class UNIT(System):
+    """An encoder, a decoder and a discriminator a domain."""
+
+    Config = UNITConfig
+    presets: ClassVar = {
+        "paper": Preset(UNITConfig(), Recipe(enlarge=1)),
+        "quick": Preset(
+            UNITConfig(size=64, width=24, blocks=2, lr=4e-4, weight_decay=0), Recipe(steps=1700, ema=0.998, enlarge=1)
+        ),
+    }
+    translators = ("enc_a", "enc_b", "dec_a", "dec_b")
+
+    def __init__(self, config: UNITConfig):
+        super().__init__()
+        self.config = config
+        self.enc_a, self.enc_b = encoder(config), encoder(config)
+        self.dec_a, self.dec_b = decoder(config), decoder(config)
+        self.disc_a = MultiScaleDiscriminator(config.channels, config.width)
+        self.disc_b = MultiScaleDiscriminator(config.channels, config.width)
+
+    @property
+    def any_size(self) -> bool:
+        return True
+
+    def init_weights(self) -> None:
+        for name, network in self.named_children():
+            (init_normal if name.startswith("disc") else init_kaiming)(network)
+
+    def updates(self, real_a: Tensor, real_b: Tensor, clock: Clock) -> Iterator[Update]:
+        """Discriminators, then encoders and decoders; each with noise of its own, so translations are made twice."""
+        with torch.no_grad():
+            fake_b = self.dec_b(noisy(self.enc_a(real_a)))
+            fake_a = self.dec_a(noisy(self.enc_b(real_b)))
+        terms = {
+            "disc/adv_a": discriminator_loss(self.disc_a, real_a, fake_a),
+            "disc/adv_b": discriminator_loss(self.disc_b, real_b, fake_b),
+        }
+        yield Update(("disc",), self.config.adv_weight * (terms["disc/adv_a"] + terms["disc/adv_b"]), terms)
+
+        code_a, code_b = self.enc_a(real_a), self.enc_b(real_b)
+        latent_a, latent_b = noisy(code_a), noisy(code_b)
+        # Reconstruction and translation of one decoder in one batch.
+        same_a, fake_a = self.dec_a(torch.cat([latent_a, latent_b])).chunk(2)
+        same_b, fake_b = self.dec_b(torch.cat([latent_b, latent_a])).chunk(2)
+        code_fake_a, code_fake_b = self.enc_a(fake_a), self.enc_b(fake_b)
+        terms = {
+            "gen/adv_a": torch.stack([toward(verdict, 1) for verdict in self.disc_a(fake_a)]).sum(),
+            "gen/adv_b": torch.stack([toward(verdict, 1) for verdict in self.disc_b(fake_b)]).sum(),
+            "gen/recon_a": F.l1_loss(same_a, real_a),
+            "gen/recon_b": F.l1_loss(same_b, real_b),
+            "gen/kl_a": mean_square(code_a),
+            "gen/kl_b": mean_square(code_b),
+            "gen/cycle_a": F.l1_loss(self.dec_a(noisy(code_fake_b)), real_a),
+            "gen/cycle_b": F.l1_loss(self.dec_b(noisy(code_fake_a)), real_b),
+            "gen/cycle_kl_a": mean_square(code_fake_b),
+            "gen/cycle_kl_b": mean_square(code_fake_a),
+        }
+        loss = torch.stack([getattr(self.config, f"{name[4:-2]}_weight") * term for name, term in terms.items()]).sum()
+        yield Update(("gen",), loss, terms)
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        groups: dict[str, list[nn.Parameter]] = {"disc": [], "gen": []}
+        for name, parameter in self.named_parameters():
+            groups["disc" if name.startswith("disc") else "gen"].append(parameter)
+        c = self.config
+        return {
+            name: Adam(group, c.lr, (c.beta1, c.beta2), weight_decay=c.weight_decay) for name, group in groups.items()
+        }
+
+    def lr_factor(self, clock: Clock) -> float:
+        return 0.5 ** (clock.step // self.config.halve_every)
+
+    def translate(self, x: Tensor, direction: Direction) -> Translation:
+        source, target = direction.split("2")
+        code = self.get_submodule(f"enc_{source}")(x)
+        return Translation(self.get_submodule(f"dec_{target}")(code), None)
+
+
+def noisy(code: Tensor) -> Tensor:
+    """A sample of the posterior, N(code, 1)."""
+    return code + torch.randn_like(code)
+
+
+def mean_square(code: Tensor) -> Tensor:
+    """The KL divergence of N(code, 1) to N(0, 1), a number of the code, times two."""
+    return full_precision(code).square().mean()
+
+
+def discriminator_loss(disc: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+    """Least squares of real pictures to 1 and of fakes to 0, summed over the scales."""
+    halves = [verdict.chunk(2) for verdict in disc(torch.cat([real, fake]))]
+    return torch.stack([toward(on_real, 1) + toward(on_fake, 0) for on_real, on_fake in halves]).sum()

@@ -1,0 +1,341 @@
+"""The systems that the paper compares with: published sizes, forward passes and losses against plain transcriptions."""
+
+import shutil
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from test_train import assert_same_run
+from ugatit.systems import REGISTRY
+from ugatit.systems.aggan import AGGAN, AGGANConfig
+from ugatit.systems.base import Clock
+from ugatit.systems.cyclegan import CycleGAN, CycleGANConfig
+from ugatit.systems.pool import Pool
+from ugatit.systems.unit import UNIT, UNITConfig
+from ugatit.train import TrainConfig, preset_config, train
+from ugatit.translate import Translator
+
+OTHERS = [name for name in REGISTRY if name != "ugatit"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [
+        (CycleGAN, {"gen_a2b": 11_378_179, "disc_a": 2_764_737}),
+        (UNIT, {"enc_a": 5_385_856, "dec_a": 5_754_627, "disc_a": 8_271_171}),
+        (AGGAN, {"gen_a2b": 2_855_811, "att_a": 104_001, "disc_a": 2_766_657}),
+    ],
+)
+def test_parameter_counts_are_the_published_codes(kind, sizes):
+    with torch.device("meta"):
+        system = kind(kind.Config())
+    found = {name: sum(p.numel() for p in system.get_submodule(name).parameters()) for name in sizes}
+    assert found == sizes
+
+
+# Networks as their authors' code lists them, out of torch's own layers
+
+
+def reflect(n):
+    return nn.ReflectionPad2d(n)
+
+
+def norm(c, affine):
+    return nn.InstanceNorm2d(c, affine=affine)
+
+
+class Residual(nn.Module):
+    def __init__(self, *layers, relu=False):
+        super().__init__()
+        self.body, self.relu = nn.Sequential(*layers), relu
+
+    def forward(self, x):
+        y = x + self.body(x)
+        return y.relu() if self.relu else y
+
+
+def plain_residual(c):
+    half = [reflect(1), nn.Conv2d(c, c, 3), norm(c, False)]
+    return Residual(*half, nn.ReLU(), reflect(1), nn.Conv2d(c, c, 3), norm(c, False))
+
+
+def up(i, o, affine):
+    return [nn.ConvTranspose2d(i, o, 3, 2, 1, 1), norm(o, affine), nn.ReLU()]
+
+
+def cyclegan_generator(w, blocks):
+    return nn.Sequential(
+        *[reflect(3), nn.Conv2d(3, w, 7), norm(w, False), nn.ReLU()],
+        *[nn.Conv2d(w, 2 * w, 3, 2, 1), norm(2 * w, False), nn.ReLU()],
+        *[nn.Conv2d(2 * w, 4 * w, 3, 2, 1), norm(4 * w, False), nn.ReLU()],
+        *[plain_residual(4 * w) for _ in range(blocks)],
+        *up(4 * w, 2 * w, False),
+        *up(2 * w, w, False),
+        *[reflect(3), nn.Conv2d(w, 3, 7), nn.Tanh()],
+    )
+
+
+def cyclegan_discriminator(w):
+    def layer(i, o, stride):
+        return [nn.Conv2d(i, o, 4, stride, 1), norm(o, False), nn.LeakyReLU(0.2)]
+
+    return nn.Sequential(
+        *[nn.Conv2d(3, w, 4, 2, 1), nn.LeakyReLU(0.2)],
+        *layer(w, 2 * w, 2),
+        *layer(2 * w, 4 * w, 2),
+        *layer(4 * w, 8 * w, 1),
+        nn.Conv2d(8 * w, 1, 4, 1, 1),
+    )
+
+
+class MunitNorm(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.gamma, self.beta = nn.Parameter(torch.rand(c)), nn.Parameter(torch.zeros(c))
+
+    def forward(self, x):
+        flat = x.reshape(len(x), -1)
+        mean, std = flat.mean(1).view(-1, 1, 1, 1), flat.std(1).view(-1, 1, 1, 1)
+        return (x - mean) / (std + 1e-5) * self.gamma.view(1, -1, 1, 1) + self.beta.view(1, -1, 1, 1)
+
+
+def unit_encoder(w, blocks):
+    return nn.Sequential(
+        *[reflect(3), nn.Conv2d(3, w, 7), norm(w, False), nn.ReLU()],
+        *[reflect(1), nn.Conv2d(w, 2 * w, 4, 2), norm(2 * w, False), nn.ReLU()],
+        *[reflect(1), nn.Conv2d(2 * w, 4 * w, 4, 2), norm(4 * w, False), nn.ReLU()],
+        *[plain_residual(4 * w) for _ in range(blocks)],
+    )
+
+
+def unit_decoder(w, blocks):
+    return nn.Sequential(
+        *[plain_residual(4 * w) for _ in range(blocks)],
+        *[nn.Upsample(scale_factor=2), reflect(2), nn.Conv2d(4 * w, 2 * w, 5), MunitNorm(2 * w), nn.ReLU()],
+        *[nn.Upsample(scale_factor=2), reflect(2), nn.Conv2d(2 * w, w, 5), MunitNorm(w), nn.ReLU()],
+        *[reflect(3), nn.Conv2d(w, 3, 7), nn.Tanh()],
+    )
+
+
+class UnitDiscriminator(nn.Module):
+    def __init__(self, w):
+        super().__init__()
+        widths = [3, w, 2 * w, 4 * w, 8 * w]
+        self.scales = nn.ModuleList()
+        for _ in range(3):
+            layers = []
+            for i, o in pairwise(widths):
+                layers += [reflect(1), nn.Conv2d(i, o, 4, 2), nn.LeakyReLU(0.2)]
+            self.scales.append(nn.Sequential(*layers, nn.Conv2d(8 * w, 1, 1)))
+        self.halve = nn.AvgPool2d(3, stride=2, padding=[1, 1], count_include_pad=False)
+
+    def forward(self, x):
+        return [self.scales[0](x), self.scales[1](self.halve(x)), self.scales[2](self.halve(self.halve(x)))]
+
+
+def aggan_residual(c, pad):
+    half = [pad, nn.Conv2d(c, c, 3), norm(c, True)]
+    return Residual(*half, nn.ReLU(), pad, nn.Conv2d(c, c, 3), norm(c, True), relu=True)
+
+
+def aggan_down(i, o):
+    return [nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(i, o, 3, 2), norm(o, True), nn.ReLU()]
+
+
+def aggan_generator(w, blocks):
+    return nn.Sequential(
+        *[nn.ZeroPad2d(3), nn.Conv2d(3, w, 7), norm(w, True), nn.ReLU()],
+        *aggan_down(w, 2 * w),
+        *aggan_down(2 * w, 4 * w),
+        *[aggan_residual(4 * w, nn.ZeroPad2d(1)) for _ in range(blocks)],
+        *up(4 * w, 2 * w, True),
+        *up(2 * w, w, True),
+        *[nn.ZeroPad2d(3), nn.Conv2d(w, 3, 7), nn.Tanh()],
+    )
+
+
+def aggan_attention(w):
+    return nn.Sequential(
+        *[reflect(3), nn.Conv2d(3, w, 7, 2), norm(w, True), nn.ReLU()],
+        *aggan_down(w, 2 * w),
+        aggan_residual(2 * w, reflect(1)),
+        *[nn.Upsample(scale_factor=2), nn.Conv2d(2 * w, 2 * w, 1), norm(2 * w, True), nn.ReLU()],
+        *[nn.Upsample(scale_factor=2), nn.Conv2d(2 * w, w, 1), norm(w, True), nn.ReLU()],
+        *[nn.Conv2d(w, 1, 1), nn.Sigmoid()],
+    )
+
+
+def aggan_discriminator(w, normed):
+    widths, strides, layers = [3, w, 2 * w, 4 * w, 8 * w], (2, 2, 2, 1), []
+    for i, o, stride in zip(widths, widths[1:], strides, strict=False):
+        layers += [nn.ZeroPad2d(2), nn.Conv2d(i, o, 4, stride), *([norm(o, True)] if normed else []), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, nn.ZeroPad2d(2), nn.Conv2d(8 * w, 1, 4))
+
+
+def twin(plain, network, skip_norms=False):
+    """``plain`` with the weights of ``network``: both list them in the same order within a kind of layer."""
+
+    def weights(module, kinds):
+        return [p for part in module.modules() if isinstance(part, kinds) for p in part.parameters(recurse=False)]
+
+    convs = (nn.Conv2d, nn.ConvTranspose2d)
+    pairs = list(zip(weights(plain, convs), weights(network, convs), strict=True))
+    if not skip_norms:
+        others = [
+            [p for part in m.modules() if not isinstance(part, convs) for p in part.parameters(recurse=False)]
+            for m in (plain, network)
+        ]
+        pairs += list(zip(*others, strict=True))
+    plain.to(pairs[0][1].dtype)
+    for mine, theirs in pairs:
+        mine.data = theirs.detach().clone()
+    return plain
+
+
+def random(system):
+    """``system`` in double precision with every weight random, norms' too."""
+    for name, parameter in system.double().named_parameters():
+        nn.init.normal_(parameter, 1.0 if "norm" in name and name.endswith("weight") else 0.0, 0.1)
+    return system
+
+
+def step(system, real_a, real_b, clock):
+    """The losses by their optimisers; nothing is updated in between."""
+    return {update.optimizers: update.loss for update in system.updates(real_a, real_b, clock)}
+
+
+def squares(x, target):
+    return ((x - target) ** 2).mean()
+
+
+def pictures(size, batch=2):
+    torch.manual_seed(1)
+    return torch.rand(2, batch, 3, size, size, dtype=torch.float64) * 2 - 1
+
+
+def test_cyclegan_is_the_textbook_s():
+    system = random(CycleGAN(CycleGANConfig(size=32, width=4, blocks=2, cycle_weight=7, identity_weight=3)))
+    ab, ba = (twin(cyclegan_generator(4, 2), getattr(system, n)) for n in ("gen_a2b", "gen_b2a"))
+    d_a, d_b = (twin(cyclegan_discriminator(4), getattr(system, n)) for n in ("disc_a", "disc_b"))
+    a, b = pictures(32)
+    losses = step(system, a, b, Clock(0, 10))
+    fake_a, fake_b = ba(b), ab(a)
+    gen = squares(d_a(fake_a), 1) + squares(d_b(fake_b), 1)
+    gen = (
+        gen
+        + 7 * (F.l1_loss(ba(fake_b), a) + F.l1_loss(ab(fake_a), b))
+        + 3 * (F.l1_loss(ab(b), b) + F.l1_loss(ba(a), a))
+    )
+    disc = 0.5 * sum(squares(d(r), 1) + squares(d(f), 0) for d, r, f in ((d_a, a, fake_a), (d_b, b, fake_b)))
+    torch.testing.assert_close(losses["gen",], gen, rtol=1e-9, atol=0)
+    torch.testing.assert_close(losses["disc",], disc, rtol=1e-9, atol=0)
+    for mine, theirs, loss in ((system.gen_a2b, ab, gen), (system.disc_b, d_b, disc)):
+        kind = "gen" if mine is system.gen_a2b else "disc"
+        first = next(mine.parameters()), next(theirs.parameters())
+        grads = torch.autograd.grad(losses[kind,], first[0]), torch.autograd.grad(loss, first[1], retain_graph=True)
+        torch.testing.assert_close(*grads, rtol=1e-7, atol=1e-12)
+
+
+def test_unit_is_the_textbook_s(monkeypatch):
+    system = random(UNIT(UNITConfig(size=64, width=4, blocks=2, kl_weight=0.3, cycle_kl_weight=0.2, recon_weight=7)))
+    e_a, e_b = (twin(unit_encoder(4, 2), getattr(system, n)) for n in ("enc_a", "enc_b"))
+    g_a, g_b = (twin(unit_decoder(4, 2), getattr(system, n)) for n in ("dec_a", "dec_b"))
+    d_a, d_b = (twin(UnitDiscriminator(4), getattr(system, n)) for n in ("disc_a", "disc_b"))
+    a, b = pictures(64)
+    # In the order in which the step draws: for the discriminators a, b; then a, b, cycle of a, cycle of b.
+    n = torch.randn(6, 2, 16, 16, 16, dtype=torch.float64)
+    noise = iter(n)
+    monkeypatch.setattr(torch, "randn_like", lambda _: next(noise))
+    losses = step(system, a, b, Clock(0, 10))
+    fake_b, fake_a = g_b(e_a(a) + n[0]), g_a(e_b(b) + n[1])
+    disc = sum(
+        squares(r, 1) + squares(f, 0)
+        for d, real, fake in ((d_a, a, fake_a), (d_b, b, fake_b))
+        for r, f in zip(d(real), d(fake), strict=True)
+    )
+    h_a, h_b = e_a(a), e_b(b)
+    z_a, z_b = h_a + n[2], h_b + n[3]
+    fake_a, fake_b = g_a(z_b), g_b(z_a)
+    h2_a, h2_b = e_b(fake_b), e_a(fake_a)
+    gen = sum(squares(o, 1) for d, f in ((d_a, fake_a), (d_b, fake_b)) for o in d(f))
+    gen = gen + 7 * (F.l1_loss(g_a(z_a), a) + F.l1_loss(g_b(z_b), b)) + 0.3 * ((h_a**2).mean() + (h_b**2).mean())
+    gen = gen + 10 * (F.l1_loss(g_a(h2_a + n[4]), a) + F.l1_loss(g_b(h2_b + n[5]), b))
+    gen = gen + 0.2 * ((h2_a**2).mean() + (h2_b**2).mean())
+    torch.testing.assert_close(losses["disc",], disc, rtol=1e-9, atol=0)
+    torch.testing.assert_close(losses["gen",], gen, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("attended", [False, True])
+def test_aggan_is_the_textbook_s(attended):
+    system = random(AGGAN(AGGANConfig(size=32, width=4, blocks=2, threshold=0.5)))
+    ab, ba = (twin(aggan_generator(4, 2), getattr(system, n)) for n in ("gen_a2b", "gen_b2a"))
+    at_a, at_b = (twin(aggan_attention(4), getattr(system, n)) for n in ("att_a", "att_b"))
+    d_a, d_b = (twin(aggan_discriminator(8, not attended), getattr(system, n), attended) for n in ("disc_a", "disc_b"))
+    a, b = pictures(32)
+    losses = step(system, a, b, Clock(3 if attended else 0, 10))
+    m_a, m_b = at_a(a), at_b(b)
+    fake_b, fake_a = m_a * ab(a) + (1 - m_a) * a, m_b * ba(b) + (1 - m_b) * b
+    m2_b, m2_a = at_b(fake_b), at_a(fake_a)
+    cycle_a, cycle_b = m2_b * ba(fake_b) + (1 - m2_b) * fake_b, m2_a * ab(fake_a) + (1 - m2_a) * fake_a
+    cycles = 10 * (F.l1_loss(cycle_a, a) + F.l1_loss(cycle_b, b))
+    seen = [(x * (m >= 0.5) if attended else x) for x, m in ((a, m_a), (b, m_b), (fake_a, m_b), (fake_b, m_a))]
+    if attended:
+        assert 0 < (m_a >= 0.5).double().mean() < 1, "the threshold must decide something"
+    real_a, real_b, seen_a, seen_b = seen
+    expected = {
+        "gen_a2b": cycles + squares(d_b(seen_b), 1),
+        "disc_b": 0.5 * (squares(d_b(real_b), 1) + squares(d_b(seen_b), 0)),
+        "gen_b2a": cycles + squares(d_a(seen_a), 1),
+        "disc_a": 0.5 * (squares(d_a(real_a), 1) + squares(d_a(seen_a), 0)),
+    }
+    assert [names[0] for names in losses] == list(expected)
+    for names, loss in losses.items():
+        torch.testing.assert_close(loss, expected[names[0]], rtol=1e-9, atol=0)
+        assert len(names) == (1 if attended or names[0].startswith("disc") else 2)
+
+
+def test_pool_is_filled_then_exchanges_half_of_the_time():
+    torch.manual_seed(0)
+    pool, made = Pool(5, 1, 1, 1), torch.arange(1, 2001.0).view(-1, 1, 1, 1, 1)
+    shown = [float(pool.exchange(image, step)) for step, image in enumerate(made)]
+    assert shown[:5] == [1, 2, 3, 4, 5]
+    new = sum(value == i for i, value in enumerate(shown[5:], start=6)) / len(shown[5:])
+    assert 0.46 < new < 0.54
+    old = [value for i, value in enumerate(shown[5:], start=6) if value != i]
+    assert len(set(old)) == len(old), "what was shown from the pool has left it"
+
+
+def quick(system: str, data, run, steps: int) -> TrainConfig:
+    config = preset_config(system, "quick")
+    size = 64 if system == "unit" else 32
+    model = replace(config.model, size=size, width=4, blocks=1)
+    return replace(
+        config,
+        model=model,
+        recipe=replace(config.recipe, steps=steps),
+        data=data,
+        out=run,
+        workers=0,
+        checkpoint_every=3,
+        preview_every=0,
+        log_every=2,
+    )
+
+
+@pytest.mark.parametrize("system", OTHERS)
+def test_each_trains_resumes_bit_for_bit_and_translates(system, data, tmp_path):
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    folder = train(quick(system, data, whole, 6))
+    shutil.copytree(whole, again)
+    shutil.rmtree(again / "checkpoints" / "step-00000006")
+    train(quick(system, data, again, 6), resume=True)
+    assert_same_run(whole, again)
+    translator = Translator.load(folder)
+    x = torch.rand(1, 3, 64, 96) * 2 - 1
+    for direction in translator.system.directions:
+        made = translator(x, direction, size="keep")
+        assert made.shape == x.shape and made.isfinite().all() and not torch.equal(made, x)
