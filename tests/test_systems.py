@@ -7,13 +7,16 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 
+from conftest import run_ugatit
 from test_train import assert_same_run
 from ugatit.systems import REGISTRY
 from ugatit.systems.aggan import AGGAN, AGGANConfig
 from ugatit.systems.base import Clock
 from ugatit.systems.cyclegan import CycleGAN, CycleGANConfig
+from ugatit.systems.munit import MUNIT, MUNITConfig
 from ugatit.systems.pool import Pool
 from ugatit.systems.unit import UNIT, UNITConfig
 from ugatit.train import TrainConfig, preset_config, train
@@ -27,6 +30,7 @@ OTHERS = [name for name in REGISTRY if name != "ugatit"]
     [
         (CycleGAN, {"gen_a2b": 11_378_179, "disc_a": 2_764_737}),
         (UNIT, {"enc_a": 5_385_856, "dec_a": 5_754_627, "disc_a": 8_271_171}),
+        (MUNIT, {"gen_a": 15_026_187, "disc_a": 8_271_171}),
         (AGGAN, {"gen_a2b": 2_855_811, "att_a": 104_001, "disc_a": 2_766_657}),
     ],
 )
@@ -269,6 +273,96 @@ def test_unit_is_the_textbook_s(monkeypatch):
     torch.testing.assert_close(losses["gen",], gen, rtol=1e-9, atol=0)
 
 
+class MunitDecoder(nn.Module):
+    def __init__(self, w, blocks, hidden):
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(8, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, blocks * 16 * w)
+        )
+        self.convs = nn.ModuleList([nn.Conv2d(4 * w, 4 * w, 3) for _ in range(2 * blocks)])
+        self.rest = nn.Sequential(*unit_decoder(w, 0))
+
+    def forward(self, x, style):
+        numbers, c = self.mlp(style), x.shape[1]
+        for i in range(0, len(self.convs), 2):
+            y = x
+            for j, conv in enumerate(self.convs[i : i + 2]):
+                start = (i + j) * 2 * c
+                shift, scale = numbers[:, start : start + c], numbers[:, start + c : start + 2 * c]
+                y = F.instance_norm(conv(F.pad(y, (1, 1, 1, 1), mode="reflect"))) * scale[..., None, None]
+                y = y + shift[..., None, None]
+                y = y.relu() if j == 0 else y
+            x = x + y
+        return self.rest(x)
+
+
+def munit_style(w):
+    layers = [reflect(3), nn.Conv2d(3, w, 7), nn.ReLU()]
+    for i, o in ((w, 2 * w), (2 * w, 4 * w), (4 * w, 4 * w), (4 * w, 4 * w)):
+        layers += [reflect(1), nn.Conv2d(i, o, 4, 2), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Conv2d(4 * w, 8, 1), nn.Flatten())
+
+
+@pytest.mark.parametrize("cycle", [0.0, 10.0])
+def test_munit_is_the_textbook_s(cycle, monkeypatch):
+    config = MUNITConfig(size=64, width=4, blocks=2, hidden=16, style_weight=2, content_weight=3, cycle_weight=cycle)
+    system = random(MUNIT(config))
+    c_a, c_b = (twin(unit_encoder(4, 2), g.content) for g in (system.gen_a, system.gen_b))
+    s_a, s_b = (twin(munit_style(4), g.style) for g in (system.gen_a, system.gen_b))
+    g_a, g_b = (twin(MunitDecoder(4, 2, 16), g.decode) for g in (system.gen_a, system.gen_b))
+    d_a, d_b = (twin(UnitDiscriminator(4), getattr(system, n)) for n in ("disc_a", "disc_b"))
+    a, b = pictures(64)
+    drawn = torch.randn(2, 2, 2, 8, dtype=torch.float64)  # for the discriminators, then for the generators
+    styles = iter(drawn)
+    monkeypatch.setattr(torch, "randn", lambda *_, **__: next(styles))
+    losses = step(system, a, b, Clock(0, 10))
+    z_a, z_b = drawn[0]
+    disc = sum(
+        squares(r, 1) + squares(f, 0)
+        for d, real, fake in ((d_a, a, g_a(c_b(b), z_a)), (d_b, b, g_b(c_a(a), z_b)))
+        for r, f in zip(d(real), d(fake), strict=True)
+    )
+    z_a, z_b = drawn[1]
+    fake_a, fake_b = g_a(c_b(b), z_a), g_b(c_a(a), z_b)
+    gen = sum(squares(o, 1) for d, f in ((d_a, fake_a), (d_b, fake_b)) for o in d(f))
+    gen = gen + 10 * (F.l1_loss(g_a(c_a(a), s_a(a)), a) + F.l1_loss(g_b(c_b(b), s_b(b)), b))
+    gen = gen + 2 * (F.l1_loss(s_a(fake_a), z_a) + F.l1_loss(s_b(fake_b), z_b))
+    gen = gen + 3 * (F.l1_loss(c_b(fake_b), c_a(a)) + F.l1_loss(c_a(fake_a), c_b(b)))
+    back_a, back_b = g_a(c_b(fake_b), s_a(a)), g_b(c_a(fake_a), s_b(b))
+    gen = gen + cycle * (F.l1_loss(back_a, a) + F.l1_loss(back_b, b))
+    torch.testing.assert_close(losses["disc",], disc, rtol=1e-9, atol=0)
+    torch.testing.assert_close(losses["gen",], gen, rtol=1e-9, atol=0)
+
+
+def test_styles_come_from_seeds_and_from_pictures(data, tmp_path):
+    torch.manual_seed(3)
+    system = MUNIT(MUNITConfig(size=64, width=4, blocks=1, hidden=16))
+    system.init_weights()
+    translator, again = Translator(system, "cpu"), Translator(system, "cpu")
+    x = torch.rand(1, 3, 64, 64) * 2 - 1
+    pair = translator(torch.cat([x, x]))
+    assert not torch.equal(pair[0], pair[1]), "every picture gets another style"
+    assert torch.equal(pair, again(torch.cat([x, x])))
+    again.set_style(1)
+    assert not torch.equal(pair, again(torch.cat([x, x])))
+    reference = Image.fromarray(torch.randint(256, (64, 64, 3), dtype=torch.uint8).numpy())
+    translator.set_style(reference)
+    first, second = translator(torch.cat([x, x]))
+    torch.testing.assert_close(first, second)
+    with torch.no_grad():
+        style = system.style_of(translator.to_tensor(reference), "a2b")
+        torch.testing.assert_close(first[None], system.translate(x, "a2b", style).image)
+    model, source = tmp_path / "model", next((data / "trainA").iterdir())
+    translator.save(model)
+    done = run_ugatit("translate", model, source, "-o", tmp_path / "out", "--samples", 2, "--style", 5)
+    assert done.returncode == 0, done.stderr
+    one, other = sorted((tmp_path / "out").iterdir())
+    assert [one.stem, other.stem] == [f"{source.stem}-1", f"{source.stem}-2"]
+    assert one.read_bytes() != other.read_bytes()
+    done = run_ugatit("translate", model, source, "-o", tmp_path / "out", "--style", tmp_path / "nothing.png")
+    assert done.returncode == 2 and "nothing.png" in done.stderr and "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("attended", [False, True])
 def test_aggan_is_the_textbook_s(attended):
     system = random(AGGAN(AGGANConfig(size=32, width=4, blocks=2, threshold=0.5)))
@@ -311,7 +405,7 @@ def test_pool_is_filled_then_exchanges_half_of_the_time():
 
 def quick(system: str, data, run, steps: int) -> TrainConfig:
     config = preset_config(system, "quick")
-    size = 64 if system == "unit" else 32
+    size = 64 if system in ("unit", "munit") else 32
     model = replace(config.model, size=size, width=4, blocks=1)
     return replace(
         config,

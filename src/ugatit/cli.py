@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from PIL import Image
 from pydantic import Field
 from rich.progress import track
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 import ugatit
 from ugatit.ablate import AblateConfig, ablate
-from ugatit.data import Skipped, check_pictures, find_files, find_tests, read_tests, spread
+from ugatit.compare import CompareConfig, compare
+from ugatit.data import Skipped, check_pictures, find_files, find_tests, read_picture, read_tests, spread
 from ugatit.demo import demo
 from ugatit.errors import UserError
 from ugatit.evaluate import Judge, Protocol, evaluate_folders, evaluate_model, metrics_table, protocol_text
@@ -24,7 +26,7 @@ from ugatit.systems import REGISTRY
 from ugatit.systems.base import Direction
 from ugatit.systems.folder import save_model
 from ugatit.train import TrainConfig, check_range, console, preset_config, read_run, say, train
-from ugatit.translate import Size, Translator, find_device, plan_jobs, translate_files
+from ugatit.translate import Job, Size, Translator, find_device, plan_jobs, translate_files
 
 
 def option(arguments: list[str], name: str) -> str | None:
@@ -89,6 +91,10 @@ class TranslateOptions:
     picture's own size in overlapping tiles, for large pictures."""
     batch: Annotated[int, Field(ge=1)] = 8
     """Pictures of one size that are translated at once."""
+    style: str | None = None
+    """For systems with styles: a picture of the target domain to take the style from, or the seed of random ones."""
+    samples: Annotated[int, Field(ge=1)] = 1
+    """For systems with styles: how many translations of each picture, NAME-1, NAME-2 and so on if more than one."""
     attention: bool = False
     """Also write NAME.attention.png: where the generator looks, laid over the source."""
     device: str | None = None
@@ -101,6 +107,11 @@ def translate_command(arguments: list[str]) -> None:
     check_range(TranslateOptions, options)
     jobs = plan_jobs(options.inputs, options.out)
     translator = Translator.load(options.model, options.device)
+    if options.style is not None or options.samples > 1:
+        translator.set_style(read_style(options.style or "0"))
+    if options.samples > 1:
+        numbers = range(1, options.samples + 1)
+        jobs = [Job(s, t.with_stem(f"{t.stem}-{number}")) for number in numbers for s, t in jobs]
     results = translate_files(translator, jobs, options.direction, options.size, options.batch, options.attention)
     done = list(track(results, "translating", total=len(jobs), console=console, disable=not console.is_terminal))
     skipped = [result for result in done if isinstance(result, Skipped)]
@@ -111,6 +122,21 @@ def translate_command(arguments: list[str]) -> None:
     failed = [file for file, _ in skipped if file.resolve() in named]
     if failed or len(skipped) == len(done):
         raise UserError(f"{failed[0] if failed else 'Everything'} could not be translated: see the reasons above.")
+
+
+def read_style(given: str) -> Image.Image | int:
+    """The value of --style: a seed, or the picture of that path.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if given.isdecimal():
+        return int(given)
+    try:
+        return read_picture(given)
+    except (ValueError, OSError) as error:
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else str(error)
+        raise UserError(f"--style {given} {reason}: give a picture of the target domain, or a number.") from None
 
 
 @dataclass(frozen=True)
@@ -201,6 +227,16 @@ def ablate_command(arguments: list[str]) -> None:
     say(f"Protocol:\n{protocol_text(metrics)}\nWritten to {out}")
 
 
+def compare_command(arguments: list[str]) -> None:
+    """Train several systems on one data folder and compare them: the paper's Table 3 and Figure 4."""
+    options = tyro.cli(CompareConfig, prog="ugatit compare", args=arguments)
+    check_range(CompareConfig, options)
+    data = options.data.resolve()
+    out = (options.out or Path("runs") / f"{data.name}-table3").resolve()
+    metrics = compare(replace(options, data=data, out=out))
+    say(f"Protocol:\n{protocol_text(metrics)}\nWritten to {out}")
+
+
 @dataclass(frozen=True)
 class InspectOptions:
     """Show what a model costs, what its rho chose and where its networks look."""
@@ -275,6 +311,7 @@ COMMANDS = {
     "evaluate": evaluate_command,
     "inspect": inspect_command,
     "ablate": ablate_command,
+    "compare": compare_command,
     "import": import_command,
 }
 

@@ -5,6 +5,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar, get_args
@@ -24,6 +25,7 @@ from ugatit.systems.base import Direction, System, Translation
 from ugatit.systems.folder import load_model, save_model
 
 Size = Literal["model", "keep", "tiles"]
+Translate = Callable[[Tensor], Translation]
 Images = TypeVar("Images", Image.Image, list[Image.Image], Tensor)
 T = TypeVar("T")
 U = TypeVar("U")
@@ -40,6 +42,8 @@ class Translator:
 
     def __init__(self, system: System, device: torch.device | str | None = None):
         self.system, self.device = system.eval(), find_device(device)
+        self.reference: Tensor | None = None  # whose style translations get, 1 x channels x H x W
+        self.generator = torch.Generator().manual_seed(0)  # of random styles
         for part in system.children():
             if not any(tensor.is_meta for tensor in part.state_dict().values()):  # what was not loaded
                 part.to(self.device)
@@ -108,8 +112,34 @@ class Translator:
                 f"This model only translates {self.side} x {self.side} pictures: use --size model or --size tiles."
             )
         forward = {"model": self.at_model_size, "keep": self.padded, "tiles": self.in_tiles}[size]
-        made = forward(x.to(self.device, torch.float32), direction)
+        made = forward(x.to(self.device, torch.float32), self.translation(direction, len(x)))
         return made.map(lambda part: part.to(x))
+
+    def translation(self, direction: Direction, count: int) -> Translate:
+        """What translates ``count`` pictures, each always in the same style if the system has styles."""
+        styles = self.system.styles
+        if not styles:
+            return partial(self.system.translate, direction=direction)
+        if self.reference is None:
+            drawn = torch.randn(count, styles, generator=self.generator).to(self.device)
+            return partial(self.system.translate, direction=direction, style=drawn)
+        example = resize(self.reference.to(self.device), (self.side, self.side))
+        return partial(self.system.translate, direction=direction, style=self.system.style_of(example, direction))
+
+    def set_style(self, style: Image.Image | int) -> None:
+        """How a model with styles translates from now on.
+
+        Args:
+            style: a picture of the target domain, whose style all translations get; or the seed of random styles, of
+                which every picture gets another. A new translator has the seed 0.
+
+        Raises:
+            UserError: the model has no styles.
+        """
+        if not self.system.styles:
+            raise UserError("This model has one translation for a picture: leave out --style and --samples.")
+        self.reference = self.to_tensor(style) if isinstance(style, Image.Image) else None
+        self.generator.manual_seed(style if isinstance(style, int) else 0)
 
     @property
     def side(self) -> int:
@@ -134,28 +164,28 @@ class Translator:
 
     # Sizes
 
-    def at_model_size(self, x: Tensor, direction: Direction) -> Translation:
+    def at_model_size(self, x: Tensor, translate: Translate) -> Translation:
         height, width = x.shape[2:]
         scale = self.side / min(height, width)
         target = max(self.side, round(height * scale)), max(self.side, round(width * scale))
         if target == (height, width) == (self.side, self.side):
-            return self.system.translate(x, direction)
+            return translate(x)
         if self.system.any_size:
-            return self.padded(resize(x, target), direction)
-        made = self.system.translate(resize(x, (self.side, self.side)), direction)
+            return self.padded(resize(x, target), translate)
+        made = translate(resize(x, (self.side, self.side)))
         return Translation(resize(made.image, target), made.heatmap)
 
-    def padded(self, x: Tensor, direction: Direction) -> Translation:
+    def padded(self, x: Tensor, translate: Translate) -> Translation:
         """Translate at the picture's own size: padded on the right and below to a multiple of 4, then cropped back."""
         height, width = x.shape[2:]
         down, right = (max(LEAST, -(-n // 4) * 4) - n for n in (height, width))
-        made = self.system.translate(F.pad(x, (0, right, 0, down), "replicate"), direction)
+        made = translate(F.pad(x, (0, right, 0, down), "replicate"))
         heat = made.heatmap
         if heat is not None and (down or right):
             heat = heat[:, :, : -(-height // 4), : -(-width // 4)]
         return Translation(made.image[:, :, :height, :width], heat)
 
-    def in_tiles(self, x: Tensor, direction: Direction) -> Translation:
+    def in_tiles(self, x: Tensor, translate: Translate) -> Translation:
         """Translate in tiles of the model's size, a quarter of which overlaps, and blend them linearly."""
         height, width = x.shape[2:]
         side = self.side
@@ -168,7 +198,7 @@ class Translator:
         for top in tile_starts(x.shape[2], side):
             for left in tile_starts(x.shape[3], side):
                 window = (..., slice(top, top + side), slice(left, left + side))
-                made = self.system.translate(x[window], direction)
+                made = translate(x[window])
                 image[window] += made.image * weight
                 total[window] += weight
                 if made.heatmap is not None:

@@ -107,6 +107,12 @@ class InstanceNorm(nn.Module):
         return LayerInstanceNorm.apply(x, one, self.weight[:, None, None], self.bias[:, None, None], 0)
 
 
+def adaptive_instance_norm(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    """AdaIN (Huang & Belongie, 2017): instance norm of N x C x H x W, biased variance, with scale and shift from
+    outside, N x C x 1 x 1 each."""
+    return LayerInstanceNorm.apply(x, full_precision(x.new_ones(1, 1, 1, 1)), gamma, beta, 0)
+
+
 class WholeNorm(nn.Module):
     """MUNIT's layer norm: over all of a picture, divided by the unbiased deviation plus 1e-5; scale from U(0, 1)."""
 

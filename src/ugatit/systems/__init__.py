@@ -3,7 +3,14 @@
 from ugatit.systems.aggan import AGGAN
 from ugatit.systems.base import System
 from ugatit.systems.cyclegan import CycleGAN
+from ugatit.systems.munit import MUNIT
 from ugatit.systems.ugatit import UGATIT
 from ugatit.systems.unit import UNIT
 
-REGISTRY: dict[str, type[System]] = {"ugatit": UGATIT, "cyclegan": CycleGAN, "unit": UNIT, "aggan": AGGAN}
+REGISTRY: dict[str, type[System]] = {
+    "ugatit": UGATIT,
+    "cyclegan": CycleGAN,
+    "unit": UNIT,
+    "munit": MUNIT,
+    "aggan": AGGAN,
+}

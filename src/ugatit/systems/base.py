@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -41,6 +42,11 @@ class Update(NamedTuple):
 def toward(prediction: Tensor, target: float) -> Tensor:
     """Least squares to a constant (Mao et al., 2017): the mean of ``(prediction - target)^2``."""
     return (full_precision(prediction) - target).square().mean()
+
+
+def toward_each(predictions: list[Tensor], target: float) -> Tensor:
+    """`toward` for each scale of a discriminator, added up."""
+    return torch.stack([toward(prediction, target) for prediction in predictions]).sum()
 
 
 class Translation(NamedTuple):
@@ -87,6 +93,9 @@ class System(nn.Module, ABC):
     """Names of the submodules that translation needs; the others are there for training only."""
     directions: ClassVar[tuple[Direction, ...]] = ("a2b", "b2a")
 
+    styles: ClassVar[int] = 0
+    """Numbers that decide, beside the picture, how it is translated; 0 where it alone decides."""
+
     config: Any
 
     @property
@@ -122,7 +131,14 @@ class System(nn.Module, ABC):
 
     @abstractmethod
     def translate(self, x: Tensor, direction: Direction) -> Translation:
-        """Translate pictures N x channels x H x W in [-1, 1]."""
+        """Translate pictures N x channels x H x W in [-1, 1].
+
+        A system with styles also takes ``style``, N x styles or 1 x styles; drawn from N(0, 1) if not given.
+        """
+
+    def style_of(self, x: Tensor, direction: Direction) -> Tensor:
+        """The styles, N x styles, of pictures of the target domain; only for a system that has styles."""
+        raise NotImplementedError
 
     def attention(self, x: Tensor, direction: Direction) -> dict[str, tuple[Tensor, Tensor]]:
         """Where the networks look while they translate pictures N x channels x H x W in [-1, 1].

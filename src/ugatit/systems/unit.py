@@ -15,10 +15,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from ugatit.nn.blocks import ResBlock, conv_block, init_normal
-from ugatit.nn.norm import InstanceNorm, WholeNorm, full_precision
+from ugatit.nn.blocks import ResBlock, init_normal
+from ugatit.nn.latent import content_encoder, init_kaiming, up_sampler
+from ugatit.nn.norm import InstanceNorm, full_precision
 from ugatit.nn.patch import MultiScaleDiscriminator
-from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, toward
+from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, toward_each
 
 
 @dataclass(frozen=True)
@@ -55,38 +56,12 @@ class UNITConfig:
     """Steps between two halvings of the learning rate."""
 
 
-def encoder(config: UNITConfig) -> nn.Sequential:
-    """Pictures N x channels x H x W in [-1, 1], H and W multiples of 4, to codes N x 4w x H/4 x W/4."""
-    w, relu = config.width, nn.ReLU(inplace=True)
-    return nn.Sequential(
-        conv_block(config.channels, w, 7, 1, InstanceNorm(), relu),
-        conv_block(w, 2 * w, 4, 2, InstanceNorm(), relu),
-        conv_block(2 * w, 4 * w, 4, 2, InstanceNorm(), relu),
-        *[ResBlock(4 * w, lambda _: InstanceNorm(), bias=True) for _ in range(config.blocks)],
-    )
-
-
 def decoder(config: UNITConfig) -> nn.Sequential:
     """Codes N x 4w x h x w to pictures N x channels x 4h x 4w in [-1, 1]."""
-    w, relu = config.width, nn.ReLU(inplace=True)
     return nn.Sequential(
-        *[ResBlock(4 * w, lambda _: InstanceNorm(), bias=True) for _ in range(config.blocks)],
-        nn.Upsample(scale_factor=2),
-        conv_block(4 * w, 2 * w, 5, 1, WholeNorm(2 * w), relu),
-        nn.Upsample(scale_factor=2),
-        conv_block(2 * w, w, 5, 1, WholeNorm(w), relu),
-        conv_block(w, config.channels, 7, 1, None, nn.Tanh()),
+        *[ResBlock(4 * config.width, lambda _: InstanceNorm(), bias=True) for _ in range(config.blocks)],
+        *up_sampler(config.channels, config.width),
     )
-
-
-def init_kaiming(module: nn.Module) -> None:
-    """Draw every convolution's and linear layer's weight as He et al. (2015) do for ReLU, and zero its bias."""
-    for part in module.modules():
-        if isinstance(part, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(part.weight)
-            nn.init.zeros_(part.bias)  # type: ignore[arg-type]
-        elif isinstance(part, WholeNorm):
-            nn.init.uniform_(part.weight)
 
 
 class UNIT(System):
@@ -104,7 +79,8 @@ class UNIT(System):
     def __init__(self, config: UNITConfig):
         super().__init__()
         self.config = config
-        self.enc_a, self.enc_b = encoder(config), encoder(config)
+        encoder = config.channels, config.width, config.blocks
+        self.enc_a, self.enc_b = content_encoder(*encoder), content_encoder(*encoder)
         self.dec_a, self.dec_b = decoder(config), decoder(config)
         self.disc_a = MultiScaleDiscriminator(config.channels, config.width)
         self.disc_b = MultiScaleDiscriminator(config.channels, config.width)
@@ -123,8 +99,8 @@ class UNIT(System):
             fake_b = self.dec_b(noisy(self.enc_a(real_a)))
             fake_a = self.dec_a(noisy(self.enc_b(real_b)))
         terms = {
-            "disc/adv_a": discriminator_loss(self.disc_a, real_a, fake_a),
-            "disc/adv_b": discriminator_loss(self.disc_b, real_b, fake_b),
+            "disc/adv_a": toward_each(self.disc_a(real_a), 1) + toward_each(self.disc_a(fake_a), 0),
+            "disc/adv_b": toward_each(self.disc_b(real_b), 1) + toward_each(self.disc_b(fake_b), 0),
         }
         yield Update(("disc",), self.config.adv_weight * (terms["disc/adv_a"] + terms["disc/adv_b"]), terms)
 
@@ -135,8 +111,8 @@ class UNIT(System):
         same_b, fake_b = self.dec_b(torch.cat([latent_b, latent_a])).chunk(2)
         code_fake_a, code_fake_b = self.enc_a(fake_a), self.enc_b(fake_b)
         terms = {
-            "gen/adv_a": torch.stack([toward(verdict, 1) for verdict in self.disc_a(fake_a)]).sum(),
-            "gen/adv_b": torch.stack([toward(verdict, 1) for verdict in self.disc_b(fake_b)]).sum(),
+            "gen/adv_a": toward_each(self.disc_a(fake_a), 1),
+            "gen/adv_b": toward_each(self.disc_b(fake_b), 1),
             "gen/recon_a": F.l1_loss(same_a, real_a),
             "gen/recon_b": F.l1_loss(same_b, real_b),
             "gen/kl_a": mean_square(code_a),
@@ -175,9 +151,3 @@ def noisy(code: Tensor) -> Tensor:
 def mean_square(code: Tensor) -> Tensor:
     """The KL divergence of N(code, 1) to N(0, 1), a number of the code, times two."""
     return full_precision(code).square().mean()
-
-
-def discriminator_loss(disc: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-    """Least squares of real pictures to 1 and of fakes to 0, summed over the scales."""
-    halves = [verdict.chunk(2) for verdict in disc(torch.cat([real, fake]))]
-    return torch.stack([toward(on_real, 1) + toward(on_fake, 0) for on_real, on_fake in halves]).sum()

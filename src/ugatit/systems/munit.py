@@ -1,0 +1,160 @@
+"""MUNIT (Huang et al., ECCV 2018) as in its authors' code.
+
+A picture is a content, which translation keeps, and a style of eight numbers, which it replaces. Left out: the
+domain-invariant perceptual loss, which the authors do not use at 256 pixels.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from ugatit.nn.blocks import init_normal
+from ugatit.nn.latent import StyledDecoder, content_encoder, init_kaiming, style_encoder
+from ugatit.nn.patch import MultiScaleDiscriminator
+from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, toward_each
+
+STYLE = 8  # numbers
+
+
+@dataclass(frozen=True)
+class MUNITConfig:
+    """Hyper-parameters of MUNIT; the defaults are its authors'."""
+
+    size: Annotated[int, Field(ge=64, le=4096, multiple_of=4)] = 256
+    """Side of the training pictures in pixels, a multiple of 4 from 64 up."""
+    channels: Literal[1, 3] = 3
+    """1 for greyscale, 3 for colour."""
+    width: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Channels of the first layer of every network."""
+    blocks: Annotated[int, Field(ge=1, le=64)] = 4
+    """Residual blocks of a content encoder, and as many of a decoder."""
+    hidden: Annotated[int, Field(ge=1, le=4096)] = 256
+    """Units of the layers that make scales and shifts of a style."""
+    adv_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Of the adversarial loss."""
+    recon_weight: Annotated[float, Field(ge=0)] = 10.0
+    """Of the reconstruction of a picture from its own content and style."""
+    style_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Of the reconstruction of the style that a translation was given."""
+    content_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Of the reconstruction of its content."""
+    cycle_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Of the reconstruction of the picture from the translation; the authors take 10 where shapes stay (summer and
+    winter), 0 where they change."""
+    lr: Annotated[float, Field(gt=0)] = 1e-4
+    """Adam's learning rate, generators and discriminators."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Adam's decay of the gradient's average."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Adam's decay of the squared gradient's average."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """L2 decay, added to the gradient."""
+    halve_every: Annotated[int, Field(ge=1)] = 100_000
+    """Steps between two halvings of the learning rate."""
+
+
+class Autoencoder(nn.Module):
+    """One domain's encoders of content and style, and its decoder."""
+
+    def __init__(self, config: MUNITConfig):
+        super().__init__()
+        self.content = content_encoder(config.channels, config.width, config.blocks)
+        self.style = style_encoder(config.channels, config.width, STYLE)
+        self.decode = StyledDecoder(config.channels, config.width, config.blocks, STYLE, config.hidden)
+
+
+class MUNIT(System):
+    """An auto-encoder and a discriminator a domain."""
+
+    Config = MUNITConfig
+    presets: ClassVar = {
+        "paper": Preset(MUNITConfig(), Recipe(enlarge=1)),
+        "quick": Preset(
+            MUNITConfig(size=64, width=24, blocks=2, hidden=128, cycle_weight=10, lr=4e-4, weight_decay=0),
+            Recipe(steps=1700, ema=0.998, enlarge=1),
+        ),
+    }
+    translators = ("gen_a", "gen_b")
+    styles = STYLE
+
+    def __init__(self, config: MUNITConfig):
+        super().__init__()
+        self.config = config
+        self.gen_a, self.gen_b = Autoencoder(config), Autoencoder(config)
+        self.disc_a = MultiScaleDiscriminator(config.channels, config.width)
+        self.disc_b = MultiScaleDiscriminator(config.channels, config.width)
+
+    @property
+    def any_size(self) -> bool:
+        return True
+
+    def init_weights(self) -> None:
+        for name, network in self.named_children():
+            (init_normal if name.startswith("disc") else init_kaiming)(network)
+
+    def updates(self, real_a: Tensor, real_b: Tensor, clock: Clock) -> Iterator[Update]:
+        """Discriminators, then auto-encoders; each with styles of its own, so translations are made twice."""
+        gen_a, gen_b = self.gen_a, self.gen_b
+        style_a, style_b = torch.randn(2, len(real_a), STYLE, device=real_a.device, dtype=real_a.dtype)
+        with torch.no_grad():
+            fake_a = gen_a.decode(gen_b.content(real_b), style_a)
+            fake_b = gen_b.decode(gen_a.content(real_a), style_b)
+        terms = {
+            "disc/adv_a": toward_each(self.disc_a(real_a), 1) + toward_each(self.disc_a(fake_a), 0),
+            "disc/adv_b": toward_each(self.disc_b(real_b), 1) + toward_each(self.disc_b(fake_b), 0),
+        }
+        yield Update(("disc",), self.config.adv_weight * (terms["disc/adv_a"] + terms["disc/adv_b"]), terms)
+
+        style_a, style_b = torch.randn(2, len(real_a), STYLE, device=real_a.device, dtype=real_a.dtype)
+        content_a, content_b = gen_a.content(real_a), gen_b.content(real_b)
+        own_a, own_b = gen_a.style(real_a), gen_b.style(real_b)
+        # Reconstruction and translation of one decoder in one batch.
+        same_a, fake_a = gen_a.decode(torch.cat([content_a, content_b]), torch.cat([own_a, style_a])).chunk(2)
+        same_b, fake_b = gen_b.decode(torch.cat([content_b, content_a]), torch.cat([own_b, style_b])).chunk(2)
+        found_a, found_b = gen_b.content(fake_b), gen_a.content(fake_a)  # contents of a and of b, from translations
+        terms = {
+            "gen/adv_a": toward_each(self.disc_a(fake_a), 1),
+            "gen/adv_b": toward_each(self.disc_b(fake_b), 1),
+            "gen/recon_a": F.l1_loss(same_a, real_a),
+            "gen/recon_b": F.l1_loss(same_b, real_b),
+            "gen/style_a": F.l1_loss(gen_a.style(fake_a), style_a),
+            "gen/style_b": F.l1_loss(gen_b.style(fake_b), style_b),
+            "gen/content_a": F.l1_loss(found_a, content_a),
+            "gen/content_b": F.l1_loss(found_b, content_b),
+        }
+        if self.config.cycle_weight:
+            terms["gen/cycle_a"] = F.l1_loss(gen_a.decode(found_a, own_a), real_a)
+            terms["gen/cycle_b"] = F.l1_loss(gen_b.decode(found_b, own_b), real_b)
+        loss = torch.stack([getattr(self.config, f"{name[4:-2]}_weight") * term for name, term in terms.items()]).sum()
+        yield Update(("gen",), loss, terms)
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        c = self.config
+        return {
+            kind: Adam(
+                [p for n, p in self.named_parameters() if n.startswith(kind)],
+                c.lr,
+                (c.beta1, c.beta2),
+                weight_decay=c.weight_decay,
+            )
+            for kind in ("disc", "gen")
+        }
+
+    def lr_factor(self, clock: Clock) -> float:
+        return 0.5 ** (clock.step // self.config.halve_every)
+
+    def translate(self, x: Tensor, direction: Direction, style: Tensor | None = None) -> Translation:
+        source, target = direction.split("2")
+        if style is None:
+            style = torch.randn(len(x), STYLE, device=x.device, dtype=x.dtype)
+        content = self.get_submodule(f"gen_{source}.content")(x)
+        return Translation(self.get_submodule(f"gen_{target}.decode")(content, style.expand(len(x), -1)), None)
+
+    def style_of(self, x: Tensor, direction: Direction) -> Tensor:
+        return self.get_submodule(f"gen_{direction[-1]}.style")(x)

@@ -1,0 +1,47 @@
+"""Table 3 on small data."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from conftest import run_ugatit
+
+
+def test_systems_are_trained_measured_and_kept(data, tmp_path):
+    for name in ("testA", "testB"):
+        for i in range(4):
+            Image.new("RGB", (40, 40), (60 * i, 40, 90)).save(data / name / f"{i}.png")
+    named = data.rename(data.with_name("horse2zebra"))
+    arguments = ["compare", named, "--systems", "cyclegan", "aggan", "--preset", "quick", "--size", 32, "--steps", 2]
+    arguments += ["--jobs", 2, "--features", "efficientnet-lite0", "--paired", "-o", tmp_path / "t"]
+    made = run_ugatit(*arguments)
+    assert made.returncode == 0, made.stderr
+    assert "the paper's horse2zebra has 1067" in made.stderr and "8.05 ± 0.72" in made.stderr
+    table = json.loads((tmp_path / "t" / "table.json").read_text())
+    assert list(table["rows"]) == ["cyclegan", "aggan"] and table["steps"] == {"cyclegan": 2, "aggan": 2}
+    assert len(table["rows"]["aggan"]["b2a"]["perceptual_of_each_seed"]) == 1
+    pictures = tmp_path / "t" / "pictures" / "a2b"
+    names = [sorted(f.name for f in (pictures / system).iterdir()) for system in ("cyclegan", "aggan")]
+    assert names[0] == names[1] and len(names[0]) >= 4
+    with Image.open(tmp_path / "t" / "sheet-a2b.png") as sheet:
+        assert sheet.width // 100 == 3
+    times = {f: f.stat().st_mtime_ns for f in (tmp_path / "t").rglob("*.safetensors")}
+    again = run_ugatit(*arguments)
+    assert again.returncode == 0 and times == {f: f.stat().st_mtime_ns for f in times}
+
+
+def test_a_budget_in_minutes(data, tmp_path):
+    arguments = ["compare", data, "--systems", "aggan", "--preset", "quick", "--size", 32, "--minutes", 0.02]
+    made = run_ugatit(*arguments, "--features", "efficientnet-lite0", "-o", tmp_path / "t")
+    assert made.returncode == 0, made.stderr
+    steps = json.loads((tmp_path / "t" / "table.json").read_text())["steps"]["aggan"]
+    assert f"{steps} steps in 0.02 minutes" in made.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, names", [(["--systems", "pix2pix"], "pix2pix"), (["--steps", 2, "--minutes", 1], "--minutes")]
+)
+def test_bad_input_is_one_sentence(arguments, names, data, tmp_path):
+    made = run_ugatit("compare", data, *arguments, "-o", tmp_path)
+    assert made.returncode == 2 and names in made.stderr and "Traceback" not in made.stderr
