@@ -8,10 +8,14 @@ from PIL import Image
 from conftest import run_ugatit
 
 
-def test_systems_are_trained_measured_and_kept(data, tmp_path):
+def add_tests(data):
     for name in ("testA", "testB"):
         for i in range(4):
             Image.new("RGB", (40, 40), (60 * i, 40, 90)).save(data / name / f"{i}.png")
+
+
+def test_systems_are_trained_measured_and_kept(data, tmp_path):
+    add_tests(data)
     named = data.rename(data.with_name("horse2zebra"))
     arguments = ["compare", named, "--systems", "cyclegan", "aggan", "--preset", "quick", "--size", 32, "--steps", 2]
     arguments += ["--jobs", 2, "--features", "efficientnet-lite0", "--paired", "-o", tmp_path / "t"]
@@ -32,6 +36,7 @@ def test_systems_are_trained_measured_and_kept(data, tmp_path):
 
 
 def test_a_budget_in_minutes(data, tmp_path):
+    add_tests(data)
     arguments = ["compare", data, "--systems", "aggan", "--preset", "quick", "--size", 32, "--minutes", 0.02]
     made = run_ugatit(*arguments, "--features", "efficientnet-lite0", "-o", tmp_path / "t")
     assert made.returncode == 0, made.stderr

@@ -188,7 +188,7 @@ def known_data(folder: Path) -> DataSet | None:
 
 
 def keep_pictures(runs: list[Run], out: Path) -> None:
-    """Put translations of the same sources side by side, from the first seed: ``pictures/DIRECTION/SYSTEM/NAME.png``."""
+    """The first seed's translations of the same sources side by side: ``pictures/DIRECTION/SYSTEM/NAME.png``."""
     with results(out):
         for run in runs:
             for direction in DIRECTIONS:

@@ -423,7 +423,9 @@ class Trainer:
             return
         self.settle()
         weights = self.system.state_dict()
-        spoilt = next((name for name, value in weights.items() if not value.isfinite().all()), None)
+        # The largest magnitude, for `isfinite` of all would take the size of the largest weight one and a half times.
+        largest = {name: torch.linalg.vector_norm(value, math.inf) for name, value in weights.items()}
+        spoilt = next((name for name, value in largest.items() if not value.isfinite()), None)
         if spoilt:
             raise UserError(
                 f"The weight {spoilt} is no longer finite at step {self.step}, so training stopped; {self.run} keeps "
