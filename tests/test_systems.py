@@ -16,6 +16,7 @@ from ugatit.systems import REGISTRY
 from ugatit.systems.aggan import AGGAN, AGGANConfig
 from ugatit.systems.base import Clock
 from ugatit.systems.cyclegan import CycleGAN, CycleGANConfig
+from ugatit.systems.drit import DRIT, DRITConfig
 from ugatit.systems.munit import MUNIT, MUNITConfig
 from ugatit.systems.pool import Pool
 from ugatit.systems.unit import UNIT, UNITConfig
@@ -31,6 +32,16 @@ OTHERS = [name for name in REGISTRY if name != "ugatit"]
         (CycleGAN, {"gen_a2b": 11_378_179, "disc_a": 2_764_737}),
         (UNIT, {"enc_a": 5_385_856, "dec_a": 5_754_627, "disc_a": 8_271_171}),
         (MUNIT, {"gen_a": 15_026_187, "disc_a": 8_271_171}),
+        (
+            DRIT,
+            {
+                "content": 9_018_112,
+                "attribute_a": 2_764_936,
+                "gen_a": 8_573_187,
+                "disc_a": 8_271_171,
+                "judge_content": 10_683_649,
+            },
+        ),
         (AGGAN, {"gen_a2b": 2_855_811, "att_a": 104_001, "disc_a": 2_766_657}),
     ],
 )
@@ -126,14 +137,14 @@ def unit_decoder(w, blocks):
 
 
 class UnitDiscriminator(nn.Module):
-    def __init__(self, w):
+    def __init__(self, w, slope=0.2):
         super().__init__()
         widths = [3, w, 2 * w, 4 * w, 8 * w]
         self.scales = nn.ModuleList()
         for _ in range(3):
             layers = []
             for i, o in pairwise(widths):
-                layers += [reflect(1), nn.Conv2d(i, o, 4, 2), nn.LeakyReLU(0.2)]
+                layers += [reflect(1), nn.Conv2d(i, o, 4, 2), nn.LeakyReLU(slope)]
             self.scales.append(nn.Sequential(*layers, nn.Conv2d(8 * w, 1, 1)))
         self.halve = nn.AvgPool2d(3, stride=2, padding=[1, 1], count_include_pad=False)
 
@@ -334,6 +345,113 @@ def test_munit_is_the_textbook_s(cycle, monkeypatch):
     torch.testing.assert_close(losses["gen",], gen, rtol=1e-9, atol=0)
 
 
+class DritEncoder(nn.Module):
+    def __init__(self, w, blocks):
+        super().__init__()
+
+        def branch():
+            return nn.Sequential(
+                *[reflect(3), nn.Conv2d(3, w, 7), nn.LeakyReLU(0.01)],
+                *[reflect(1), nn.Conv2d(w, 2 * w, 3, 2), norm(2 * w, False), nn.ReLU()],
+                *[reflect(1), nn.Conv2d(2 * w, 4 * w, 3, 2), norm(4 * w, False), nn.ReLU()],
+                *[plain_residual(4 * w) for _ in range(blocks)],
+            )
+
+        self.a, self.b, self.shared = branch(), branch(), plain_residual(4 * w)
+
+
+class DritNorm(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(c)), nn.Parameter(torch.zeros(c))
+
+    def forward(self, x):
+        y = F.layer_norm(x, x.shape[1:])
+        return y * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+
+
+class DritGenerator(nn.Module):
+    def __init__(self, w, blocks):
+        super().__init__()
+        c = 4 * w
+        self.mlp = nn.Sequential(nn.Linear(8, c), nn.ReLU(), nn.Linear(c, c), nn.ReLU(), nn.Linear(c, blocks * c))
+        self.parts = nn.ModuleList()
+        for _ in range(blocks):
+            self.parts += [nn.Sequential(reflect(1), nn.Conv2d(c, c, 3), norm(c, False)) for _ in range(2)]
+            for _ in range(2):
+                mix = [nn.Conv2d(2 * c, 2 * c, 1), nn.ReLU(), nn.Conv2d(2 * c, c, 1), nn.ReLU()]
+                self.parts.append(nn.Sequential(*mix))
+        self.up = nn.Sequential(
+            *[nn.ConvTranspose2d(c, 2 * w, 3, 2, 1, 1), DritNorm(2 * w), nn.ReLU()],
+            *[nn.ConvTranspose2d(2 * w, w, 3, 2, 1, 1), DritNorm(w), nn.ReLU()],
+            *[nn.ConvTranspose2d(w, 3, 1), nn.Tanh()],
+        )
+
+    def forward(self, x, z):
+        for i, part in enumerate(self.mlp(z).split(x.shape[1], 1)):
+            conv1, conv2, mix1, mix2 = self.parts[4 * i : 4 * i + 4]
+            wide = part[..., None, None].repeat(1, 1, *x.shape[2:])
+            y = mix1(torch.cat([conv1(x), wide], 1))
+            x = x + mix2(torch.cat([conv2(y), wide], 1))
+        return self.up(x)
+
+
+def entropy(x, target):
+    p = x.sigmoid()
+    return -(target * p.log() + (1 - target) * (1 - p).log()).mean()
+
+
+def test_drit_is_the_textbook_s(monkeypatch):
+    config = DRITConfig(size=64, width=4, blocks=1, kl_weight=0.3, cycle_weight=7, recon_weight=5, latent_weight=3)
+    system = random(DRIT(config))
+    e = twin(DritEncoder(4, 1), system.content)
+    s_a, s_b = (twin(munit_style(4), getattr(system, n)) for n in ("attribute_a", "attribute_b"))
+    g_a, g_b = (twin(DritGenerator(4, 2), getattr(system, n)) for n in ("gen_a", "gen_b"))
+    names = ("disc_a", "disc_b", "disc_random_a", "disc_random_b")
+    d_a, d_b, d2_a, d2_b = (twin(UnitDiscriminator(4, 0.01), getattr(system, n)) for n in names)
+    plain = nn.Sequential(
+        *[reflect(1), nn.Conv2d(16, 16, 7, 2), nn.LeakyReLU(0.01)],
+        *[nn.Conv2d(16, 16, 4), nn.LeakyReLU(0.01), nn.Conv2d(16, 1, 1)],
+    )
+    d_c = twin(plain, system.judge_content)
+    real_a, real_b = pictures(64)
+    (a, b), (other_a, other_b) = ([x[i : i + 1] for x in (real_a, real_b)] for i in (0, 1))
+    n, z, m = (torch.randn(*shape, dtype=torch.float64) for shape in ((2, 1, 16, 16, 16), (1, 8), (2, 1, 16, 16, 16)))
+
+    def content(x, branch, noise):
+        return e.shared(branch(x)) + noise
+
+    c_a, c_b = content(a, e.a, n[0]), content(b, e.b, n[1])
+    about_content = entropy(d_c(c_a), 0) + entropy(d_c(c_b), 1)
+    monkeypatch.setattr(torch, "randn", lambda *_, **__: next(drawn))
+    drawn = iter([n])
+    assert list(step(system, real_a, real_b, Clock(3, 9))) == [("judge_content",)]
+    drawn = iter([n, z, m])
+    losses = step(system, real_a, real_b, Clock(5, 9))
+    fake_a, fake_b = g_a(c_b, s_a(a)), g_b(c_a, s_b(b))
+    random_a, random_b = g_a(c_b, z), g_b(c_a, z)
+    pairs = ((d_a, a, fake_a), (d_b, b, fake_b), (d2_a, other_a, random_a), (d2_b, other_b, random_b))
+    disc = sum(entropy(o, 1) for d, real, _ in pairs for o in d(real))
+    disc = disc + sum(entropy(o, 0) for d, _, fake in pairs for o in d(fake))
+    back_b, back_a = content(fake_a, e.a, m[0]), content(fake_b, e.b, m[1])
+    both = sum(entropy(o, 1) for d, f in ((d_a, fake_a), (d_b, fake_b)) for o in d(f))
+    both = both + entropy(d_c(c_a), 0.5) + entropy(d_c(c_b), 0.5)
+    both = both + 7 * (F.l1_loss(g_a(back_a, s_a(fake_a)), a) + F.l1_loss(g_b(back_b, s_b(fake_b)), b))
+    both = both + 5 * (F.l1_loss(g_a(c_a, s_a(a)), a) + F.l1_loss(g_b(c_b, s_b(b)), b))
+    both = both + 0.3 * sum((x**2).mean() for x in (c_a, c_b, s_a(a), s_b(b)))
+    alone = sum(entropy(o, 1) for d, f in ((d2_a, random_a), (d2_b, random_b)) for o in d(f))
+    alone = alone + 3 * (F.l1_loss(s_a(random_a), z) + F.l1_loss(s_b(random_b), z))
+    expected = {
+        ("disc",): disc,
+        ("judge_content",): about_content,
+        ("gen", "content", "attribute"): both,
+        ("content", "gen"): alone,
+    }
+    assert list(losses) == list(expected)
+    for names, loss in expected.items():
+        torch.testing.assert_close(losses[names], loss, rtol=1e-9, atol=0)
+
+
 def test_styles_come_from_seeds_and_from_pictures(data, tmp_path):
     torch.manual_seed(3)
     system = MUNIT(MUNITConfig(size=64, width=4, blocks=1, hidden=16))
@@ -405,7 +523,7 @@ def test_pool_is_filled_then_exchanges_half_of_the_time():
 
 def quick(system: str, data, run, steps: int) -> TrainConfig:
     config = preset_config(system, "quick")
-    size = 64 if system in ("unit", "munit") else 32
+    size = 64 if system in ("unit", "munit", "drit") else 32
     model = replace(config.model, size=size, width=4, blocks=1)
     return replace(
         config,

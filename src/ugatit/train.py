@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import torch
@@ -304,6 +305,8 @@ class Trainer:
             parameters = [p for group in groups for p in group["params"]]
             self.accelerator.backward(update.loss, inputs=parameters)
             self.average_gradients(parameters)
+            if update.clip is not None:
+                self.accelerator.clip_grad_norm_(parameters, update.clip)
             for name in update.optimizers:
                 self.prepared[name].step()
                 self.prepared[name].zero_grad()
@@ -345,12 +348,10 @@ class Trainer:
         )
         if first is None:
             return
-        names = list(self.pending[-1])
-        values = reduce(
-            torch.stack([torch.stack(list(p.values())).float() for p in self.pending[first:]]), "mean"
-        ).tolist()
-        for i, row in enumerate(values, start=first):
-            self.pending[i] = dict(zip(names, row, strict=True))
+        terms = [term.float() for losses in self.pending[first:] for term in losses.values()]
+        values = iter(reduce(torch.stack(terms), "mean").tolist())
+        for i in range(first, len(self.pending)):
+            self.pending[i] = {name: next(values) for name in self.pending[i]}
             for name, value in self.pending[i].items():
                 if not math.isfinite(value):
                     raise UserError(
@@ -362,7 +363,8 @@ class Trainer:
     def log(self, progress: Progress) -> str:
         """Write the mean losses since the last log; a short line of them."""
         rows, self.pending = self.pending, []
-        means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+        names = dict.fromkeys(name for row in rows for name in row)
+        means = {name: fmean(row[name] for row in rows if name in row) for name in names}  # not all steps have all
         began, first = self.started
         speed = (self.step - first) / (time.monotonic() - began)
         short = "  ".join(f"{k.removeprefix('loss/')} {v:.4g}" for k, v in means.items() if k.startswith("loss/"))

@@ -118,13 +118,14 @@ class Translator:
     def translation(self, direction: Direction, count: int) -> Translate:
         """What translates ``count`` pictures, each always in the same style if the system has styles."""
         styles = self.system.styles
+        translate: Callable[..., Translation] = self.system.translate
         if not styles:
-            return partial(self.system.translate, direction=direction)
+            return partial(translate, direction=direction)
         if self.reference is None:
             drawn = torch.randn(count, styles, generator=self.generator).to(self.device)
-            return partial(self.system.translate, direction=direction, style=drawn)
+            return partial(translate, direction=direction, style=drawn)
         example = resize(self.reference.to(self.device), (self.side, self.side))
-        return partial(self.system.translate, direction=direction, style=self.system.style_of(example, direction))
+        return partial(translate, direction=direction, style=self.system.style_of(example, direction))
 
     def set_style(self, style: Image.Image | int) -> None:
         """How a model with styles translates from now on.

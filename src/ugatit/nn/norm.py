@@ -113,6 +113,20 @@ def adaptive_instance_norm(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     return LayerInstanceNorm.apply(x, full_precision(x.new_ones(1, 1, 1, 1)), gamma, beta, 0)
 
 
+class LayerNorm(nn.Module):
+    """Layer norm over a whole picture's channels and pixels, with a learned scale and shift a channel."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``x``, N x C x H x W."""
+        zero = full_precision(x.new_zeros(1, 1, 1, 1))
+        return LayerInstanceNorm.apply(x, zero, self.weight[:, None, None], self.bias[:, None, None], 0)
+
+
 class WholeNorm(nn.Module):
     """MUNIT's layer norm: over all of a picture, divided by the unbiased deviation plus 1e-5; scale from U(0, 1)."""
 

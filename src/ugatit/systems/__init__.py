@@ -3,6 +3,7 @@
 from ugatit.systems.aggan import AGGAN
 from ugatit.systems.base import System
 from ugatit.systems.cyclegan import CycleGAN
+from ugatit.systems.drit import DRIT
 from ugatit.systems.munit import MUNIT
 from ugatit.systems.ugatit import UGATIT
 from ugatit.systems.unit import UNIT
@@ -12,5 +13,6 @@ REGISTRY: dict[str, type[System]] = {
     "cyclegan": CycleGAN,
     "unit": UNIT,
     "munit": MUNIT,
+    "drit": DRIT,
     "aggan": AGGAN,
 }

@@ -37,6 +37,7 @@ class Update(NamedTuple):
     optimizers: tuple[str, ...]  # which of `System.optimizers` step
     loss: Tensor  # scalar
     terms: dict[str, Tensor]  # scalars for the log, unweighted
+    clip: float | None = None  # largest norm of the gradient; longer ones are shortened to it
 
 
 def toward(prediction: Tensor, target: float) -> Tensor:

@@ -1,0 +1,330 @@
+"""DRIT (Lee et al., ECCV 2018) as in its authors' code, without the mode seeking that came with DRIT++.
+
+Of the code's two variants this is the one that its authors advise where shapes change (``--concat 0``). In the code
+the discriminators' instance norm is asked for but never applied, as two string literals are compared; nor is it here.
+The code's last update of a step back-propagates through weights that the one before has changed; here its branch is
+computed again, with the same noise.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from ugatit.nn.blocks import ResBlock, conv_block
+from ugatit.nn.latent import style_encoder
+from ugatit.nn.norm import InstanceNorm, LayerNorm, full_precision
+from ugatit.nn.patch import MultiScaleDiscriminator
+from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update
+
+ATTRIBUTE = 8  # numbers
+SLOPE = 0.01  # of every leaky ReLU
+
+
+@dataclass(frozen=True)
+class DRITConfig:
+    """Hyper-parameters of DRIT; the defaults are its authors'."""
+
+    size: Annotated[int, Field(ge=64, le=4096, multiple_of=4)] = 216
+    """Side of the training pictures in pixels, a multiple of 4 from 64 up; the authors crop 216 out of 256."""
+    channels: Literal[1, 3] = 3
+    """1 for greyscale, 3 for colour."""
+    width: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Channels of the first layer of every network."""
+    blocks: Annotated[int, Field(ge=1, le=64)] = 3
+    """Residual blocks of a domain's content encoder; one more is shared, and a generator has one more."""
+    content_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Of hiding from the content discriminator which domain a content is of."""
+    cycle_weight: Annotated[float, Field(ge=0)] = 10.0
+    """Of the reconstruction after content and attribute were exchanged twice."""
+    recon_weight: Annotated[float, Field(ge=0)] = 10.0
+    """Of the reconstruction of a picture from its own content and attribute."""
+    latent_weight: Annotated[float, Field(ge=0)] = 10.0
+    """Of finding the random attribute again in the translation that it made."""
+    kl_weight: Annotated[float, Field(ge=0)] = 0.01
+    """Of the mean squares of contents and attributes."""
+    lr: Annotated[float, Field(gt=0)] = 1e-4
+    """Adam's learning rate; the content discriminator's is 2.5 times lower."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Adam's decay of the gradient's average."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Adam's decay of the squared gradient's average."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """L2 decay, added to the gradient."""
+    decay_from: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the run after which the learning rate falls linearly to 0."""
+
+
+def residual(channels: int) -> ResBlock:
+    return ResBlock(channels, lambda _: InstanceNorm(), bias=True)
+
+
+class ContentEncoder(nn.Module):
+    """An encoder a domain, and a last block that they share."""
+
+    def __init__(self, config: DRITConfig):
+        super().__init__()
+        w, relu = config.width, nn.ReLU(inplace=True)
+        self.a, self.b = (
+            nn.Sequential(
+                conv_block(config.channels, w, 7, 1, None, nn.LeakyReLU(SLOPE, inplace=True)),
+                conv_block(w, 2 * w, 3, 2, InstanceNorm(), relu),
+                conv_block(2 * w, 4 * w, 3, 2, InstanceNorm(), relu),
+                *[residual(4 * w) for _ in range(config.blocks)],
+            )
+            for _ in range(2)
+        )
+        self.shared = residual(4 * w)
+
+    def forward(self, x: Tensor, domain: str, noise: Tensor | None = None) -> Tensor:
+        """Pictures N x channels x H x W of domain "a" or "b" to contents N x 4w x H/4 x W/4; noise is of that shape."""
+        content = self.shared(self.get_submodule(domain)(x))
+        return content if noise is None else content + noise
+
+
+class MixingBlock(nn.Module):
+    """conv3-norm and two 1x1 convolutions that mix the attribute in, twice, plus the input."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv1, self.conv2 = (conv_block(channels, channels, 3, 1, InstanceNorm()) for _ in range(2))
+        self.mix1, self.mix2 = (
+            nn.Sequential(
+                conv_block(2 * channels, 2 * channels, 1, 1, None, nn.ReLU(inplace=True)),
+                conv_block(2 * channels, channels, 1, 1, None, nn.ReLU(inplace=True)),
+            )
+            for _ in range(2)
+        )
+
+    def forward(self, x: Tensor, attribute: Tensor) -> Tensor:
+        """N x C x H x W to the same; ``attribute`` is N x C."""
+        everywhere = attribute[:, :, None, None].expand_as(x)
+        hidden = self.mix1(torch.cat([self.conv1(x), everywhere], 1))
+        return x + self.mix2(torch.cat([self.conv2(hidden), everywhere], 1))
+
+
+class Generator(nn.Module):
+    """Contents and attributes to pictures of one domain."""
+
+    def __init__(self, config: DRITConfig):
+        super().__init__()
+        w, blocks, relu = config.width, config.blocks + 1, nn.ReLU(inplace=True)
+        self.mlp = nn.Sequential(
+            nn.Linear(ATTRIBUTE, 4 * w), nn.ReLU(), nn.Linear(4 * w, 4 * w), nn.ReLU(),
+            nn.Linear(4 * w, blocks * 4 * w),
+        )  # fmt: skip
+        self.blocks = nn.ModuleList([MixingBlock(4 * w) for _ in range(blocks)])
+        self.up = nn.Sequential(
+            nn.ConvTranspose2d(4 * w, 2 * w, 3, 2, padding=1, output_padding=1), LayerNorm(2 * w), relu,
+            nn.ConvTranspose2d(2 * w, w, 3, 2, padding=1, output_padding=1), LayerNorm(w), relu,
+            nn.ConvTranspose2d(w, config.channels, 1), nn.Tanh(),
+        )  # fmt: skip
+
+    def forward(self, content: Tensor, attribute: Tensor) -> Tensor:
+        """N x 4w x h x w and N x 8 to N x channels x 4h x 4w in [-1, 1]."""
+        for block, part in zip(self.blocks, self.mlp(attribute).chunk(len(self.blocks), 1), strict=True):
+            content = block(content, part)
+        return self.up(content)
+
+
+def content_discriminator(config: DRITConfig) -> nn.Sequential:
+    """Contents N x 4w x h x w to N x 1 x h' x w', one number at the authors' size.
+
+    Three halvings, fewer where less than 4 x 4 would be left.
+    """
+    c, side, layers = 4 * config.width, config.size // 4, []
+    while len(layers) < 3 and (side - 5) // 2 + 1 >= 4:
+        layers.append(
+            nn.Sequential(nn.Conv2d(c, c, 7, 2, padding=1, padding_mode="reflect"), nn.LeakyReLU(SLOPE, inplace=True))
+        )
+        side = (side - 5) // 2 + 1
+    return nn.Sequential(*layers, nn.Conv2d(c, c, 4), nn.LeakyReLU(SLOPE, inplace=True), nn.Conv2d(c, 1, 1))
+
+
+def cross_entropy(logit: Tensor, target: float) -> Tensor:
+    """Binary cross entropy of all logits to one target."""
+    logit = full_precision(logit)
+    return F.binary_cross_entropy_with_logits(logit, torch.full_like(logit, target))
+
+
+def judged(verdicts: list[Tensor], target: float) -> Tensor:
+    """`cross_entropy` of each scale, added up."""
+    return torch.stack([cross_entropy(logit, target) for logit in verdicts]).sum()
+
+
+class Latents(NamedTuple):
+    """Contents, N x 4w x h x w, and attributes, N x 8, of both domains' pictures."""
+
+    content_a: Tensor
+    content_b: Tensor
+    attribute_a: Tensor
+    attribute_b: Tensor
+
+
+class DRIT(System):
+    """Content and attribute encoders, a generator and two discriminators a domain, and one of contents."""
+
+    Config = DRITConfig
+    presets: ClassVar = {
+        # The authors stop after 500,000 whole updates, which every third step has.
+        "paper": Preset(DRITConfig(), Recipe(steps=1_500_000, batch=2, enlarge=256 / 216)),
+        "quick": Preset(
+            DRITConfig(size=64, width=24, blocks=1, lr=4e-4, weight_decay=0),
+            Recipe(steps=1700, batch=2, ema=0.998, enlarge=1),
+        ),
+    }
+    translators = ("content", "attribute_a", "attribute_b", "gen_a", "gen_b")
+    styles = ATTRIBUTE
+
+    def __init__(self, config: DRITConfig):
+        super().__init__()
+        self.config = config
+        self.content = ContentEncoder(config)
+        self.attribute_a, self.attribute_b = (style_encoder(config.channels, config.width, ATTRIBUTE) for _ in range(2))
+        self.gen_a, self.gen_b = Generator(config), Generator(config)
+        self.disc_a, self.disc_b, self.disc_random_a, self.disc_random_b = (
+            MultiScaleDiscriminator(config.channels, config.width, SLOPE) for _ in range(4)
+        )
+        self.judge_content = content_discriminator(config)
+
+    @property
+    def any_size(self) -> bool:
+        return True
+
+    def init_weights(self) -> None:
+        """Convolutions' weights from N(0, 0.02^2); biases and linear layers as torch draws them."""
+        for part in self.modules():
+            if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.normal_(part.weight, 0.0, 0.02)
+
+    def content_update(self, content_a: Tensor, content_b: Tensor) -> Update:
+        """The content discriminator: contents of A to 0, of B to 1; its gradient is clipped to the norm 5."""
+        loss = cross_entropy(self.judge_content(content_a.detach()), 0.0)
+        loss = loss + cross_entropy(self.judge_content(content_b.detach()), 1.0)
+        return Update(("judge_content",), loss, {"disc/content": loss}, clip=5.0)
+
+    def encode(self, a: Tensor, b: Tensor, noise: tuple[Tensor, Tensor]) -> Latents:
+        """Contents and attributes of pictures of A and of B."""
+        return Latents(
+            self.content(a, "a", noise[0]), self.content(b, "b", noise[1]), self.attribute_a(a), self.attribute_b(b)
+        )
+
+    def noise(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Noise of the contents of ``x`` and of as many pictures of the other domain."""
+        n, _, h, w = x.shape
+        shape = 2, n, 4 * self.config.width, h // 4, w // 4
+        first, second = torch.randn(shape, device=x.device, dtype=x.dtype)
+        return first, second
+
+    def updates(self, real_a: Tensor, real_b: Tensor, clock: Clock) -> Iterator[Update]:
+        """Two steps of three train the content discriminator alone; the third trains all.
+
+        The first half of a batch is translated; the rest are the real pictures that translations with random attributes
+        are told from, or the same where the batch is 1.
+        """
+        half = max(1, len(real_a) // 2)
+        a, b = real_a[:half], real_b[:half]
+        noise = self.noise(a)
+        if clock.step % 3 != 2:
+            with torch.no_grad():
+                content_a, content_b = self.content(a, "a", noise[0]), self.content(b, "b", noise[1])
+            yield self.content_update(content_a, content_b)
+            return
+
+        others_a, others_b = (x[half:] if len(x) > half else x for x in (real_a, real_b))
+        random = torch.randn(half, ATTRIBUTE, device=a.device, dtype=a.dtype)
+        own = self.encode(a, b, noise)
+        # Exchanged attributes, random ones and the picture's own in one batch a generator.
+        fake_a, random_a, same_a = self.gen_a(
+            torch.cat([own.content_b, own.content_b, own.content_a]),
+            torch.cat([own.attribute_a, random, own.attribute_a]),
+        ).chunk(3)
+        fake_b, random_b, same_b = self.gen_b(
+            torch.cat([own.content_a, own.content_a, own.content_b]),
+            torch.cat([own.attribute_b, random, own.attribute_b]),
+        ).chunk(3)
+
+        terms = {
+            f"disc/adv_{name}": judged(disc(real), 1.0) + judged(disc(fake.detach()), 0.0)
+            for name, disc, real, fake in (
+                ("a", self.disc_a, a, fake_a),
+                ("b", self.disc_b, b, fake_b),
+                ("random_a", self.disc_random_a, others_a, random_a),
+                ("random_b", self.disc_random_b, others_b, random_b),
+            )
+        }
+        yield Update(("disc",), torch.stack(list(terms.values())).sum(), terms)
+        yield self.content_update(own.content_a, own.content_b)
+        yield self.encoders_update(a, b, own, (fake_a, fake_b), (same_a, same_b))
+        yield self.generators_update(a, b, random, noise)
+
+    def encoders_update(
+        self, a: Tensor, b: Tensor, own: Latents, fake: tuple[Tensor, Tensor], same: tuple[Tensor, Tensor]
+    ) -> Update:
+        """Encoders and generators, from translations with the attribute of a picture of the target."""
+        config = self.config
+        # Exchanged again: the content of A is in the picture of B.
+        back = self.encode(*fake, self.noise(a))
+        terms = {
+            "gen/adv_a": judged(self.disc_a(fake[0]), 1.0),
+            "gen/adv_b": judged(self.disc_b(fake[1]), 1.0),
+            "gen/content_a": cross_entropy(self.judge_content(own.content_a), 0.5),
+            "gen/content_b": cross_entropy(self.judge_content(own.content_b), 0.5),
+            "gen/cycle_a": F.l1_loss(self.gen_a(back.content_b, back.attribute_a), a),
+            "gen/cycle_b": F.l1_loss(self.gen_b(back.content_a, back.attribute_b), b),
+            "gen/recon_a": F.l1_loss(same[0], a),
+            "gen/recon_b": F.l1_loss(same[1], b),
+            "gen/kl_a": full_precision(own.content_a).square().mean() + full_precision(own.attribute_a).square().mean(),
+            "gen/kl_b": full_precision(own.content_b).square().mean() + full_precision(own.attribute_b).square().mean(),
+        }
+        weights = {"adv": 1.0} | {k: getattr(config, f"{k}_weight") for k in ("content", "cycle", "recon", "kl")}
+        loss = torch.stack([weights[name[4:-2]] * term for name, term in terms.items()]).sum()
+        return Update(("gen", "content", "attribute"), loss, terms)
+
+    def generators_update(self, a: Tensor, b: Tensor, random: Tensor, noise: tuple[Tensor, Tensor]) -> Update:
+        """Content encoders and generators alone, from translations with a random attribute."""
+        fake_a = self.gen_a(self.content(b, "b", noise[1]), random)
+        fake_b = self.gen_b(self.content(a, "a", noise[0]), random)
+        terms = {
+            "gen/adv_random_a": judged(self.disc_random_a(fake_a), 1.0),
+            "gen/adv_random_b": judged(self.disc_random_b(fake_b), 1.0),
+            "gen/latent_a": F.l1_loss(self.attribute_a(fake_a), random),
+            "gen/latent_b": F.l1_loss(self.attribute_b(fake_b), random),
+        }
+        adversarial_a, adversarial_b, *latent = terms.values()
+        loss = adversarial_a + adversarial_b + self.config.latent_weight * torch.stack(latent).sum()
+        return Update(("content", "gen"), loss, terms)
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        groups: dict[str, list[nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            group = "judge_content" if name.startswith("judge_content") else name.split(".")[0].split("_")[0]
+            groups.setdefault(group, []).append(parameter)
+        c = self.config
+        return {
+            name: Adam(
+                group,
+                c.lr / 2.5 if name == "judge_content" else c.lr,
+                (c.beta1, c.beta2),
+                weight_decay=c.weight_decay,
+            )
+            for name, group in groups.items()
+        }
+
+    def lr_factor(self, clock: Clock) -> float:
+        return clock.linear_decay(self.config.decay_from)
+
+    def translate(self, x: Tensor, direction: Direction, style: Tensor | None = None) -> Translation:
+        source, target = direction.split("2")
+        if style is None:
+            style = torch.randn(len(x), ATTRIBUTE, device=x.device, dtype=x.dtype)
+        content = self.content(x, source)
+        return Translation(self.get_submodule(f"gen_{target}")(content, style.expand(len(x), -1)), None)
+
+    def style_of(self, x: Tensor, direction: Direction) -> Tensor:
+        return self.get_submodule(f"attribute_{direction[-1]}")(x)
