@@ -103,7 +103,8 @@ class Package:
     """The step that `ugatit train` makes."""
 
     def __init__(self, setting: Setting, config: UGATITConfig):
-        folder = Path(tempfile.mkdtemp())
+        self.folder = tempfile.TemporaryDirectory()  # removed with this object
+        folder = Path(self.folder.name)
         for part in ("trainA", "trainB", "testA", "testB"):
             (folder / part).mkdir()
             Image.new("RGB", (32, 32)).save(folder / part / "grey.png")

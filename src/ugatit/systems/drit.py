@@ -137,7 +137,8 @@ def content_discriminator(config: DRITConfig) -> nn.Sequential:
 
     Three halvings, fewer where less than 4 x 4 would be left.
     """
-    c, side, layers = 4 * config.width, config.size // 4, []
+    layers: list[nn.Module] = []
+    c, side = 4 * config.width, config.size // 4
     while len(layers) < 3 and (side - 5) // 2 + 1 >= 4:
         layers.append(
             nn.Sequential(nn.Conv2d(c, c, 7, 2, padding=1, padding_mode="reflect"), nn.LeakyReLU(SLOPE, inplace=True))
