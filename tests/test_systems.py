@@ -510,6 +510,13 @@ def test_aggan_is_the_textbook_s(attended):
         assert len(names) == (1 if attended or names[0].startswith("disc") else 2)
 
 
+def test_attention_of_a_padded_picture_has_the_picture_s_size():
+    system = AGGAN(AGGANConfig(size=32, width=2, blocks=1))
+    system.init_weights()
+    made = Translator(system, "cpu").translate(torch.rand(1, 3, 33, 46) * 2 - 1, "a2b", "keep")
+    assert made.image.shape == (1, 3, 33, 46) and made.heatmap.shape == (1, 1, 33, 46)
+
+
 def test_pool_is_filled_then_exchanges_half_of_the_time():
     torch.manual_seed(0)
     pool, made = Pool(5, 1, 1, 1), torch.arange(1, 2001.0).view(-1, 1, 1, 1, 1)

@@ -68,7 +68,8 @@ def train_command(arguments: list[str]) -> None:
         raise UserError("--out cannot be changed by --resume: leave it out.")
     if config.out is None:
         name = (config.data or config.target or Path("run")).resolve().name
-        config = replace(config, out=Path("runs") / f"{name}-{config.preset}")
+        kind = config.preset if config.system == TrainConfig.system else f"{config.system}-{config.preset}"
+        config = replace(config, out=Path("runs") / f"{name}-{kind}")
     places = {name: getattr(config, name) for name in ("data", "source", "target")}
     config = replace(config, **{name: path.resolve() for name, path in places.items() if path})  # resumed from anywhere
     train(config, resume is not None)

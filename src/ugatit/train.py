@@ -70,7 +70,7 @@ class TrainConfig(Generic[ModelConfig]):
     target: Path | None = None
     """Instead of DATA: folder of domain B's pictures."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
-    """Folder for everything that the run makes; runs/DATA-PRESET if not given."""
+    """Folder for everything that the run makes; runs/DATA-PRESET, or runs/DATA-SYSTEM-PRESET, if not given."""
     system: str = "ugatit"
     """Method to train."""
     preset: str = "paper"

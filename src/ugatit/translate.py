@@ -183,7 +183,8 @@ class Translator:
         made = translate(F.pad(x, (0, right, 0, down), "replicate"))
         heat = made.heatmap
         if heat is not None and (down or right):
-            heat = heat[:, :, : -(-height // 4), : -(-width // 4)]
+            step = (height + down) // heat.shape[2]  # pixels of the picture to one of the map
+            heat = heat[:, :, : -(-height // step), : -(-width // step)]
         return Translation(made.image[:, :, :height, :width], heat)
 
     def in_tiles(self, x: Tensor, translate: Translate) -> Translation:
