@@ -4,17 +4,26 @@ import shutil
 from dataclasses import replace
 from itertools import pairwise
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import nn
+from torchvision.models import VGG19_Weights, vgg19
 
 from conftest import run_ugatit
 from test_train import assert_same_run
+from ugatit.data import find_files
+from ugatit.demo import EMOJI
+from ugatit.errors import UserError
+from ugatit.features import content_network
+from ugatit.nn.edges import canny, grey, smooth_edges
 from ugatit.systems import REGISTRY
 from ugatit.systems.aggan import AGGAN, AGGANConfig
 from ugatit.systems.base import Clock
+from ugatit.systems.cartoongan import CartoonGAN, CartoonGANConfig
 from ugatit.systems.cyclegan import CycleGAN, CycleGANConfig
 from ugatit.systems.drit import DRIT, DRITConfig
 from ugatit.systems.munit import MUNIT, MUNITConfig
@@ -43,6 +52,7 @@ OTHERS = [name for name in REGISTRY if name != "ugatit"]
             },
         ),
         (AGGAN, {"gen_a2b": 2_855_811, "att_a": 104_001, "disc_a": 2_766_657}),
+        (CartoonGAN, {"gen_a2b": 11_129_667, "disc_b": 1_128_385}),
     ],
 )
 def test_parameter_counts_are_the_published_codes(kind, sizes):
@@ -515,6 +525,94 @@ def test_attention_of_a_padded_picture_has_the_picture_s_size():
     system.init_weights()
     made = Translator(system, "cpu").translate(torch.rand(1, 3, 33, 46) * 2 - 1, "a2b", "keep")
     assert made.image.shape == (1, 3, 33, 46) and made.heatmap.shape == (1, 1, 33, 46)
+
+
+def cartoongan_generator(w, blocks):
+    def zeros(i, o):
+        return nn.Conv2d(i, o, 3, padding=1)
+
+    def residual(c):
+        half = [reflect(1), nn.Conv2d(c, c, 3), norm(c, True)]
+        return Residual(*half, nn.ReLU(), reflect(1), nn.Conv2d(c, c, 3), norm(c, True))
+
+    layers = [reflect(3), nn.Conv2d(3, w, 7), norm(w, True), nn.ReLU()]
+    for i in (1, 2):
+        layers += [nn.Conv2d(w * i, 2 * w * i, 3, 2, 1), zeros(2 * w * i, 2 * w * i), norm(2 * w * i, True), nn.ReLU()]
+    layers += [residual(4 * w) for _ in range(blocks)]
+    for i in (2, 1):
+        layers += [nn.ConvTranspose2d(2 * w * i, w * i, 3, 2, 1, 1), zeros(w * i, w * i), norm(w * i, True), nn.ReLU()]
+    return nn.Sequential(*layers, reflect(3), nn.Conv2d(w, 3, 7), nn.Tanh())
+
+
+def cartoongan_discriminator(w):
+    layers = [nn.Conv2d(3, w, 3, 1, 1), nn.LeakyReLU(0.2)]
+    for i, middle, out in ((w, 2 * w, 4 * w), (4 * w, 4 * w, 8 * w)):
+        layers += [nn.Conv2d(i, middle, 3, 2, 1), nn.LeakyReLU(0.2)]
+        layers += [nn.Conv2d(middle, out, 3, 1, 1), norm(out, False), nn.LeakyReLU(0.2)]
+    layers += [nn.Conv2d(8 * w, 8 * w, 3, 1, 1), norm(8 * w, False), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, nn.Conv2d(8 * w, 1, 3, 1, 1))
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_cartoongan_is_the_textbook_s(first, monkeypatch):
+    content = nn.Conv2d(3, 2, 8, 8).double()
+    monkeypatch.setattr("ugatit.systems.cartoongan.content_network", lambda *_: content)
+    system = random(CartoonGAN(CartoonGANConfig(size=32, width=4, blocks=2, content_weight=7, first=0.2)))
+    gen, disc = twin(cartoongan_generator(4, 2), system.gen_a2b), twin(cartoongan_discriminator(2), system.disc_b)
+    a, b = pictures(32)
+    losses = step(system, a, b, Clock(1 if first else 2, 10))
+    kept = 7 * (content(gen(a)) - content(a)).abs().mean()
+    if first:
+        assert list(losses) == [("gen",)]
+        torch.testing.assert_close(losses["gen",], kept, rtol=1e-9, atol=0)
+        return
+    shown = [disc(x).sigmoid() for x in (b, gen(a), smooth_edges(b))]
+    against = sum(F.binary_cross_entropy(x, torch.full_like(x, t)) for x, t in zip(shown, (1, 0, 0), strict=True))
+    torch.testing.assert_close(losses["disc",], against, rtol=1e-9, atol=0)
+    torch.testing.assert_close(losses["gen",], kept - shown[1].log().mean(), rtol=1e-9, atol=0)
+    assert [system.lr_factor(Clock(s, 100)) for s in (0, 59, 61, 79, 81, 99)] == [1, 1, 0.1, 0.1, 0.01, 0.01]
+
+
+def test_edges_are_opencv_s():
+    for file in find_files(EMOJI / "testB")[:4]:
+        picture = np.array(Image.open(file).convert("RGB").resize((90, 86)))
+        x = torch.tensor(picture).permute(2, 0, 1)[None] / 127.5 - 1
+        light = grey(x)
+        assert np.abs(light[0, 0].numpy() - cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)).max() <= 1  # of 255, by rounding
+        edges = cv2.Canny(light[0, 0].numpy().astype(np.uint8), 100, 200)
+        assert edges.any()
+        assert np.array_equal(canny(light)[0, 0].numpy(), edges > 0)
+        near = cv2.dilate(edges, np.ones((5, 5), np.uint8))[None, None] > 0
+        soft = cv2.GaussianBlur(picture.astype(np.float64), (5, 5), 0, borderType=cv2.BORDER_REFLECT_101)
+        smoothed = (smooth_edges(x) + 1) * 127.5
+        expected = torch.where(torch.tensor(near), torch.tensor(soft).permute(2, 0, 1)[None].float(), (x + 1) * 127.5)
+        torch.testing.assert_close(smoothed, expected, rtol=0, atol=1e-3)
+
+
+def test_vgg19_is_torchvision_s_up_to_conv4_4(tmp_path):
+    torch.manual_seed(0)
+    whole = vgg19()
+    names = [name for name in whole.state_dict() if name.startswith("features")]
+    torch.save({name: whole.state_dict()[name] for name in names}, tmp_path / "vgg19.pth")
+    net = content_network("vgg19", tmp_path / "vgg19.pth", torch.device("cpu"))
+    x = torch.rand(1, 3, 64, 64) * 2 - 1
+    seen = VGG19_Weights.IMAGENET1K_V1.transforms(crop_size=64, resize_size=64)((x + 1) / 2)
+    torch.testing.assert_close(net(x), whole.features[:26](seen), rtol=1e-5, atol=1e-6)
+    assert isinstance(whole.features[25], nn.Conv2d) and whole.features[25].out_channels == 512  # conv4_4
+    assert not any(p.requires_grad for p in net.parameters())
+    grey_one = content_network("vgg19", tmp_path / "vgg19.pth", torch.device("cpu"))(x[:, :1])
+    assert grey_one.shape == (1, 512, 8, 8)
+
+
+def test_content_networks_that_cannot_be_had_are_explained(data, tmp_path):
+    damaged = tmp_path / "damaged.pth"
+    damaged.write_bytes(b"no weights")
+    for given, reason in ((tmp_path / "none.pth", "does not exist"), (damaged, "cannot be read")):
+        done = run_ugatit("train", data, "--system", "cartoongan", "--content-weights", given, "-o", tmp_path / "run")
+        assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
+        assert not (tmp_path / "run").exists(), "nothing is left that a second try would trip over"
+    with pytest.raises(UserError, match="--content-weights is for --content vgg19"):
+        content_network("efficientnet-lite0", damaged, torch.device("cpu"))
 
 
 def test_pool_is_filled_then_exchanges_half_of_the_time():

@@ -2,17 +2,21 @@
 
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models import VGG19_Weights, vgg19
 
 from ugatit.errors import UserError
 from ugatit.files import digest
 
 FeatureName = Literal["inception", "efficientnet-lite0"]
+ContentName = Literal["vgg19", "efficientnet-lite0"]
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class FeatureNetwork(NamedTuple):
@@ -149,3 +153,76 @@ def stage_maps(network: FeatureNetwork, x: Tensor) -> list[Tensor]:
         for handle in handles:
             handle.remove()
     return maps
+
+
+# What a picture shows: content losses
+
+
+class VGG19(nn.Module):
+    """VGG19 (Simonyan and Zisserman, 2015), trained on ImageNet, up to conv4_4, before its ReLU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = vgg19().features[:26]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pictures, N x 1 or 3 x H x W in [-1, 1], to N x 512 x H/8 x W/8."""
+        mean, std = (torch.tensor(v, device=x.device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+        return self.features(((x + 1) / 2 - mean) / std)
+
+
+class LiteContent(nn.Module):
+    """EfficientNet-Lite0 up to the last block at an eighth of the size, which like conv4_4 ends without a ReLU."""
+
+    def __init__(self, lite: EfficientNetLite0):
+        super().__init__()
+        self.net = lite.net
+        del self.net._blocks[5:]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pictures, N x 1 or 3 x H x W in [-1, 1], to N x 40 x H/8 x W/8."""
+        x = self.net._swish(self.net._bn0(self.net._conv_stem(x.expand(-1, 3, -1, -1))))
+        for block in self.net._blocks:
+            x = block(x)
+        return x
+
+
+@lru_cache(maxsize=2)
+def content_network(name: ContentName, weights: Path | None, device: torch.device) -> nn.Module:
+    """A frozen network that maps pictures, N x 1 or 3 x H x W in [-1, 1], to features at an eighth of their size.
+
+    Args:
+        name: "vgg19", whose weights are torchvision's and downloaded once; "efficientnet-lite0" needs no download.
+        weights: VGG19's file where there is no network.
+        device: to run it on; on the meta device it has no weights.
+
+    Raises:
+        UserError: its package is not installed, or its weights cannot be had.
+    """
+    if name == "efficientnet-lite0":
+        if weights is not None:
+            raise UserError("--content-weights is for --content vgg19: leave it out, efficientnet-lite0 has its own.")
+        return LiteContent(EfficientNetLite0()).eval().requires_grad_(False).to(device)
+    with device if device.type == "meta" else torch.device("cpu"):
+        net = VGG19()
+    if device.type != "meta":
+        net.load_state_dict(vgg19_state(weights))
+    return net.eval().requires_grad_(False).to(device)
+
+
+def vgg19_state(weights: Path | None) -> dict[str, Tensor]:
+    """torchvision's weights of `VGG19`, from a file or downloaded."""
+    url = VGG19_Weights.IMAGENET1K_V1.url
+    hint = f"give torchvision's file ({url}) with --content-weights, or use --content efficientnet-lite0"
+    try:
+        if weights is None:
+            state = torch.hub.load_state_dict_from_url(url, map_location="cpu", weights_only=True)
+        else:
+            state = torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
+        return {name: state[name] for name in VGG19().state_dict()}
+    except FileNotFoundError:
+        raise UserError(f"--content-weights {weights} does not exist: check the path.") from None
+    except Exception as error:  # torch.load raises many kinds for damaged files
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        where = "cannot be downloaded" if weights is None else f"in {weights} cannot be read"
+        raise UserError(f"VGG19's weights {where} ({reason}): {hint}.") from None

@@ -2,6 +2,7 @@
 
 from ugatit.systems.aggan import AGGAN
 from ugatit.systems.base import System
+from ugatit.systems.cartoongan import CartoonGAN
 from ugatit.systems.cyclegan import CycleGAN
 from ugatit.systems.drit import DRIT
 from ugatit.systems.munit import MUNIT
@@ -15,4 +16,5 @@ REGISTRY: dict[str, type[System]] = {
     "munit": MUNIT,
     "drit": DRIT,
     "aggan": AGGAN,
+    "cartoongan": CartoonGAN,
 }

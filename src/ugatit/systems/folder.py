@@ -44,7 +44,7 @@ def save_model(system: System, folder: Path, step: int, with_training: bool = Tr
     name = next(name for name, kind in REGISTRY.items() if type(system) is kind)
     settings = {"format": FORMAT, "system": name, "config": asdict(system.config)}
     with atomic_file(folder / "config.json") as temporary:
-        temporary.write_text(json.dumps(settings, indent=2) + "\n")
+        temporary.write_text(json.dumps(settings, indent=2, default=str) + "\n")
     wanted = translator_state(system)
     parts = {"translator": wanted}
     if with_training:

