@@ -137,7 +137,7 @@ class CartoonGAN(System):
         return F.l1_loss(full_precision(content(fake)), full_precision(wanted))
 
     def updates(self, real_a: Tensor, real_b: Tensor, clock: Clock) -> Iterator[Update]:
-        """The generator alone in the first phase; later the discriminator then the generator (Equations 1 to 6)."""
+        """The generator alone in the first phase; later the discriminator, then the generator."""
         fake_b = self.gen_a2b(real_a)
         adversarial = clock.share >= self.config.first
         if adversarial:
