@@ -1,6 +1,7 @@
 """Fixtures: small pictures, small runs, and the shared data where it is there."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,3 +48,34 @@ def run_ugatit(*arguments: object, **options) -> subprocess.CompletedProcess:
     """A real process."""
     command = [sys.executable, "-m", "ugatit", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=one_thread(), timeout=300, **options)
+
+
+CHROMIUM = ["chromium", "chromium-browser", "google-chrome", "chrome"]
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    path = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if path is None:
+        pytest.skip("no Chromium is installed: apt-get install chromium")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=path, args=QUIET)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="session")
+def runtime() -> Path:
+    """The npm package onnxruntime-web, downloaded once for all test runs."""
+    from ugatit.errors import UserError
+    from ugatit.page import runtime
+
+    try:
+        return runtime(None)
+    except UserError as error:
+        pytest.skip(str(error))

@@ -4,7 +4,7 @@ import signal
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from PIL import Image
@@ -19,8 +19,10 @@ from ugatit.data import Skipped, check_pictures, find_files, find_tests, read_pi
 from ugatit.demo import demo
 from ugatit.errors import UserError
 from ugatit.evaluate import Judge, Protocol, evaluate_folders, evaluate_model, metrics_table, protocol_text
+from ugatit.export import OnnxTranslator, export
 from ugatit.files import results
 from ugatit.inspection import inspect
+from ugatit.page import write_page
 from ugatit.released import import_released
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import Direction
@@ -98,6 +100,8 @@ class TranslateOptions:
     """For systems with styles: how many translations of each picture, NAME-1, NAME-2 and so on if more than one."""
     attention: bool = False
     """Also write NAME.attention.png: where the generator looks, laid over the source."""
+    backend: Literal["torch", "onnx"] = "torch"
+    """onnx: ONNX Runtime, with a folder that ugatit export wrote as the model."""
     device: str | None = None
     """cuda, cpu, ...; CUDA where there is one if not given."""
 
@@ -107,7 +111,10 @@ def translate_command(arguments: list[str]) -> None:
     options = tyro.cli(TranslateOptions, prog="ugatit translate", args=arguments)
     check_range(TranslateOptions, options)
     jobs = plan_jobs(options.inputs, options.out)
-    translator = Translator.load(options.model, options.device)
+    if options.backend == "onnx":
+        translator: Translator = OnnxTranslator(Path(options.model), options.device)
+    else:
+        translator = Translator.load(options.model, options.device)
     if options.style is not None or options.samples > 1:
         translator.set_style(read_style(options.style or "0"))
     if options.samples > 1:
@@ -161,6 +168,33 @@ def import_command(arguments: list[str]) -> None:
     c = system.config
     kind = "light" if c.light else "full"
     say(f"{options.out}: {kind}, width {c.width}, {c.blocks} blocks, {c.channels} channels, size {c.size}")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Write a model as ONNX files, checked against PyTorch, and perhaps a web page that runs them."""
+
+    model: Positional[str]
+    """Model folder (RUN/model), or a hub id like user/name."""
+    out: Annotated[Path, arg(aliases=["-o"])]
+    """Folder for a2b.onnx, b2a.onnx and config.json."""
+    page: bool = False
+    """Also write index.html: one file that translates in the visitor's browser, without a server."""
+    runtime: Path | None = None
+    """The npm package onnxruntime-web that the page carries; downloaded once if not given."""
+
+
+def export_command(arguments: list[str]) -> None:
+    """Write a model as ONNX files, checked against PyTorch, and perhaps a web page that runs them."""
+    options = tyro.cli(ExportOptions, prog="ugatit export", args=arguments)
+    if options.out.is_dir() and not (options.out / "a2b.onnx").exists() and any(options.out.iterdir()):
+        raise UserError(f"{options.out} holds other files: give another -o, the folder is replaced as a whole.")
+    translator = Translator.load(options.model, "cpu")
+    with results(options.out):
+        for direction, worst in export(translator, options.out).items():
+            say(f"{options.out / direction}.onnx: largest difference from PyTorch {worst:.1e} of a range of 2")
+        if options.page:
+            say(f"{write_page(options.out, options.runtime)}: open it in a browser, or put it on any web site")
 
 
 @dataclass(frozen=True)
@@ -314,6 +348,7 @@ COMMANDS = {
     "ablate": ablate_command,
     "compare": compare_command,
     "import": import_command,
+    "export": export_command,
 }
 
 

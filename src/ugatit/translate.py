@@ -44,6 +44,7 @@ class Translator:
         self.system, self.device = system.eval(), find_device(device)
         self.reference: Tensor | None = None  # whose style translations get, 1 x channels x H x W
         self.generator = torch.Generator().manual_seed(0)  # of random styles
+        self.kept: Tensor | None = None  # the one random style of all pictures, 1 x styles
         for part in system.children():
             if not any(tensor.is_meta for tensor in part.state_dict().values()):  # what was not loaded
                 part.to(self.device)
@@ -117,15 +118,23 @@ class Translator:
 
     def translation(self, direction: Direction, count: int) -> Translate:
         """What translates ``count`` pictures, each always in the same style if the system has styles."""
-        styles = self.system.styles
         translate: Callable[..., Translation] = self.system.translate
-        if not styles:
+        if not self.system.styles:
             return partial(translate, direction=direction)
         if self.reference is None:
-            drawn = torch.randn(count, styles, generator=self.generator).to(self.device)
-            return partial(translate, direction=direction, style=drawn)
+            return partial(translate, direction=direction, style=self.draw_styles(count).to(self.device))
         example = resize(self.reference.to(self.device), (self.side, self.side))
         return partial(translate, direction=direction, style=self.system.style_of(example, direction))
+
+    def draw_styles(self, count: int) -> Tensor:
+        """Random styles for ``count`` pictures, count x styles."""
+        if self.kept is not None:
+            return self.kept.expand(count, -1)
+        return torch.randn(count, self.system.styles, generator=self.generator)
+
+    def keep_style(self) -> None:
+        """Give every picture from now on the random style that the next one would get; for the pictures of a video."""
+        self.kept = self.draw_styles(1)
 
     def set_style(self, style: Image.Image | int) -> None:
         """How a model with styles translates from now on.
@@ -140,6 +149,7 @@ class Translator:
         if not self.system.styles:
             raise UserError("This model has one translation for a picture: leave out --style and --samples.")
         self.reference = self.to_tensor(style) if isinstance(style, Image.Image) else None
+        self.kept = None
         self.generator.manual_seed(style if isinstance(style, int) else 0)
 
     @property

@@ -29,6 +29,14 @@ def translator_state(system: System) -> dict[str, Tensor]:
     return {k: v for k, v in system.state_dict().items() if k.split(".")[0] in system.translators}
 
 
+def save_config(system: System, folder: Path) -> None:
+    """Write ``config.json`` of a model folder, atomically."""
+    name = next(name for name, kind in REGISTRY.items() if type(system) is kind)
+    settings = {"format": FORMAT, "system": name, "config": asdict(system.config)}
+    with atomic_file(folder / "config.json") as temporary:
+        temporary.write_text(json.dumps(settings, indent=2, default=str) + "\n")
+
+
 def save_model(system: System, folder: Path, step: int, with_training: bool = True) -> None:
     """Write or refresh a model folder, each file atomically.
 
@@ -41,10 +49,7 @@ def save_model(system: System, folder: Path, step: int, with_training: bool = Tr
     Raises:
         OSError: it could not be written.
     """
-    name = next(name for name, kind in REGISTRY.items() if type(system) is kind)
-    settings = {"format": FORMAT, "system": name, "config": asdict(system.config)}
-    with atomic_file(folder / "config.json") as temporary:
-        temporary.write_text(json.dumps(settings, indent=2, default=str) + "\n")
+    save_config(system, folder)
     wanted = translator_state(system)
     parts = {"translator": wanted}
     if with_training:
@@ -54,15 +59,11 @@ def save_model(system: System, folder: Path, step: int, with_training: bool = Tr
             save_tensors(tensors, temporary, {"step": str(step)})
 
 
-def load_model(folder: Path, with_training: bool = False) -> System:
-    """Read a model folder; the system is on the CPU, in evaluation mode.
-
-    Args:
-        folder: as `save_model` writes it.
-        with_training: also read the networks that only training needs; otherwise these stay on the meta device.
+def configured(folder: Path) -> System:
+    """The system that a model folder's config.json describes, on the meta device.
 
     Raises:
-        UserError: a file is missing, damaged, or does not fit the others.
+        UserError: there is no such file, or it is not valid.
     """
     path = folder / "config.json"
     if not path.is_file():
@@ -81,7 +82,20 @@ def load_model(folder: Path, with_training: bool = False) -> System:
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not a model's configuration ({error!r}): get the file again.") from None
     with torch.device("meta"):
-        system = kind(config)
+        return kind(config)
+
+
+def load_model(folder: Path, with_training: bool = False) -> System:
+    """Read a model folder; the system is on the CPU, in evaluation mode.
+
+    Args:
+        folder: as `save_model` writes it.
+        with_training: also read the networks that only training needs; otherwise these stay on the meta device.
+
+    Raises:
+        UserError: a file is missing, damaged, or does not fit the others.
+    """
+    system = configured(folder)
     parts = ("translator", "training") if with_training else ("translator",)
     state: dict[str, Tensor] = {}
     for part in parts:

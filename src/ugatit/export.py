@@ -1,0 +1,181 @@
+"""ONNX files of a model, checked against PyTorch, and a translator that runs them.
+
+An exported folder holds ``config.json``, ``a2b.onnx`` and ``b2a.onnx``: one picture, 1 x channels x H x W in [-1, 1],
+to its translation and, where the system has one, its attention. Light models and others of any size take every H and W
+that are multiples of 4, from 32 up.
+"""
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from ugatit.errors import UserError
+from ugatit.files import atomic_folder
+from ugatit.systems.base import Direction, System, Translation
+from ugatit.systems.folder import configured, save_config
+from ugatit.translate import Translate, Translator
+
+TOLERANCE = 1e-3  # of a translation in [-1, 1]
+LARGEST = 4096  # pixels on a side
+
+
+class OneDirection(nn.Module):
+    """A system's translation as a graph: tensors in, tensors out."""
+
+    def __init__(self, system: System, direction: Direction):
+        super().__init__()
+        self.system, self.direction = system, direction
+
+    def forward(self, picture: Tensor, style: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The translation and, if there is one, the heat map."""
+        translate: Callable[..., Translation] = self.system.translate
+        made = translate(picture, self.direction, **({} if style is None else {"style": style}))
+        return (made.image,) if made.heatmap is None else (made.image, made.heatmap)
+
+
+def example(system: System, height: int, width: int) -> tuple[Tensor, ...]:
+    """A random picture and, for a system with styles, a random style."""
+    picture = torch.rand(1, system.config.channels, height, width) * 2 - 1
+    return (picture, torch.randn(1, system.styles)) if system.styles else (picture,)
+
+
+def write_onnx(system: System, direction: Direction, path: Path) -> None:
+    """Write one direction of a system on the CPU as an ONNX file.
+
+    Raises:
+        UserError: onnx is not installed.
+    """
+    side = system.config.size
+    inputs = ("picture", "style")[: 2 if system.styles else 1]
+    dynamic: dict[str, Any] = dict.fromkeys(inputs)
+    if system.any_size:
+        rows, columns = (4 * Dim(name, min=8, max=LARGEST // 4) for name in ("rows", "columns"))
+        dynamic["picture"] = {2: rows, 3: columns}
+    graph = OneDirection(system, direction).eval()
+    try:
+        with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+            torch.onnx.export(
+                graph,
+                example(system, side, side + 8 if system.any_size else side),  # unequal, lest they be taken for one
+                path,
+                dynamo=True,
+                verbose=False,
+                external_data=False,
+                input_names=inputs,
+                output_names=("translation", "attention"),
+                dynamic_shapes=dynamic,
+            )
+    except ImportError as error:
+        raise UserError(f"{error.name} is not installed: pip install 'ugatit[export]'.") from None
+
+
+def difference(system: System, direction: Direction, path: Path) -> float:
+    """The largest difference between ONNX Runtime's and PyTorch's results, over two sizes if the model takes any."""
+    session, side, worst = open_session(path, "cpu"), system.config.size, 0.0
+    for height, width in ((side, side), (side + 32, side + 4))[: 2 if system.any_size else 1]:
+        given = example(system, height, width)
+        with torch.no_grad():
+            expected = OneDirection(system, direction)(*given)
+        for found, wanted in zip(run(session, given), expected, strict=True):
+            worst = max(worst, (found - wanted).abs().max().item())
+    return worst
+
+
+def export(translator: Translator, out: Path) -> dict[Direction, float]:
+    """Write every direction of a model, and check it.
+
+    Args:
+        translator: of the model, on the CPU.
+        out: folder to write; it appears only when all is written and right.
+
+    Returns:
+        The largest difference of each direction.
+
+    Raises:
+        UserError: a package is missing, or a file does not do what the model does.
+        OSError: it cannot be written.
+    """
+    system = translator.system
+    worst: dict[Direction, float] = {}
+    with atomic_folder(out) as temporary:
+        save_config(system, temporary)
+        for direction in system.directions:
+            path = temporary / f"{direction}.onnx"
+            write_onnx(system, direction, path)
+            worst[direction] = difference(system, direction, path)
+            if worst[direction] > TOLERANCE:
+                raise UserError(
+                    f"The ONNX file of {direction} differs by {worst[direction]:.2g} from the model: update torch, "
+                    "onnx and onnxruntime."
+                )
+    return worst
+
+
+def open_session(path: Path, device: str | None) -> Any:
+    """ONNX Runtime with a file, on CUDA where it can and ``device`` is not "cpu".
+
+    Raises:
+        UserError: onnxruntime is not installed, or the file is missing or damaged.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UserError("onnxruntime is not installed: pip install 'ugatit[export]'.") from None
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: write it with ugatit export MODEL -o {path.parent}.")
+    wanted = ["CPUExecutionProvider"] if device == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=providers)
+    except Exception as error:  # its exceptions have no common class
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} cannot be used ({reason}): write it again with ugatit export.") from None
+
+
+def run(session: Any, given: tuple[Tensor, ...]) -> list[Tensor]:
+    """Outputs of a session for inputs in its order."""
+    names = [each.name for each in session.get_inputs()]
+    inputs = {name: x.cpu().numpy() for name, x in zip(names, given, strict=True)}
+    return [torch.from_numpy(found) for found in session.run(None, inputs)]
+
+
+class OnnxTranslator(Translator):
+    """A `Translator` that runs an exported folder in ONNX Runtime, one picture at a time.
+
+    Args:
+        folder: as `export` writes it.
+        device: "cpu", or None for CUDA where there is one.
+
+    Raises:
+        UserError: a file is missing or damaged, or onnxruntime is not installed.
+    """
+
+    def __init__(self, folder: Path, device: str | None = None):
+        if not any(folder.glob("*.onnx")):
+            raise UserError(f"{folder} holds no ONNX files: write them with ugatit export MODEL -o DIR, and give DIR.")
+        super().__init__(configured(folder), "cpu")
+        self.sessions = {name: open_session(folder / f"{name}.onnx", device) for name in self.system.directions}
+
+    def translation(self, direction: Direction, count: int) -> Translate:
+        """What translates ``count`` pictures."""
+        if self.reference is not None:
+            raise UserError("--style: an exported model takes no style from a picture: give a number.")
+        styles = self.draw_styles(count) if self.system.styles else None
+
+        def translate(x: Tensor) -> Translation:
+            pictures = x.split(1)
+            inputs = zip(pictures, styles.split(1), strict=True) if styles is not None else zip(pictures, strict=True)
+            made = [run(self.sessions[direction], given) for given in inputs]
+            image, *heatmap = (torch.cat(parts) for parts in zip(*made, strict=True))
+            return Translation(image, heatmap[0] if heatmap else None)
+
+        return translate

@@ -1,0 +1,93 @@
+"""Exported models: ONNX files that do what the model does, and the page that runs them in a browser."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import run_ugatit, write_picture
+from ugatit.errors import UserError
+from ugatit.export import OnnxTranslator, export
+from ugatit.page import write_page
+from ugatit.systems import REGISTRY
+from ugatit.systems.folder import save_model
+from ugatit.translate import Translator
+
+
+def tiny(name: str, **options) -> Translator:
+    """A small random model."""
+    torch.manual_seed(0)
+    kind = REGISTRY[name]
+    size = 64 if name in ("unit", "munit", "drit") else 32
+    system = kind(replace(kind.presets["quick"].model, size=size, width=2, blocks=1, **options))
+    system.init_weights()
+    return Translator(system.requires_grad_(False), "cpu")
+
+
+@pytest.mark.parametrize(("name", "options"), [("ugatit", {"light": False}), ("munit", {}), ("aggan", {})])
+def test_onnx_runtime_gives_the_same_pictures_and_attention(name, options, tmp_path):
+    translator = tiny(name, **options)
+    worst = export(translator, tmp_path / "onnx")
+    assert set(worst) == {"a2b", "b2a"} and max(worst.values()) < 1e-4
+    again = OnnxTranslator(tmp_path / "onnx", "cpu")
+    x = torch.rand(2, 3, 76, 90) * 2 - 1
+    for size in ("model", "keep") if translator.system.any_size else ("model", "tiles"):
+        for one in (translator, again):
+            if translator.system.styles:
+                one.set_style(7)
+        expected, found = (one.translate(x, "b2a", size) for one in (translator, again))
+        torch.testing.assert_close(found.image, expected.image, rtol=0, atol=1e-4)
+        assert (found.heatmap is None) == (expected.heatmap is None)
+        if found.heatmap is not None:
+            torch.testing.assert_close(found.heatmap, expected.heatmap, rtol=1e-3, atol=1e-4)
+    if translator.system.styles:
+        again.set_style(Image.new("RGB", (64, 64)))
+        with pytest.raises(UserError, match="no style from a picture"):
+            again(x)
+
+
+def test_commands_and_the_page_in_a_browser(tmp_path, runtime, browser):
+    save_model(tiny("ugatit").system, tmp_path / "model", step=0)
+    source = write_picture(tmp_path / "pictures" / "one.png", 1, 32)
+    done = run_ugatit("export", tmp_path / "model", "-o", tmp_path / "onnx", "--page", "--runtime", runtime)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("largest difference") == 2
+    for model, options in (("model", []), ("onnx", ["--backend", "onnx"])):
+        done = run_ugatit("translate", tmp_path / model, source, "-o", tmp_path / f"by-{model}", *options)
+        assert done.returncode == 0, done.stderr
+    expected = np.asarray(Image.open(tmp_path / "by-model" / "one.png"), int)
+    assert np.abs(np.asarray(Image.open(tmp_path / "by-onnx" / "one.png"), int) - expected).max() <= 1
+
+    asked = []
+    page = browser.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((tmp_path / "onnx" / "index.html").as_uri())
+    page.set_input_files("#file", source)
+    page.wait_for_function("document.getElementById('state').textContent == 'Done.'")
+    with page.expect_download() as download:
+        page.click("#save")
+    made = Image.open(download.value.path()).convert("RGB")
+    assert np.abs(np.asarray(made, int) - expected).max() <= 1, "the browser makes the same picture"
+    assert all(url.startswith(("file:", "blob:")) for url in asked), "nothing is asked of any server"
+    page.set_input_files("#file", {"name": "no.png", "mimeType": "image/png", "buffer": b"no picture"})
+    page.wait_for_function("document.getElementById('state').textContent.includes('no.png is not a picture')")
+    page.close()
+
+
+def test_what_cannot_be_exported_or_run_is_explained(tmp_path):
+    save_model(tiny("ugatit").system, tmp_path / "model", step=0)
+    done = run_ugatit("translate", tmp_path / "model", tmp_path, "-o", tmp_path / "out", "--backend", "onnx")
+    assert done.returncode == 2 and "model holds no ONNX files" in done.stderr
+    done = run_ugatit("export", tmp_path / "model", "-o", tmp_path / "model")
+    assert done.returncode == 2 and "holds other files" in done.stderr
+    (tmp_path / "model" / "a2b.onnx").write_bytes(b"damaged")
+    (tmp_path / "model" / "b2a.onnx").write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"a2b.onnx cannot be used"):
+        OnnxTranslator(tmp_path / "model")
+    with pytest.raises(UserError, match=r"is not onnxruntime-web"):
+        write_page(tmp_path / "model", tmp_path / "model" / "a2b.onnx")
+    with pytest.raises(UserError, match=r"none.tgz cannot be read"):
+        write_page(tmp_path / "model", Path("none.tgz"))
