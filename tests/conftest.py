@@ -2,13 +2,21 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+from ugatit.systems import REGISTRY
+from ugatit.systems.base import System
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -67,6 +75,30 @@ def browser():
         launched = playwright.chromium.launch(executable_path=path, args=QUIET)
         yield launched
         launched.close()
+
+
+@contextmanager
+def served(*arguments: object) -> Iterator[str]:
+    """A ``ugatit`` process that serves a page; its address."""
+    command = [sys.executable, "-m", "ugatit", *map(str, arguments), "--port", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=one_thread())
+    assert process.stderr
+    try:
+        line = next(line for line in process.stderr if "http://" in line)
+        yield next(word for word in line.split() if word.startswith("http://"))
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+
+
+def tiny_model(name: str = "ugatit", **options) -> System:
+    """A small random model of a system."""
+    torch.manual_seed(0)
+    kind = REGISTRY[name]
+    size = 64 if name in ("unit", "munit", "drit") else 32
+    system = kind(replace(kind.presets["quick"].model, size=size, width=2, blocks=1, **options))
+    system.init_weights()
+    return system.eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Exported models: ONNX files that do what the model does, and the page that runs them in a browser."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,28 +7,17 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import run_ugatit, write_picture
+from conftest import run_ugatit, tiny_model, write_picture
 from ugatit.errors import UserError
 from ugatit.export import OnnxTranslator, export
 from ugatit.page import write_page
-from ugatit.systems import REGISTRY
 from ugatit.systems.folder import save_model
 from ugatit.translate import Translator
 
 
-def tiny(name: str, **options) -> Translator:
-    """A small random model."""
-    torch.manual_seed(0)
-    kind = REGISTRY[name]
-    size = 64 if name in ("unit", "munit", "drit") else 32
-    system = kind(replace(kind.presets["quick"].model, size=size, width=2, blocks=1, **options))
-    system.init_weights()
-    return Translator(system.requires_grad_(False), "cpu")
-
-
 @pytest.mark.parametrize(("name", "options"), [("ugatit", {"light": False}), ("munit", {}), ("aggan", {})])
 def test_onnx_runtime_gives_the_same_pictures_and_attention(name, options, tmp_path):
-    translator = tiny(name, **options)
+    translator = Translator(tiny_model(name, **options), "cpu")
     worst = export(translator, tmp_path / "onnx")
     assert set(worst) == {"a2b", "b2a"} and max(worst.values()) < 1e-4
     again = OnnxTranslator(tmp_path / "onnx", "cpu")
@@ -50,7 +38,7 @@ def test_onnx_runtime_gives_the_same_pictures_and_attention(name, options, tmp_p
 
 
 def test_commands_and_the_page_in_a_browser(tmp_path, runtime, browser):
-    save_model(tiny("ugatit").system, tmp_path / "model", step=0)
+    save_model(tiny_model(), tmp_path / "model", step=0)
     source = write_picture(tmp_path / "pictures" / "one.png", 1, 32)
     done = run_ugatit("export", tmp_path / "model", "-o", tmp_path / "onnx", "--page", "--runtime", runtime)
     assert done.returncode == 0, done.stderr
@@ -78,7 +66,7 @@ def test_commands_and_the_page_in_a_browser(tmp_path, runtime, browser):
 
 
 def test_what_cannot_be_exported_or_run_is_explained(tmp_path):
-    save_model(tiny("ugatit").system, tmp_path / "model", step=0)
+    save_model(tiny_model(), tmp_path / "model", step=0)
     done = run_ugatit("translate", tmp_path / "model", tmp_path, "-o", tmp_path / "out", "--backend", "onnx")
     assert done.returncode == 2 and "model holds no ONNX files" in done.stderr
     done = run_ugatit("export", tmp_path / "model", "-o", tmp_path / "model")

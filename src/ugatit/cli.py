@@ -13,6 +13,7 @@ from rich.progress import track
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 import ugatit
+from ugatit import web
 from ugatit.ablate import AblateConfig, ablate
 from ugatit.compare import CompareConfig, compare
 from ugatit.data import Skipped, check_pictures, find_files, find_tests, read_picture, read_tests, spread
@@ -29,6 +30,7 @@ from ugatit.systems.base import Direction
 from ugatit.systems.folder import save_model
 from ugatit.train import TrainConfig, check_range, console, preset_config, read_run, say, train
 from ugatit.translate import Job, Size, Translator, find_device, plan_jobs, translate_files
+from ugatit.web import ServeConfig
 
 
 def option(arguments: list[str], name: str) -> str | None:
@@ -339,6 +341,13 @@ def demo_command(arguments: list[str]) -> None:
     demo(options.out, options.steps)
 
 
+def serve_command(arguments: list[str]) -> None:
+    """Translate pictures on a web page, and over HTTP for programs."""
+    config = tyro.cli(ServeConfig, prog="ugatit serve", args=arguments)
+    check_range(ServeConfig, config)
+    web.run(web.application(config), config.host, config.port, say)
+
+
 COMMANDS = {
     "demo": demo_command,
     "train": train_command,
@@ -349,6 +358,7 @@ COMMANDS = {
     "compare": compare_command,
     "import": import_command,
     "export": export_command,
+    "serve": serve_command,
 }
 
 

@@ -1,5 +1,6 @@
 """Pictures in, tensors out: reading what Pillow reads, the two unpaired domains, and exactly repeatable sampling."""
 
+import io
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +31,7 @@ class Skipped(NamedTuple):
 # Reading
 
 
-def read_picture(path: str | Path, channels: int = 3) -> Image.Image:
+def read_picture(path: str | Path | io.BytesIO, channels: int = 3) -> Image.Image:
     """Decode a picture of any size and mode to 8-bit RGB (``channels=3``) or grey (``channels=1``).
 
     EXIF orientation is applied, transparency is laid on white, 16-bit and float samples are scaled to 8 bits; of an
@@ -46,7 +47,8 @@ def read_picture(path: str | Path, channels: int = 3) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ValueError(f"is too large ({error})") from None
     except UnidentifiedImageError:
-        raise ValueError("is empty" if os.path.getsize(path) == 0 else "is not a picture that Pillow reads") from None
+        size = path.getbuffer().nbytes if isinstance(path, io.BytesIO) else os.path.getsize(path)
+        raise ValueError("is not a picture that Pillow reads" if size else "is empty") from None
     except (OSError, SyntaxError, EOFError, ValueError) as error:
         raise ValueError(f"cannot be read ({error})") from None
     if min(picture.size) < SMALLEST:

@@ -1,0 +1,151 @@
+"""The web page and the endpoint: pictures in and out, and everything that is turned away."""
+
+import io
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from conftest import run_ugatit, served, tiny_model, write_picture
+from ugatit.systems.folder import save_model
+from ugatit.translate import Translator
+from ugatit.web import Desk, ServeConfig, endpoint
+
+
+@pytest.fixture(scope="module")
+def desk() -> Desk:
+    translators = {name: Translator(tiny_model(name), "cpu") for name in ("ugatit", "cyclegan", "munit", "cartoongan")}
+    return Desk(translators, ServeConfig(models=[], max_mib=0.5, max_megapixels=2, queue=2))
+
+
+@pytest.fixture(scope="module")
+def client(desk):
+    return TestClient(endpoint(desk), raise_server_exceptions=False)
+
+
+def encoded(picture: Image.Image, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
+
+
+def test_a_picture_goes_in_and_its_translation_comes_out(desk, client):
+    picture = noise(40, 30)
+    for name in ("ugatit", "cyclegan"):
+        answer = client.post(f"/api/translate?model={name}&direction=b2a&size=keep", content=encoded(picture))
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+        expected = desk.translators[name](picture, "b2a", size="keep")
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(answer.content))), np.asarray(expected))
+    for kind in ("JPEG", "WEBP", "GIF", "TIFF", "BMP"):
+        assert client.post("/api/translate", content=encoded(picture, kind)).status_code == 200, kind
+    attended = client.post("/api/translate?attention=true", content=encoded(picture))
+    assert Image.open(io.BytesIO(attended.content)).size == picture.size
+    styles = [client.post(f"/api/translate?model=munit&style={s}", content=encoded(picture)).content for s in (0, 1, 0)]
+    assert styles[0] == styles[2] != styles[1]
+    assert [m["name"] for m in client.get("/api/models").json()] == list(desk.translators)
+    assert "/api/translate" in client.get("/openapi.json").json()["paths"]
+
+
+FINE = encoded(noise(40, 30))
+BOMB = encoded(Image.new("1", (30_000, 30_000)))
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "status", "sentence"),
+    [
+        ("", b"", 415, "not a picture"),
+        ("", b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, "not a picture"),
+        ("", b"GIF89a", 415, "not a picture"),
+        ("", FINE[: len(FINE) // 2], 422, "cannot be read"),
+        ("", encoded(noise(8, 8)), 422, "the least is 16 x 16"),
+        ("", b"x" * 600_000, 413, "larger than 0.5 MiB"),
+        ("", encoded(Image.new("RGB", (2000, 1001))), 413, "2000 x 1001 pixels, the most is 2 million"),
+        ("", BOMB, 413, "far too many pixels"),
+        ("", encoded(Image.new("RGB", (20_000, 20))), 413, "too long"),
+        ("?model=none", FINE, 404, "choose one of ugatit, cyclegan"),
+        ("?direction=up", FINE, 422, "direction"),
+        ("?size=huge", FINE, 422, "size"),
+        ("?style=-1", FINE, 422, "style"),
+        ("?model=cyclegan&attention=true", FINE, 422, "no attention"),
+        ("?model=cartoongan&direction=b2a", FINE, 422, "does not translate b2a"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_done_is_refused_with_a_sentence(query, body, status, sentence, client):
+    answer = client.post(f"/api/translate{query}", content=body)
+    assert answer.status_code == status, answer.text
+    assert sentence in answer.json()["error"] and answer.json()["error"].endswith(".")
+
+
+def test_an_upload_without_a_stated_length_is_cut_off(client):
+    sent = []
+
+    def chunks():
+        for _ in range(100):
+            sent.append(1)
+            yield b"x" * 100_000
+
+    assert client.post("/api/translate", content=chunks()).status_code == 413
+
+
+def test_more_than_the_queue_holds_are_told_to_come_again(desk, client):
+    answers = []
+    with desk.working:  # one is at work that does not end
+        threads = [
+            threading.Thread(target=lambda: answers.append(client.post("/api/translate", content=FINE)))
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + 30
+        while len(answers) < 1 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert [a.status_code for a in answers] == [503] and answers[0].headers["retry-after"]
+        assert "2 pictures are waiting already" in answers[0].json()["error"]
+    for thread in threads:
+        thread.join()
+    assert sorted(a.status_code for a in answers) == [200, 200, 200, 503]
+
+
+def test_the_page_in_a_browser(browser, tmp_path):
+    for i, name in enumerate(("first", "second")):
+        system = tiny_model()
+        torch.manual_seed(i)
+        system.init_weights()
+        save_model(system, tmp_path / name / "model", step=0)
+    source = write_picture(tmp_path / "one.png", 1, 32)
+    with served("serve", tmp_path / "first" / "model", tmp_path / "second") as address:
+        assert address.startswith("http://127.0.0.1:"), "nobody else can come in unless asked to"
+        page = browser.new_page()
+        page.goto(address)
+        page.set_input_files("#source input[type=file]", source)
+        for number, name in enumerate(("first", "second")):
+            page.wait_for_selector(f"#made-{number} img")
+            assert f"{name}: source, translation" in page.inner_text(f"#made-{number}")
+            pictures = {
+                Image.open(io.BytesIO(page.request.get(image.get_attribute("src")).body())).convert("RGB").tobytes()
+                for image in page.query_selector_all(f"#made-{number} img")
+            }
+            expected = Translator.load(tmp_path / name / "model", "cpu")(Image.open(source), "a2b")
+            assert expected.tobytes() in pictures and Image.open(source).tobytes() in pictures
+        page.set_input_files("#source input[type=file]", {"name": "a.png", "mimeType": "image/png", "buffer": b"no"})
+        page.wait_for_selector("text=The upload is not a picture")
+        page.close()
+
+
+def test_bad_options_are_explained(tmp_path):
+    save_model(tiny_model(), tmp_path / "model", step=0)
+    for options, sentence in (
+        ([tmp_path / "none"], "none does not exist"),
+        ([tmp_path / "model", "--host", "203.0.113.1"], "--host 203.0.113.1 --port 7860 cannot be used"),
+        ([tmp_path / "model", "--queue", "0"], "--queue"),
+    ):
+        done = run_ugatit("serve", *options)
+        assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr
