@@ -13,7 +13,7 @@ from rich.progress import track
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 import ugatit
-from ugatit import web
+from ugatit import study, web
 from ugatit.ablate import AblateConfig, ablate
 from ugatit.compare import CompareConfig, compare
 from ugatit.data import Skipped, check_pictures, find_files, find_tests, read_picture, read_tests, spread
@@ -25,6 +25,7 @@ from ugatit.files import results
 from ugatit.inspection import inspect
 from ugatit.page import write_page
 from ugatit.released import import_released
+from ugatit.study import Answers, ReportConfig, StudyConfig, report_table, shares, write_csv
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import Direction
 from ugatit.systems.folder import save_model
@@ -348,6 +349,21 @@ def serve_command(arguments: list[str]) -> None:
     web.run(web.application(config), config.host, config.port, say)
 
 
+def study_command(arguments: list[str]) -> None:
+    """Ask people which of several translations is the best; study report DB prints what they said."""
+    if arguments[:1] == ["report"]:
+        report = tyro.cli(ReportConfig, prog="ugatit study report", args=arguments[1:])
+        rows = shares(Answers(report.db))
+        console.print(report_table(rows))
+        if report.csv:
+            with results(report.csv):
+                write_csv(rows, report.csv)
+        return
+    config = tyro.cli(StudyConfig, prog="ugatit study", args=arguments)
+    check_range(StudyConfig, config)
+    web.run(study.application(config, say), config.host, config.port, say)
+
+
 COMMANDS = {
     "demo": demo_command,
     "train": train_command,
@@ -359,6 +375,7 @@ COMMANDS = {
     "import": import_command,
     "export": export_command,
     "serve": serve_command,
+    "study": study_command,
 }
 
 

@@ -12,11 +12,14 @@ import torch
 from pydantic import Field
 from tyro.conf import Positional, arg
 
+from ugatit.data import find_tests, read_tests
 from ugatit.errors import UserError
-from ugatit.evaluate import Protocol
+from ugatit.evaluate import Protocol, translation_name
 from ugatit.features import FeatureName
 from ugatit.files import atomic_folder, results
 from ugatit.runs import DIRECTIONS, Run, evaluate_all, train_all, write_tables
+from ugatit.sheet import save_picture, to_picture
+from ugatit.study import SOURCE
 from ugatit.systems import REGISTRY
 from ugatit.train import TrainConfig, Trainer, preset_config, read_run, say
 
@@ -188,8 +191,18 @@ def known_data(folder: Path) -> DataSet | None:
 
 
 def keep_pictures(runs: list[Run], out: Path) -> None:
-    """The first seed's translations of the same sources side by side: ``pictures/DIRECTION/SYSTEM/NAME.png``."""
+    """The sources and the first seed's translations of them, as `ugatit study` takes them: pictures of the same name in
+    ``pictures/DIRECTION/source/`` and ``pictures/DIRECTION/SYSTEM/``.
+    """
+    first = runs[0].config
+    assert first.data is not None
+    tests, _, _ = find_tests(first.data, first.holdout, first.seed)
     with results(out):
+        for direction in DIRECTIONS:
+            with atomic_folder(out / "pictures" / direction / SOURCE) as temporary:
+                for number, file in enumerate(tests[direction[0].upper()]):
+                    x = read_tests([file], first.model.size, first.model.channels)
+                    save_picture(to_picture(x[0]), temporary / translation_name(number, file))
         for run in runs:
             for direction in DIRECTIONS:
                 made = run.folder / "evaluation" / direction

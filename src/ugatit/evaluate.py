@@ -308,6 +308,11 @@ def evaluate_model(
     return write_results(result, columns, out)
 
 
+def translation_name(number: int, source: Path) -> str:
+    """What the translation of the test picture with that number is called."""
+    return f"{number:05d}-{source.stem}.png"
+
+
 def write_translations(
     translator: Translator, files: list[Path], direction: Direction, truth: list[Path] | None, folder: Path
 ) -> tuple[Files, dict[str, float]]:
@@ -331,7 +336,7 @@ def write_translations(
             ranks.append(attention_rank(made.heatmap, x, y))
         with results(folder):
             for picture in made.image:
-                written.append(folder / f"{len(written):05d}-{files[len(written)].stem}.png")
+                written.append(folder / translation_name(len(written), files[len(written)]))
                 save_picture(to_picture(picture), written[-1])
     means = {"cycle_l1": cycles, "attention_rank": ranks}
     return Files(written, translator.side), {k: torch.cat(v).mean().item() for k, v in means.items() if v}

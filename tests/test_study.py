@@ -1,0 +1,183 @@
+"""The preference study: what participants see, that every judgement is kept once, and what comes of them."""
+
+import csv
+import sqlite3
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from fastapi.testclient import TestClient
+from scipy.stats import binomtest
+
+from conftest import run_ugatit, served, write_picture
+from ugatit.errors import UserError
+from ugatit.study import Answers, StudyConfig, application, find_questions, shares, wilson
+
+METHODS = ("alpha", "beta", "gamma")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Two domains, three methods, four sources; one of a method's pictures is missing."""
+    for d, domain in enumerate(("a2b", "b2a")):
+        for m, method in enumerate(("source", *METHODS)):
+            for i in range(4):
+                write_picture(tmp_path / "pictures" / domain / method / f"{i}.png", 100 * d + 10 * m + i, 32)
+    (tmp_path / "pictures" / "b2a" / "beta" / "3.png").unlink()
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def client(pictures, tmp_path):
+    return TestClient(application(StudyConfig([pictures], db=tmp_path / "study.sqlite"), lambda _: None))
+
+
+def judgements(db) -> list[tuple]:
+    with sqlite3.connect(db) as connection:
+        return connection.execute("SELECT participant, question, method FROM judgement").fetchall()
+
+
+def method_at(client, pictures, address: str) -> str:
+    """Which method's picture is at an address of the page."""
+    content = client.get(address).content
+    return next(file.parent.name for file in pictures.rglob("*.png") if file.read_bytes() == content)
+
+
+def test_a_participant_judges_each_source_once_in_its_own_order(client, pictures, tmp_path):
+    first, second = (client.post("/api/participants").json() for _ in range(2))
+    assert first["code"] != second["code"] and first["total"] == 7  # the eighth lacks a method
+    places, seen = Counter(), []
+    state = first
+    while "question" in state:
+        assert method_at(client, pictures, state["source"]) == "source"
+        shown = [method_at(client, pictures, address) for address in state["candidates"]]
+        assert sorted(shown) == list(METHODS)
+        assert not any(method in address for method in METHODS for address in state["candidates"])
+        assert client.get(f"/api/participants/{state['code']}").json() == state, "a reload shows the same"
+        places.update([shown.index("beta")])
+        seen.append((state["question"], tuple(shown)))
+        answer = {"question": state["question"], "choice": shown.index("beta")}
+        state = client.post(f"/api/participants/{state['code']}/answers", json=answer).json()
+    assert state["done"] == 7 and len(places) > 1
+    assert {method for _, _, method in judgements(tmp_path / "study.sqlite")} == {"beta"}
+    other = client.get(f"/api/participants/{second['code']}").json()
+    assert other["done"] == 0 and len(judgements(tmp_path / "study.sqlite")) == 7
+
+
+def test_double_clicks_and_many_participants_at_once(client, tmp_path):
+    def take_part(_):
+        state = client.post("/api/participants").json()
+        while "question" in state:
+            address = f"/api/participants/{state['code']}/answers"
+            state = client.post(address, json={"question": state["question"], "choice": 0}).json()
+        return state["done"]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(take_part, range(8))) == [7] * 8
+    assert len(judgements(tmp_path / "study.sqlite")) == 56
+    state = client.post("/api/participants").json()
+    address = f"/api/participants/{state['code']}/answers"
+    with ThreadPoolExecutor(8) as pool:
+        answers = [{"question": state["question"], "choice": i % 3} for i in range(8)]
+        found = list(pool.map(lambda answer: client.post(address, json=answer).json(), answers))
+    assert {one["done"] for one in found} == {1}, "the first of them counts, the others change nothing"
+
+
+def test_what_is_no_answer_is_refused(client, pictures, tmp_path):
+    code = client.post("/api/participants").json()["code"]
+    assert client.get("/api/participants/NOBODY").status_code == 404
+    for answer, status in (
+        ({"question": 99, "choice": 0}, 422),
+        ({"question": 1, "choice": 3}, 422),
+        ({"question": 1, "choice": -1}, 422),
+        ({"question": 1}, 422),
+    ):
+        assert client.post(f"/api/participants/{code}/answers", json=answer).status_code == status
+    for place in ("0/0", "99/0", "1/9", "1/..%2f..", "1/-1"):
+        assert client.get(f"/api/pictures/{code}/{place}").status_code == 404
+    assert not judgements(tmp_path / "study.sqlite")
+    few = TestClient(application(StudyConfig([pictures], db=tmp_path / "few.sqlite", questions=2), lambda _: None))
+    assert few.post("/api/participants").json()["total"] == 2
+
+
+def test_the_report_counts_and_its_intervals_are_scipy_s(client, tmp_path):
+    for method in ("alpha", "alpha", "gamma"):
+        state = client.post("/api/participants").json()
+        with sqlite3.connect(tmp_path / "study.sqlite") as connection:
+            connection.execute(
+                "INSERT INTO judgement (participant, question, method) SELECT ?, id, ? FROM question",
+                (state["code"], method),
+            )
+    rows = {(row.domain, row.method): row for row in shares(Answers(tmp_path / "study.sqlite"))}
+    assert [(d, rows[d, "alpha"].chosen, rows[d, "alpha"].judgements) for d in ("a2b", "b2a", "all")] == [
+        ("a2b", 8, 12),
+        ("b2a", 6, 9),
+        ("all", 14, 21),
+    ]
+    assert rows["all", "beta"].percent == 0 and rows["all", "gamma"].percent == pytest.approx(100 / 3)
+    for chosen, of in ((0, 7), (3, 7), (7, 7), (14, 21), (0, 1)):
+        interval = binomtest(chosen, of).proportion_ci(method="wilson")
+        assert wilson(chosen, of) == pytest.approx((interval.low, interval.high), abs=1e-12)
+    done = run_ugatit("study", "report", tmp_path / "study.sqlite", "--csv", tmp_path / "table.csv")
+    assert done.returncode == 0 and "66.7" in done.stderr
+    with open(tmp_path / "table.csv") as file:
+        first = next(csv.DictReader(file))
+    assert (first["domain"], first["method"], first["chosen"], first["judgements"]) == ("a2b", "alpha", "8", "12")
+
+
+def test_folders_that_are_no_study_are_explained(pictures, tmp_path):
+    said: list[str] = []
+    assert len(find_questions(StudyConfig([pictures]), said.append)) == 7
+    assert "1 pictures" in said[0]
+    one = pictures / "a2b"
+    flat = find_questions(StudyConfig([one / "alpha", one / "beta"], source=one / "source"), said.append)
+    assert [list(q.candidates) for q in flat] == [["alpha", "beta"]] * 4
+    for config, reason in (
+        (StudyConfig([tmp_path / "none"]), "does not exist"),
+        (StudyConfig([one / "alpha"]), "has no folder source"),
+        (StudyConfig([one / "alpha", one / "beta"]), "need --source"),
+        (StudyConfig([one / "alpha"], source=one / "source"), "at least two"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            find_questions(config, said.append)
+    application(StudyConfig([pictures], db=tmp_path / "a.sqlite"), said.append)
+    with pytest.raises(UserError, match="belongs to a study of other pictures"):
+        application(StudyConfig([one], db=tmp_path / "a.sqlite"), said.append)
+    (tmp_path / "text.sqlite").write_text("this is not a database, and long enough to see that" * 20)
+    for db, reason in (("text.sqlite", "cannot be used"), ("none.sqlite", "does not exist")):
+        done = run_ugatit("study", "report", tmp_path / db)
+        assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
+
+
+def test_two_participants_in_a_browser(browser, pictures, tmp_path):
+    with served("study", pictures, "--db", tmp_path / "study.sqlite") as address:
+        pages = [browser.new_context().new_page() for _ in range(2)]
+        for page in pages:
+            page.goto(address)
+            page.click("#begin")
+            page.wait_for_selector("#candidates img")
+        for done in range(1, 4):
+            for page in pages:
+                page.dblclick("#candidates button:nth-child(2)")
+                page.wait_for_function(f"document.getElementById('count').textContent == '{done} of 7'")
+        counts = [page.inner_text("#count") for page in pages]
+        codes = [page.inner_text("#mine") for page in pages]
+        assert codes[0] != codes[1]
+        pages[0].reload()
+        pages[0].wait_for_selector("#candidates img")
+        assert (pages[0].inner_text("#mine"), pages[0].inner_text("#count")) == (codes[0], counts[0])
+        pages[1].click("#pause")
+        pages[1].fill("#code", codes[1].lower())
+        pages[1].click("#resume button")
+        pages[1].wait_for_selector("#candidates img")
+        pages[1].keyboard.press("1")
+        while pages[1].is_hidden("#end"):
+            pages[1].keyboard.press("3")
+            pages[1].wait_for_timeout(50)
+        pages[0].click("#pause")
+        pages[0].fill("#code", "WRONG")
+        pages[0].click("#resume button")
+        pages[0].wait_for_selector("text=This code is not known")
+    kept = judgements(tmp_path / "study.sqlite")
+    assert len(kept) == len({row[:2] for row in kept})
+    assert Counter(code for code, *_ in kept)[codes[1]] == 7
