@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 from PIL import Image
 from pydantic import Field
-from rich.progress import track
+from rich.progress import MofNCompleteColumn, Progress, track
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 import ugatit
@@ -30,7 +30,8 @@ from ugatit.systems import REGISTRY
 from ugatit.systems.base import Direction
 from ugatit.systems.folder import save_model
 from ugatit.train import TrainConfig, check_range, console, preset_config, read_run, say, train
-from ugatit.translate import Job, Size, Translator, find_device, plan_jobs, translate_files
+from ugatit.translate import Job, Size, Translator, find_device, is_video, plan_jobs, translate_files
+from ugatit.video import translate_video
 from ugatit.web import ServeConfig
 
 
@@ -82,12 +83,12 @@ def train_command(arguments: list[str]) -> None:
 
 @dataclass(frozen=True)
 class TranslateOptions:
-    """Translate pictures with a trained model."""
+    """Translate pictures and videos with a trained model."""
 
     model: Positional[str]
     """Model folder (RUN/model), or a hub id like user/name."""
     inputs: Annotated[Positional[list[str]], arg(name="input")]
-    """Picture files, folders (with all that is below) or globs."""
+    """Picture and video files, folders (with all that is below) or globs."""
     out: Annotated[Path, arg(aliases=["-o"])]
     """Folder for the results; names are kept."""
     direction: Direction = "a2b"
@@ -110,7 +111,7 @@ class TranslateOptions:
 
 
 def translate_command(arguments: list[str]) -> None:
-    """Translate pictures with a trained model."""
+    """Translate pictures and videos with a trained model."""
     options = tyro.cli(TranslateOptions, prog="ugatit translate", args=arguments)
     check_range(TranslateOptions, options)
     jobs = plan_jobs(options.inputs, options.out)
@@ -123,16 +124,41 @@ def translate_command(arguments: list[str]) -> None:
     if options.samples > 1:
         numbers = range(1, options.samples + 1)
         jobs = [Job(s, t.with_stem(f"{t.stem}-{number}")) for number in numbers for s, t in jobs]
-    results = translate_files(translator, jobs, options.direction, options.size, options.batch, options.attention)
-    done = list(track(results, "translating", total=len(jobs), console=console, disable=not console.is_terminal))
+    videos = [job for job in jobs if is_video(job.source)]
+    if videos and options.attention:
+        raise UserError(f"--attention is for pictures, and {videos[0].source} is a video: leave one of them out.")
+    pictures = [job for job in jobs if not is_video(job.source)]
+    results = translate_files(translator, pictures, options.direction, options.size, options.batch, options.attention)
+    done = list(track(results, "translating", total=len(pictures), console=console, disable=not console.is_terminal))
+    done += [translate_one_video(translator, job, options) for job in videos]
     skipped = [result for result in done if isinstance(result, Skipped)]
-    say(f"{len(done) - len(skipped)} pictures written to {options.out}")
+    say(f"{len(done) - len(skipped)} {'files' if videos else 'pictures'} written to {options.out}")
     for file, reason in skipped:
         say(f"  skipped: {file} {reason}")
     named = {Path(given).resolve() for given in options.inputs}
     failed = [file for file, _ in skipped if file.resolve() in named]
     if failed or len(skipped) == len(done):
         raise UserError(f"{failed[0] if failed else 'Everything'} could not be translated: see the reasons above.")
+
+
+def translate_one_video(translator: Translator, job: Job, options: TranslateOptions) -> Job | Skipped:
+    """Translate a video with a progress bar; what is done is kept when it is stopped."""
+    model = Path(options.model)
+    files = [job.source, *(sorted(model.rglob("*")) if model.is_dir() else [])]
+    stamps = {str(file): (file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()}
+    given = {name: getattr(options, name) for name in ("model", "direction", "size", "style", "backend")}
+    progress = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console, transient=True)
+    progress.disable = not console.is_terminal
+    try:
+        with progress:
+            task = progress.add_task(job.source.name, total=None)
+            for done, total in translate_video(
+                translator, job.source, job.target, options.direction, options.size, options.batch, given | stamps
+            ):
+                progress.update(task, completed=done, total=total)
+    except ValueError as error:
+        return Skipped(job.source, str(error))
+    return job
 
 
 def read_style(given: str) -> Image.Image | int:

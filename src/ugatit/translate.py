@@ -1,6 +1,7 @@
 """Translating pictures with a trained model: the `Translator` of the Python interface, and whole folders of files."""
 
 import glob
+import mimetypes
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +32,8 @@ T = TypeVar("T")
 U = TypeVar("U")
 LEAST = 32  # pixels on a side that the networks need
 KEPT_FORMATS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}  # others are written as PNG
+KEPT_VIDEOS = {".mp4", ".m4v", ".mov", ".mkv"}  # others are written as Matroska
+OTHER_VIDEOS = {".mkv", ".m4v", ".ts", ".mts", ".m2ts", ".flv", ".ogv", ".wmv", ".3gp"}  # not known to `mimetypes`
 
 
 class Translator:
@@ -134,6 +137,7 @@ class Translator:
 
     def keep_style(self) -> None:
         """Give every picture from now on the random style that the next one would get; for the pictures of a video."""
+        self.kept = None
         self.kept = self.draw_styles(1)
 
     def set_style(self, style: Image.Image | int) -> None:
@@ -305,6 +309,11 @@ class Job(NamedTuple):
     target: Path
 
 
+def is_video(file: Path) -> bool:
+    """Whether a file is a video, by its suffix."""
+    return (mimetypes.guess_type(file.name)[0] or "").startswith("video/") or file.suffix.lower() in OTHER_VIDEOS
+
+
 def plan_jobs(inputs: list[str], out: Path) -> list[Job]:
     """What to translate: files, all files of folders (their sub-folders are kept below ``out``) and globs.
 
@@ -321,7 +330,10 @@ def plan_jobs(inputs: list[str], out: Path) -> list[Job]:
         if not files:
             raise UserError(f"The input {given} does not exist and matches nothing: check the path.")
         jobs += [Job(file, out / file.name) for file in files if file.is_file()]
-    jobs = [Job(s, t if t.suffix.lower() in KEPT_FORMATS else t.with_suffix(".png")) for s, t in jobs]
+    kept = KEPT_FORMATS | KEPT_VIDEOS
+    jobs = [
+        Job(s, t if t.suffix.lower() in kept else t.with_suffix(".mkv" if is_video(s) else ".png")) for s, t in jobs
+    ]
     sources = {job.source.resolve() for job in jobs}
     taken: dict[Path, Path] = {}
     for job in jobs:

@@ -1,0 +1,272 @@
+"""Videos: every frame translated, sound, timing and colours kept, in constant memory, resumable after a kill.
+
+Translated frames go into short pieces beside the result; a piece is there only when it is whole, so after a kill the
+next one is where work goes on. The last step joins pieces and sound without coding either again.
+"""
+
+import heapq
+import json
+import shutil
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ugatit.errors import UserError
+from ugatit.files import atomic_file, results
+from ugatit.systems.base import Direction
+from ugatit.translate import Size, Translator
+
+if TYPE_CHECKING:
+    import av
+
+PIECE = 64  # frames
+# H.264 without frames that wait for later ones, so that pieces can be joined packet by packet.
+OPTIONS = {"crf": "18", "preset": "medium", "bf": "0"}
+
+
+class Frame(NamedTuple):
+    """A decoded frame."""
+
+    time: int  # in units of the stream's time base
+    x: Tensor  # 1 x channels x H x W in [-1, 1]
+
+
+class Look(NamedTuple):
+    """How the source describes its colours; FFmpeg's numbers."""
+
+    colorspace: int
+    color_range: int
+    color_primaries: int
+    color_trc: int
+
+
+@contextmanager
+def opened(path: Path) -> Iterator["av.container.InputContainer"]:
+    """A video file to read.
+
+    Raises:
+        ValueError: it is no video, or has no pictures; the message is a phrase that says which.
+        UserError: PyAV is not installed.
+    """
+    try:
+        import av
+    except ImportError:
+        raise UserError("av is not installed: pip install 'ugatit[video]'.") from None
+    try:
+        container = av.open(str(path))
+    except (av.FFmpegError, OSError) as error:
+        raise ValueError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    with container:
+        if not container.streams.video:
+            raise ValueError("has no pictures")
+        container.streams.video[0].thread_type = "AUTO"
+        yield container
+
+
+def upright(frame: "av.VideoFrame") -> np.ndarray:
+    """A frame as H x W x 3 in 8 bits, turned as players turn it."""
+    return np.rot90(frame.to_ndarray(format="rgb24", interpolation=exact()), round(frame.rotation / 90))
+
+
+def exact() -> int:
+    """How FFmpeg shall convert colours: rounded, where by default it cuts off, which darkens."""
+    from av.video.reformatter import Interpolation
+
+    return Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+
+
+def frames(container: "av.container.InputContainer", channels: int) -> Iterator[Frame]:
+    """All frames of a video, in colour or grey.
+
+    Raises:
+        ValueError: it is damaged; the message is a phrase that says so.
+    """
+    import av
+
+    stream = container.streams.video[0]
+    tick = 1 / (stream.average_rate or Fraction(25)) / Fraction(stream.time_base or Fraction(1, 1000))
+    last = -tick
+    coded = container.decode(stream)
+    while True:
+        try:
+            frame = next(coded, None)
+        except av.FFmpegError as error:
+            raise ValueError(f"is damaged ({error.strerror})") from None
+        if frame is None:
+            return
+        time = frame.pts if frame.pts is not None else round(last + tick)
+        if time <= last:
+            continue  # damaged files repeat themselves
+        last = Fraction(time)
+        x = torch.from_numpy(np.ascontiguousarray(upright(frame))).permute(2, 0, 1)[None] / 127.5 - 1
+        yield Frame(time, x if channels == 3 else luma(x))
+
+
+def luma(x: Tensor) -> Tensor:
+    """N x 3 x H x W to N x 1 x H x W."""
+    return (x * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+
+
+def look_of(container: "av.container.InputContainer") -> Look:
+    """The colours of a video's pictures."""
+    context = container.streams.video[0].codec_context
+    return Look(*(int(getattr(context, name) or 0) for name in Look._fields))
+
+
+def count_frames(container: "av.container.InputContainer") -> int | None:
+    """About how many frames there are, if the file tells."""
+    stream = container.streams.video[0]
+    if stream.frames:
+        return stream.frames
+    seconds = stream.duration * stream.time_base if stream.duration and stream.time_base else None
+    if seconds is None and container.duration:
+        seconds = Fraction(container.duration, 1_000_000)
+    return round(seconds * stream.average_rate) if seconds and stream.average_rate else None
+
+
+def write_piece(made: Iterable[tuple[int, Tensor]], path: Path, base: Fraction, rate: Fraction, look: Look) -> int:
+    """Write translated frames as an MP4 file that begins at 0, atomically; returns how many.
+
+    Args:
+        made: times in units of ``base``, and 1 x channels x H x W in [-1, 1].
+        path: of the piece.
+        base: seconds.
+        rate: frames a second.
+        look: of the source.
+    """
+    import av
+
+    with atomic_file(path) as temporary, av.open(str(temporary), "w", format="mp4") as output:
+        stream: Any = None
+        first = count = 0
+        for time, x in made:
+            count += 1
+            x = F.pad(x.expand(-1, 3, -1, -1), (0, x.shape[3] % 2, 0, x.shape[2] % 2), "replicate")  # H.264 wants even
+            if stream is None:
+                first = time
+                stream = output.add_stream("libx264", rate=rate, options=OPTIONS)
+                stream.height, stream.width = x.shape[2:]
+                stream.pix_fmt = "yuv420p"
+                stream.time_base = stream.codec_context.time_base = base
+                for name, value in look._asdict().items():
+                    setattr(stream.codec_context, name, value)
+            pixels = (
+                ((x[0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
+            )
+            frame = av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(
+                format="yuv420p",
+                dst_colorspace=look.colorspace,
+                dst_color_range=look.color_range or 1,
+                interpolation=exact(),
+            )
+            frame.pts, frame.time_base = time - first, base
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return count
+
+
+def join(pieces: list[Path], source: "av.container.InputContainer", path: Path) -> None:
+    """Write pieces one after the other with the source's sound, atomically; nothing is coded again."""
+    import av
+
+    base = Fraction(source.streams.video[0].time_base or Fraction(1, 1000))
+    kind = {".mkv": "matroska", ".mov": "mov"}.get(path.suffix.lower(), "mp4")
+    with atomic_file(path) as temporary, av.open(str(temporary), "w", format=kind) as output:
+        with av.open(str(pieces[0])) as first:
+            pictures = output.add_stream_from_template(first.streams.video[0])
+        pictures.time_base = base
+        sounds = {sound.index: output.add_stream_from_template(sound) for sound in source.streams.audio}
+
+        def seen() -> Iterator[tuple[float, int, Any]]:
+            for piece in pieces:
+                start = int(piece.stem.split("-")[1])
+                with av.open(str(piece)) as container:
+                    for packet in container.demux(video=0):
+                        if packet.pts is not None:
+                            ticks = start + round(packet.pts * packet.time_base / base)
+                            packet.pts = packet.dts = ticks
+                            packet.time_base, packet.stream = base, pictures
+                            yield float(ticks * base), 0, packet
+
+        def heard() -> Iterator[tuple[float, int, Any]]:
+            for packet in source.demux(*source.streams.audio) if sounds else ():
+                if packet.dts is not None:
+                    at = float(packet.dts * packet.time_base)
+                    packet.stream = sounds[packet.stream.index]
+                    yield at, 1, packet
+
+        for _, _, packet in heapq.merge(seen(), heard(), key=lambda entry: entry[:2]):  # a muxer waits for what is late
+            output.mux(packet)
+
+
+def translate_video(
+    translator: Translator,
+    source: Path,
+    target: Path,
+    direction: Direction,
+    size: Size,
+    batch: int,
+    settings: dict[str, Any],
+) -> Iterator[tuple[int, int | None]]:
+    """Translate a video; yields how many frames are done, and about how many there are.
+
+    Args:
+        translator: the model.
+        source, target: files; the target is MP4, MOV or Matroska.
+        direction, size, batch: as `Translator.__call__` takes them.
+        settings: all that the pictures depend on; pieces that were made with others are not used.
+
+    Raises:
+        ValueError: the source cannot be read; the message is a phrase that says why.
+        UserError: the target cannot be written.
+    """
+    folder = target.with_name(f".{target.name}.pieces")
+    with opened(source) as container:
+        total, look = count_frames(container), look_of(container)
+        base = Fraction(container.streams.video[0].time_base or Fraction(1, 1000))
+        rate = Fraction(container.streams.video[0].average_rate or 25)
+        with results(target):
+            pieces = known_pieces(folder, settings)
+        todo = islice(frames(container, translator.channels), PIECE * len(pieces), None)
+        if translator.system.styles and translator.reference is None:
+            translator.keep_style()
+        yield min(PIECE * len(pieces), total or PIECE * len(pieces)), total
+        while first := next(todo, None):
+            times: deque[int] = deque()
+
+            def pictures(piece: Iterable[Frame], times: deque[int] = times) -> Iterator[Tensor]:
+                for frame in piece:
+                    times.append(frame.time)
+                    yield frame.x
+
+            made = translator.stream(pictures(chain([first], islice(todo, PIECE - 1))), direction, size, batch)
+            path = folder / f"{len(pieces):06d}-{first.time}.mp4"
+            with results(target):
+                count = write_piece(((times.popleft(), one.image) for one in made), path, base, rate, look)
+            yield PIECE * len(pieces) + count, total
+            pieces.append(path)
+    if not pieces:
+        raise ValueError("has no pictures that can be decoded")
+    with opened(source) as container, results(target):
+        join(pieces, container, target)
+    shutil.rmtree(folder)
+
+
+def known_pieces(folder: Path, settings: dict[str, Any]) -> list[Path]:
+    """The pieces that an earlier try with the same settings made; all but the video's last are full."""
+    note = folder / "settings.json"
+    text = json.dumps(settings, sort_keys=True, default=str)
+    if not note.exists() or note.read_text() != text:
+        shutil.rmtree(folder, ignore_errors=True)
+        with atomic_file(note) as temporary:
+            temporary.write_text(text)
+    return sorted(folder.glob("[0-9]*.mp4"))

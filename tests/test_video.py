@@ -1,0 +1,187 @@
+"""Videos: sound, timing and colours stay, memory does too, and a killed run goes on."""
+
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import one_thread, run_ugatit, tiny_model, write_picture
+from ugatit.data import find_files
+from ugatit.demo import EMOJI
+from ugatit.systems.base import Translation
+from ugatit.systems.folder import save_model
+from ugatit.translate import Translator
+from ugatit.video import PIECE, translate_video
+
+BT709, BT601, TV, PC = 1, 5, 1, 2  # FFmpeg's numbers
+
+
+class Same(Translator):
+    """Translates nothing, so that what a video loses is seen."""
+
+    def translation(self, direction, count):
+        return lambda x: Translation(x, None)
+
+
+def film(path, count=20, size=(96, 64), rate=Fraction(25), colours=(BT601, TV), times=None, sound=True):
+    """Real pictures that slide by, in colours, with a tone."""
+    pictures = [Image.open(file).convert("RGB").resize(size) for file in find_files(EMOJI / "testA")[:3]]
+    wide = np.concatenate([np.asarray(picture) for picture in pictures], 1)
+    base = Fraction(1, 600)
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=rate, options={"crf": "12"})
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        stream.time_base = stream.codec_context.time_base = base
+        stream.codec_context.colorspace = stream.codec_context.color_primaries = stream.codec_context.color_trc = (
+            colours[0]
+        )
+        stream.codec_context.color_range = colours[1]
+        tone = output.add_stream("aac", rate=16000, layout="mono") if sound else None
+        for n in range(count):
+            left = n * 3 % (2 * size[0])
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(wide[:, left : left + size[0]]), "rgb24")
+            frame = frame.reformat(format="yuv420p", dst_colorspace=colours[0], dst_color_range=colours[1])
+            frame.pts, frame.time_base = times[n] if times else round(n / rate / base), base
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+        if tone:
+            wave = (8000 * np.sin(np.arange(int(16000 * count / rate)) / 20)).astype(np.int16)
+            for start in range(0, len(wave), 1024):
+                piece = av.AudioFrame.from_ndarray(wave[None, start : start + 1024], "s16", "mono")
+                piece.sample_rate, piece.pts = 16000, start
+                output.mux(tone.encode(piece))
+            output.mux(tone.encode(None))
+    return path
+
+
+def content(path) -> dict:
+    """Everything that shall stay."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        context = stream.codec_context
+        found = {
+            "look": tuple(
+                int(getattr(context, n)) for n in ("colorspace", "color_range", "color_primaries", "color_trc")
+            ),
+            "rate": stream.average_rate,
+        }
+        frames = list(container.decode(stream))
+        found["times"] = [frame.pts * frame.time_base for frame in frames]
+        found["pictures"] = np.stack([frame.to_ndarray(format="rgb24") for frame in frames])
+    with av.open(str(path)) as container:
+        packets = container.demux(*container.streams.audio) if container.streams.audio else ()
+        found["sound"] = [(p.dts * p.time_base, bytes(p)) for p in packets if p.dts is not None]
+    return found
+
+
+def run(translator, source, target, settings=None, size="keep"):
+    return list(translate_video(translator, source, target, "a2b", size, 4, settings or {}))
+
+
+@pytest.fixture
+def same():
+    return Same(tiny_model("cyclegan"), "cpu")
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov"])
+@pytest.mark.parametrize("colours", [(BT601, TV), (BT709, TV), (BT709, PC)])
+def test_sound_timing_and_colours_stay(suffix, colours, same, tmp_path):
+    gaps = np.random.default_rng(0).integers(1, 4, PIECE + 6) * 20  # neither even nor in one piece
+    source = film(tmp_path / f"in.{suffix}", PIECE + 6, colours=colours, times=np.cumsum(gaps).tolist())
+    done = run(same, source, tmp_path / f"out.{suffix}")
+    assert [d for d, _ in done] == [0, PIECE, PIECE + 6] and done[0][1] == PIECE + 6
+    before, after = content(source), content(tmp_path / f"out.{suffix}")
+    assert after["look"] == before["look"]
+    assert after["sound"] == before["sound"] and len(after["sound"]) > 10
+    tolerance = 0.0006 if suffix == "mkv" else 1e-9  # Matroska counts milliseconds
+    assert [float(t) for t in after["times"]] == pytest.approx([float(t) for t in before["times"]], abs=tolerance)
+    gap = np.abs(after["pictures"].astype(int) - before["pictures"])
+    assert gap.mean() < 4, "of 255, lost to coding again"
+    assert np.abs(after["pictures"].mean((0, 1, 2)) - before["pictures"].mean((0, 1, 2))).max() < 1.4
+    assert not list(tmp_path.glob(".*")), "no pieces are left"
+
+
+def test_odd_sizes_and_silent_films(same, tmp_path):
+    source = film(tmp_path / "in.mkv", 5, sound=False)
+    run(same, source, tmp_path / "out.mkv", size="model")  # 32 px: 48 x 32
+    after = content(tmp_path / "out.mkv")
+    assert after["pictures"].shape == (5, 32, 48, 3) and not after["sound"]
+    small = Same(tiny_model("ugatit", light=False), "cpu")
+    run(small, film(tmp_path / "odd.mp4", 3, (66, 46)), tmp_path / "odd-out.mp4", size="tiles")
+    assert content(tmp_path / "odd-out.mp4")["pictures"].shape == (3, 46, 66, 3)
+
+
+def test_a_killed_run_goes_on_and_ends_the_same(tmp_path):
+    save_model(tiny_model(), tmp_path / "model", step=0)
+    source = film(tmp_path / "film.mp4", 3 * PIECE, (192, 128))
+    arguments = ["translate", tmp_path / "model", source, "--size", "keep", "--batch", "1", "-o"]
+    assert run_ugatit(*arguments, tmp_path / "whole").returncode == 0
+    command = [sys.executable, "-m", "ugatit", *map(str, arguments), str(tmp_path / "killed")]
+    process = subprocess.Popen(command, env=one_thread())
+    pieces = tmp_path / "killed" / ".film.mp4.pieces"
+    while not list(pieces.glob("000000-*.mp4")):
+        assert process.poll() is None, "it ended before it was killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "film.mp4").exists()
+    (tmp_path / "witness").hardlink_to(next(pieces.glob("000000-*.mp4")))
+    written = (tmp_path / "witness").stat()
+    assert run_ugatit(*arguments, tmp_path / "killed").returncode == 0
+    assert not pieces.exists()
+    assert (tmp_path / "witness").stat().st_mtime_ns == written.st_mtime_ns
+    assert (tmp_path / "killed" / "film.mp4").read_bytes() == (tmp_path / "whole" / "film.mp4").read_bytes()
+
+
+def test_pieces_of_other_settings_are_not_used(same, tmp_path):
+    source = film(tmp_path / "in.mp4", PIECE + 1)
+    begun = translate_video(same, source, tmp_path / "out.mp4", "a2b", "keep", 4, {"style": 1})
+    assert [next(begun)[0], next(begun)[0]] == [0, PIECE]
+    begun.close()
+    assert run(same, source, tmp_path / "out.mp4", {"style": 1})[0][0] == PIECE
+    begun = translate_video(same, source, tmp_path / "out.mp4", "a2b", "keep", 4, {"style": 1})
+    next(begun), next(begun)
+    begun.close()
+    assert run(same, source, tmp_path / "out.mp4", {"style": 2})[0][0] == 0
+
+
+def test_all_frames_have_one_style(tmp_path):
+    translator = Translator(tiny_model("munit"), "cpu")
+    still = np.zeros((64, 64, 3), np.uint8)
+    with av.open(str(tmp_path / "still.mp4"), "w") as output:
+        stream = output.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for _ in range(9):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(still, "rgb24").reformat(format="yuv420p")))
+        output.mux(stream.encode(None))
+    run(translator, tmp_path / "still.mp4", tmp_path / "out.mp4")
+    pictures = content(tmp_path / "out.mp4")["pictures"].astype(int)
+    assert np.abs(pictures - pictures[0]).max() <= 3, "a still film stays still"
+    drawn = [translator.draw_styles(3) for _ in range(2)]
+    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0][0], drawn[0][2])
+
+
+def test_films_beside_pictures_and_what_is_no_film(tmp_path):
+    save_model(tiny_model(), tmp_path / "model", step=0)
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    film(tmp_path / "in" / "sub" / "film.ts", 3)
+    write_picture(tmp_path / "in" / "one.png", 0)
+    (tmp_path / "in" / "damaged.mp4").write_bytes(b"no film")
+    done = run_ugatit("translate", tmp_path / "model", tmp_path / "in", "-o", tmp_path / "out")
+    assert done.returncode == 0 and "2 files written" in done.stderr
+    assert "damaged.mp4 cannot be read" in done.stderr and "Traceback" not in done.stderr
+    assert content(tmp_path / "out" / "sub" / "film.mkv")["pictures"].shape == (3, 32, 48, 3)
+    assert (tmp_path / "out" / "one.png").exists()
+    film(tmp_path / "short.mp4", 200)
+    cut = (tmp_path / "short.mp4").read_bytes()
+    (tmp_path / "short.mp4").write_bytes(cut[: len(cut) // 2])
+    for options, reason in (([], "short.mp4 cannot be read"), (["--attention"], "--attention is for pictures")):
+        done = run_ugatit("translate", tmp_path / "model", tmp_path / "short.mp4", "-o", tmp_path / "out", *options)
+        assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
