@@ -96,7 +96,8 @@ def test_sound_timing_and_colours_stay(suffix, colours, same, tmp_path):
     gaps = np.random.default_rng(0).integers(1, 4, PIECE + 6) * 20  # neither even nor in one piece
     source = film(tmp_path / f"in.{suffix}", PIECE + 6, colours=colours, times=np.cumsum(gaps).tolist())
     done = run(same, source, tmp_path / f"out.{suffix}")
-    assert [d for d, _ in done] == [0, PIECE, PIECE + 6] and done[0][1] == PIECE + 6
+    assert [d for d, _ in done] == [0, PIECE, PIECE + 6]
+    assert done[0][1] == PIECE + 6 or suffix == "mkv"  # which tells no count, and uneven times none to reckon with
     before, after = content(source), content(tmp_path / f"out.{suffix}")
     assert after["look"] == before["look"]
     assert after["sound"] == before["sound"] and len(after["sound"]) > 10
