@@ -3,6 +3,7 @@
 import signal
 import sys
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,6 +25,8 @@ from ugatit.export import OnnxTranslator, export
 from ugatit.files import results
 from ugatit.inspection import inspect
 from ugatit.page import write_page
+from ugatit.prepare import PrepareConfig, prepare
+from ugatit.prepare import report_table as prepare_table
 from ugatit.released import import_released
 from ugatit.study import Answers, ReportConfig, StudyConfig, report_table, shares, write_csv
 from ugatit.systems import REGISTRY
@@ -390,8 +393,19 @@ def study_command(arguments: list[str]) -> None:
     web.run(study.application(config, say), config.host, config.port, say)
 
 
+def prepare_command(arguments: list[str]) -> None:
+    """Make a data set of raw pictures: faces cut out, bad ones dropped, small ones upscaled, split."""
+    config = tyro.cli(PrepareConfig, prog="ugatit prepare", args=arguments)
+    check_range(PrepareConfig, config)
+    with results(config.out):
+        entries = prepare(config, say, partial(track, console=console, disable=not console.is_terminal))
+    console.print(prepare_table(entries))
+    say(f"Written to {config.out}; kept.png and dropped.png show it, manifest.json says why")
+
+
 COMMANDS = {
     "demo": demo_command,
+    "prepare": prepare_command,
     "train": train_command,
     "translate": translate_command,
     "evaluate": evaluate_command,

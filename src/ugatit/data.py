@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torchvision.transforms import v2
 
 from ugatit.errors import UserError
 
+T = TypeVar("T")
 SMALLEST = 16  # pixels on a side; smaller pictures are skipped
 
 
@@ -175,8 +176,8 @@ def find_tests(data: Path, holdout: float, seed: int) -> tuple[dict[str, list[Pa
     return {"A": found.test_a, "B": found.test_b}, roots, found.skipped
 
 
-def hold_out(files: list[Path], share: float, seed: int) -> tuple[list[Path], list[Path]]:
-    """Split files into training and test ones; at least one stays for training, and one is held out if it can be."""
+def hold_out(files: list[T], share: float, seed: int) -> tuple[list[T], list[T]]:
+    """Split files into training and test ones; at least one stays for training, one is held out if it can be."""
     count = min(max(round(len(files) * share), 1 if share else 0), len(files) - 1)
     chosen = set(torch.randperm(len(files), generator=generator(seed, "holdout"))[:count].tolist())
     train = [file for i, file in enumerate(files) if i not in chosen]

@@ -1,0 +1,184 @@
+"""A messy folder becomes a data set, every file's fate is told, and the manifest makes it again."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import skimage
+from onnx import TensorProto, helper
+from PIL import Image, ImageFilter
+
+from conftest import run_ugatit
+from ugatit.cli import main
+from ugatit.data import find_files
+from ugatit.errors import UserError
+from ugatit.prepare import PrepareConfig, enlarger, prepare, squared_box
+
+PICTURES = Path(skimage.__file__).parent / "data"  # photographs that the package brings
+
+
+def tinted(picture: Image.Image) -> Image.Image:
+    light = picture.convert("L")
+    return Image.merge("RGB", [light.point(lambda v: min(255, v + 30)), light, light.point(lambda v: v * 4 // 5)])
+
+
+@pytest.fixture
+def messy(tmp_path):
+    """Ten parts of photographs and all that can be wrong with a picture."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    photographs = [
+        Image.open(PICTURES / name).convert("RGB") for name in ("chelsea.png", "astronaut.png", "coffee.png")
+    ]
+    corners = [(0, 60), (120, 90), (280, 100), (0, 0), (150, 0), (300, 250), (0, 340), (20, 150), (200, 30), (400, 200)]
+    for number, corner in enumerate(corners):
+        picture = photographs[(number > 2) + (number > 6)]
+        picture.crop((*corner, corner[0] + 160, corner[1] + 160)).save(folder / f"fine{number}.png")
+    fine = [Image.open(folder / f"fine{number}.png") for number in range(6)]
+    fine[0].save(folder / "same.bmp")
+    fine[1].resize((100, 100)).save(folder / "smaller.jpg", quality=60)
+    fine[2].convert("L").save(folder / "grey.png")
+    tinted(fine[3]).save(folder / "sepia.jpg", quality=90)
+    fine[4].filter(ImageFilter.GaussianBlur(9)).save(folder / "blurred.png")
+    fine[5].resize((30, 30)).save(folder / "tiny.png")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 broken")
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def config(messy, out, **options) -> PrepareConfig:
+    defaults = {"size": 64, "least": 32, "upscale": "lanczos", "test": 0.2, "colour": 0.8, "sharpness": 60.0}
+    return PrepareConfig(a=(messy,), b=(messy,), out=out, **(defaults | options))
+
+
+def made(options: PrepareConfig):
+    said: list[str] = []
+    entries = prepare(options, said.append, lambda found, *_, **__: found)
+    return {Path(e.file).name: e for e in entries if e.domain == "A"}, entries, said
+
+
+def test_every_file_of_a_messy_folder_meets_its_fate(messy, tmp_path):
+    found, entries, _ = made(config(messy, tmp_path / "data"))
+    reasons = {name: entry.dropped.split(":")[0] for name, entry in found.items() if entry.dropped}
+    assert reasons == {
+        "same.bmp": "duplicate of fine0.png",
+        "smaller.jpg": "duplicate of fine1.png",
+        "grey.png": "monochrome",
+        "sepia.jpg": "monochrome",
+        "blurred.png": "blurred",
+        "tiny.png": "too small",
+        "broken.jpg": "unreadable",
+        "notes.txt": "unreadable",
+    }
+    files = find_files(tmp_path / "data")
+    counts = [len([f for f in files if f.parent.name == part]) for part in ("trainA", "testA", "trainB", "testB")]
+    assert counts == [8, 2, 8, 2]
+    assert all(Image.open(f).size == (64, 64) for f in files if f.parent.name.endswith(("A", "B")))
+    kept = {entry.result for entry in entries if entry.result}
+    assert kept == {str(f.relative_to(tmp_path / "data")) for f in files if f.parent != tmp_path / "data"}
+    assert Image.open(tmp_path / "data" / "kept.png").width > 900
+    assert Image.open(tmp_path / "data" / "dropped.png").width > 900
+
+
+def test_the_manifest_makes_it_again_and_notices_changes(messy, tmp_path):
+    made(config(messy, tmp_path / "first", seed=3))
+    repeat = ["prepare", "--repeat", tmp_path / "first" / "manifest.json", "-o"]
+    done = run_ugatit(*repeat, tmp_path / "second")
+    assert done.returncode == 0, done.stderr
+    assert "dropped, duplicate" in done.stderr and "kept, train" in done.stderr
+    parts = [sorted(f for f in find_files(tmp_path / name) if f.parent.name != name) for name in ("first", "second")]
+    assert [f.relative_to(tmp_path / "first") for f in parts[0]] == [
+        f.relative_to(tmp_path / "second") for f in parts[1]
+    ]
+    assert [f.read_bytes() for f in parts[0]] == [f.read_bytes() for f in parts[1]]
+    other = made(config(messy, tmp_path / "third", seed=4))[1]
+    first = json.loads((tmp_path / "first" / "manifest.json").read_text())["entries"]
+    assert [e["result"] for e in first] != [e.result for e in other]
+    Image.new("RGB", (99, 99)).save(messy / "fine0.png")
+    done = run_ugatit(*repeat, tmp_path / "fourth")
+    assert done.returncode == 2 and "fine0.png is not the file of the manifest" in done.stderr
+    assert not (tmp_path / "fourth").exists()
+
+
+def test_faces_are_cut_out(tmp_path):
+    """By OpenCV's own cascade in A, by one from a file in B."""
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for name in ("astronaut.png", "coffee.png"):
+            Image.open(PICTURES / name).save(tmp_path / folder / name)
+    options = PrepareConfig(
+        a=(tmp_path / "a",),
+        b=(tmp_path / "b",),
+        out=tmp_path / "data",
+        faces_a="photo",
+        faces_b=str(Path(cv2.data.haarcascades) / "haarcascade_frontalface_default.xml"),
+        size=64,
+    )
+    _, entries, said = made(options)
+    for domain in "AB":
+        found = {Path(e.file).name: e for e in entries if e.domain == domain}
+        assert found["coffee.png"].dropped == "no face found"
+        left, top, right, bottom = found["astronaut.png"].box
+        assert left < 225 < right and top < 120 < bottom and 100 < right - left == bottom - top < 260  # her face
+        assert Image.open(tmp_path / "data" / found["astronaut.png"].result).size == (64, 64)
+    assert not said
+    with pytest.raises(UserError, match=r"Nothing of domain A is left .2 no face found."):
+        made(replace(options, out=tmp_path / "none", faces_a="drawn"))
+
+
+def test_squares_around_faces_stay_in_the_picture():
+    assert squared_box((40, 40, 60, 60), 0.5, (100, 100)) == (30, 30, 70, 70)
+    assert squared_box((0, 80, 20, 100), 0.5, (100, 100)) == (0, 60, 40, 100)
+    assert squared_box((10, 0, 90, 60), 1.0, (100, 70)) == (15, 0, 85, 70)
+
+
+def times_two(path: Path) -> Path:
+    """An ONNX model that doubles every pixel."""
+    sizes = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, None, None]) for name in ("x", "y")]
+    scales = helper.make_tensor("scales", TensorProto.FLOAT, [4], [1.0, 1.0, 2.0, 2.0])
+    node = helper.make_node("Resize", ["x", "", "scales"], ["y"], mode="nearest")
+    graph = helper.make_graph([node], "double", sizes[:1], sizes[1:], [scales])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def test_small_pictures_are_enlarged_and_it_is_said_how(messy, tmp_path):
+    found, _, said = made(config(messy, tmp_path / "plain", size=256))
+    assert found["fine0.png"].upscaled == "lanczos" and "10 small pictures are enlarged by lanczos" in said[0]
+    found, _, said = made(config(messy, tmp_path / "onnx", size=256, upscale=str(times_two(tmp_path / "double.onnx"))))
+    assert found["fine0.png"].upscaled == "double.onnx" and "by double.onnx" in said[0]
+    picture = Image.open(messy / "fine0.png")
+    assert np.array_equal(np.asarray(enlarger(str(tmp_path / "double.onnx"), False)[1](picture))[::2, ::2], picture)
+    assert made(config(messy, tmp_path / "near", size=180))[0]["fine0.png"].upscaled == ""  # not worth it
+    name, enlarge = enlarger("auto", drawings=True)
+    assert name == "realesr-animevideov3-x4"
+    small = picture.resize((40, 40), Image.Resampling.LANCZOS)
+    gap = np.abs(np.asarray(enlarge(small), float) - np.asarray(picture)).mean()
+    assert gap < 12, "of 255: it is the picture"
+    (tmp_path / "no.onnx").write_bytes(b"no model")
+    for given in ("no.onnx", "none.onnx"):
+        with pytest.raises(UserError, match=given):
+            enlarger(str(tmp_path / given), False)
+
+
+def test_what_cannot_be_prepared_is_explained(messy, tmp_path, capsys):
+    (tmp_path / "no.xml").write_text("<no/>")
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "file").touch()
+    for options, reason in (
+        (["--a", messy], "give --b DIR"),
+        (["--a", messy, "--b", tmp_path / "none"], "none does not exist"),
+        (["--a", messy, "--b", messy, "--faces-a", "dog"], "--faces-a dog is no file"),
+        (["--a", messy, "--b", messy, "--faces-b", tmp_path / "no.xml"], "no.xml is not a file that OpenCV"),
+        (["--a", messy, "--b", messy, "-o", full], "full is not empty"),
+        (["--repeat", tmp_path / "no.xml"], "no.xml cannot be used"),
+        (["--a", messy, "--b", messy, "--size", "7"], "--size"),
+    ):
+        code = main(["prepare", *map(str, options), *([] if "-o" in options else ["-o", str(tmp_path / "out")])])
+        assert code == 2 and reason in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
