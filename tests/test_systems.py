@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import nn
-from torchvision.models import VGG19_Weights, vgg19
+from torchvision.models import VGG19_Weights, vgg16, vgg19
 
 from conftest import run_ugatit
 from test_train import assert_same_run
@@ -324,9 +324,12 @@ def munit_style(w):
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Conv2d(4 * w, 8, 1), nn.Flatten())
 
 
-@pytest.mark.parametrize("cycle", [0.0, 10.0])
-def test_munit_is_the_textbook_s(cycle, monkeypatch):
-    config = MUNITConfig(size=64, width=4, blocks=2, hidden=16, style_weight=2, content_weight=3, cycle_weight=cycle)
+@pytest.mark.parametrize(("cycle", "vgg"), [(0.0, 0.0), (10.0, 0.0), (10.0, 5.0)])
+def test_munit_is_the_textbook_s(cycle, vgg, monkeypatch):
+    weights = {"style_weight": 2, "content_weight": 3, "cycle_weight": cycle, "vgg_weight": vgg}
+    config = MUNITConfig(size=64, width=4, blocks=2, hidden=16, **weights)
+    content = nn.Conv2d(3, 4, 8, 8).double()
+    monkeypatch.setattr("ugatit.systems.munit.content_network", lambda *_: content)
     system = random(MUNIT(config))
     c_a, c_b = (twin(unit_encoder(4, 2), g.content) for g in (system.gen_a, system.gen_b))
     s_a, s_b = (twin(munit_style(4), g.style) for g in (system.gen_a, system.gen_b))
@@ -351,6 +354,8 @@ def test_munit_is_the_textbook_s(cycle, monkeypatch):
     gen = gen + 3 * (F.l1_loss(c_b(fake_b), c_a(a)) + F.l1_loss(c_a(fake_a), c_b(b)))
     back_a, back_b = g_a(c_b(fake_b), s_a(a)), g_b(c_a(fake_a), s_b(b))
     gen = gen + cycle * (F.l1_loss(back_a, a) + F.l1_loss(back_b, b))
+    seen = [F.instance_norm(content(x)) for x in (fake_a, b, fake_b, a)]
+    gen = gen + vgg * (F.mse_loss(seen[0], seen[1]) + F.mse_loss(seen[2], seen[3]))
     torch.testing.assert_close(losses["disc",], disc, rtol=1e-9, atol=0)
     torch.testing.assert_close(losses["gen",], gen, rtol=1e-9, atol=0)
 
@@ -589,29 +594,33 @@ def test_edges_are_opencv_s():
         torch.testing.assert_close(smoothed, expected, rtol=0, atol=1e-3)
 
 
-def test_vgg19_is_torchvision_s_up_to_conv4_4(tmp_path):
+@pytest.mark.parametrize(("name", "build", "last"), [("vgg19", vgg19, 25), ("vgg16", vgg16, 29)])
+def test_vgg_is_torchvision_s_up_to_the_layer_that_is_meant(name, build, last, tmp_path):
+    """conv4_4 of VGG19 before its ReLU; conv5_3 of VGG16 after it."""
     torch.manual_seed(0)
-    whole = vgg19()
-    names = [name for name in whole.state_dict() if name.startswith("features")]
-    torch.save({name: whole.state_dict()[name] for name in names}, tmp_path / "vgg19.pth")
-    net = content_network("vgg19", tmp_path / "vgg19.pth", torch.device("cpu"))
+    whole = build()
+    names = [key for key in whole.state_dict() if key.startswith("features")]
+    torch.save({key: whole.state_dict()[key] for key in names}, tmp_path / "vgg.pth")
+    net = content_network(name, tmp_path / "vgg.pth", torch.device("cpu"))
     x = torch.rand(1, 3, 64, 64) * 2 - 1
     seen = VGG19_Weights.IMAGENET1K_V1.transforms(crop_size=64, resize_size=64)((x + 1) / 2)
-    torch.testing.assert_close(net(x), whole.features[:26](seen), rtol=1e-5, atol=1e-6)
-    assert isinstance(whole.features[25], nn.Conv2d) and whole.features[25].out_channels == 512  # conv4_4
+    torch.testing.assert_close(net(x), whole.features[: last + 1](seen), rtol=1e-5, atol=1e-6)
+    halvings = sum(isinstance(layer, nn.MaxPool2d) for layer in whole.features[:last])
+    convs = sum(isinstance(layer, nn.Conv2d) for layer in whole.features[: last + 1])
+    assert (halvings, convs) == ((3, 12) if name == "vgg19" else (4, 13))
+    assert isinstance(whole.features[last], nn.Conv2d if name == "vgg19" else nn.ReLU)
     assert not any(p.requires_grad for p in net.parameters())
-    grey_one = content_network("vgg19", tmp_path / "vgg19.pth", torch.device("cpu"))(x[:, :1])
-    assert grey_one.shape == (1, 512, 8, 8)
+    assert net(x[:, :1]).shape == (1, 512, 64 >> halvings, 64 >> halvings)
 
 
 def test_content_networks_that_cannot_be_had_are_explained(data, tmp_path):
     damaged = tmp_path / "damaged.pth"
     damaged.write_bytes(b"no weights")
     for given, reason in ((tmp_path / "none.pth", "does not exist"), (damaged, "cannot be read")):
-        done = run_ugatit("train", data, "--system", "cartoongan", "--content-weights", given, "-o", tmp_path / "run")
+        done = run_ugatit("train", data, "--system", "cartoongan", "--vgg", given, "-o", tmp_path / "run")
         assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
         assert not (tmp_path / "run").exists(), "nothing is left that a second try would trip over"
-    with pytest.raises(UserError, match="--content-weights is for --content vgg19"):
+    with pytest.raises(UserError, match="--vgg is for --content vgg19"):
         content_network("efficientnet-lite0", damaged, torch.device("cpu"))
 
 

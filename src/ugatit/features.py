@@ -9,13 +9,14 @@ from typing import Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import VGG19_Weights, vgg19
+from torchvision.models import VGG16_Weights, VGG19_Weights, vgg16, vgg19
 
 from ugatit.errors import UserError
 from ugatit.files import digest
 
 FeatureName = Literal["inception", "efficientnet-lite0"]
-ContentName = Literal["vgg19", "efficientnet-lite0"]
+VGGName = Literal["vgg16", "vgg19"]
+ContentName = VGGName | Literal["efficientnet-lite0"]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -158,15 +159,19 @@ def stage_maps(network: FeatureNetwork, x: Tensor) -> list[Tensor]:
 # What a picture shows: content losses
 
 
-class VGG19(nn.Module):
-    """VGG19 (Simonyan and Zisserman, 2015), trained on ImageNet, up to conv4_4, before its ReLU."""
+class VGG(nn.Module):
+    """The first layers of a VGG network (Simonyan and Zisserman, 2015), trained on ImageNet.
 
-    def __init__(self) -> None:
+    Args:
+        name: "vgg19", up to conv4_4, before its ReLU; "vgg16", up to conv5_3, after it.
+    """
+
+    def __init__(self, name: VGGName):
         super().__init__()
-        self.features = vgg19().features[:26]
+        self.features = vgg19().features[:26] if name == "vgg19" else vgg16().features[:30]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pictures, N x 1 or 3 x H x W in [-1, 1], to N x 512 x H/8 x W/8."""
+        """Pictures, N x 1 or 3 x H x W in [-1, 1], to N x 512 x h x w, an eighth or a sixteenth of the size."""
         mean, std = (torch.tensor(v, device=x.device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
         return self.features(((x + 1) / 2 - mean) / std)
 
@@ -189,11 +194,11 @@ class LiteContent(nn.Module):
 
 @lru_cache(maxsize=2)
 def content_network(name: ContentName, weights: Path | None, device: torch.device) -> nn.Module:
-    """A frozen network that maps pictures, N x 1 or 3 x H x W in [-1, 1], to features at an eighth of their size.
+    """A frozen network that maps pictures, N x 1 or 3 x H x W in [-1, 1], to features.
 
     Args:
-        name: "vgg19", whose weights are torchvision's and downloaded once; "efficientnet-lite0" needs no download.
-        weights: VGG19's file where there is no network.
+        name: a VGG network, whose weights are torchvision's and downloaded once; "efficientnet-lite0" needs no download.
+        weights: the VGG network's file where there is no network.
         device: to run it on; on the meta device it has no weights.
 
     Raises:
@@ -201,28 +206,30 @@ def content_network(name: ContentName, weights: Path | None, device: torch.devic
     """
     if name == "efficientnet-lite0":
         if weights is not None:
-            raise UserError("--content-weights is for --content vgg19: leave it out, efficientnet-lite0 has its own.")
+            raise UserError("--vgg is for --content vgg19: leave it out, efficientnet-lite0 brings its own weights.")
         return LiteContent(EfficientNetLite0()).eval().requires_grad_(False).to(device)
     with device if device.type == "meta" else torch.device("cpu"):
-        net = VGG19()
+        net = VGG(name)
     if device.type != "meta":
-        net.load_state_dict(vgg19_state(weights))
+        net.load_state_dict(vgg_state(name, weights, list(net.state_dict())))
     return net.eval().requires_grad_(False).to(device)
 
 
-def vgg19_state(weights: Path | None) -> dict[str, Tensor]:
-    """torchvision's weights of `VGG19`, from a file or downloaded."""
-    url = VGG19_Weights.IMAGENET1K_V1.url
-    hint = f"give torchvision's file ({url}) with --content-weights, or use --content efficientnet-lite0"
+def vgg_state(name: VGGName, weights: Path | None, wanted: list[str]) -> dict[str, Tensor]:
+    """torchvision's weights of the ``wanted`` names, from a file or downloaded."""
+    url = (VGG19_Weights if name == "vgg19" else VGG16_Weights).IMAGENET1K_V1.url
     try:
         if weights is None:
             state = torch.hub.load_state_dict_from_url(url, map_location="cpu", weights_only=True)
         else:
             state = torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
-        return {name: state[name] for name in VGG19().state_dict()}
+        return {key: state[key] for key in wanted}
     except FileNotFoundError:
-        raise UserError(f"--content-weights {weights} does not exist: check the path.") from None
+        raise UserError(f"--vgg {weights} does not exist: check the path.") from None
     except Exception as error:  # torch.load raises many kinds for damaged files
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         where = "cannot be downloaded" if weights is None else f"in {weights} cannot be read"
-        raise UserError(f"VGG19's weights {where} ({reason}): {hint}.") from None
+        substitute = ", or use --content efficientnet-lite0" if name == "vgg19" else ""
+        raise UserError(
+            f"The weights of {name} {where} ({reason}): give torchvision's file ({url}) with --vgg{substitute}."
+        ) from None

