@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch starts its threads: several test processes share the cores
+
 import numpy as np
 import pytest
 import torch

@@ -197,7 +197,7 @@ def content_network(name: ContentName, weights: Path | None, device: torch.devic
     """A frozen network that maps pictures, N x 1 or 3 x H x W in [-1, 1], to features.
 
     Args:
-        name: a VGG network, whose weights are torchvision's and downloaded once; "efficientnet-lite0" needs no download.
+        name: a VGG network, whose weights are torchvision's, downloaded once; "efficientnet-lite0" needs no download.
         weights: the VGG network's file where there is no network.
         device: to run it on; on the meta device it has no weights.
 
