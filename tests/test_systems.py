@@ -592,6 +592,8 @@ def test_edges_are_opencv_s():
         smoothed = (smooth_edges(x) + 1) * 127.5
         expected = torch.where(torch.tensor(near), torch.tensor(soft).permute(2, 0, 1)[None].float(), (x + 1) * 127.5)
         torch.testing.assert_close(smoothed, expected, rtol=0, atol=1e-3)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal((smooth_edges(x) + 1) * 127.5, smoothed)
 
 
 @pytest.mark.parametrize(("name", "build", "last"), [("vgg19", vgg19, 25), ("vgg16", vgg16, 29)])

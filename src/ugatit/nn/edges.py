@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ugatit.nn.norm import without_autocast
+
 LOW, HIGH = 100, 200  # gradients of 8-bit grey from which an edge goes on, and from which one begins
 TAN_22 = 0.4142135623730951  # of 22.5 degrees
 
@@ -60,8 +62,9 @@ def smooth_edges(x: Tensor) -> Tensor:
     """Pictures N x 1 or 3 x H x W in [-1, 1] with what lies within two pixels of an edge smoothed, 5 x 5 binomially."""
     if x.is_meta:  # the number of rounds depends on the picture
         return torch.empty_like(x)
-    near = dilated(canny(grey(x)), 5)
-    taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=x.device, dtype=x.dtype) / 16
-    kernel = (taps[:, None] * taps).expand(x.shape[1], 1, 5, 5)
-    soft = F.conv2d(F.pad(x, (2, 2, 2, 2), "reflect"), kernel, groups=x.shape[1])
-    return torch.where(near, soft, x)
+    with without_autocast(x.device):
+        near = dilated(canny(grey(x)), 5)
+        taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=x.device, dtype=x.dtype) / 16
+        kernel = (taps[:, None] * taps).expand(x.shape[1], 1, 5, 5)
+        soft = F.conv2d(F.pad(x, (2, 2, 2, 2), "reflect"), kernel, groups=x.shape[1])
+        return torch.where(near, soft, x)
