@@ -18,7 +18,7 @@ from ugatit.demo import EMOJI
 from ugatit.systems.base import Translation
 from ugatit.systems.folder import save_model
 from ugatit.translate import Translator
-from ugatit.video import PIECE, translate_video
+from ugatit.video import PIECE, translate_video, upright
 
 BT709, BT601, TV, PC = 1, 5, 1, 2  # FFmpeg's numbers
 
@@ -107,6 +107,27 @@ def test_sound_timing_and_colours_stay(suffix, colours, same, tmp_path):
     assert gap.mean() < 4, "of 255, lost to coding again"
     assert np.abs(after["pictures"].mean((0, 1, 2)) - before["pictures"].mean((0, 1, 2))).max() < 1.4
     assert not list(tmp_path.glob(".*")), "no pieces are left"
+
+
+def test_time_may_begin_before_zero(same, tmp_path):
+    source = film(tmp_path / "in.mkv", 4, times=[-48, -24, 0, 24])
+    run(same, source, tmp_path / "out.mkv")
+    times = [content(tmp_path / name)["times"] for name in ("in.mkv", "out.mkv")]
+    assert len(times[0]) == 4 and times[0] == times[1]
+
+
+@pytest.mark.parametrize("turned", [0, 90, 180, -90])
+def test_frames_are_turned_upright(turned):
+    """FFmpeg tells by how many degrees players turn a frame, counterclockwise."""
+
+    class Turned:
+        rotation = turned
+
+        def to_ndarray(self, **_):
+            return np.array(Image.fromarray(picture).rotate(-turned, expand=True))
+
+    picture = np.random.default_rng(0).integers(0, 256, (6, 4, 3), np.uint8)
+    assert np.array_equal(upright(Turned()), picture)
 
 
 def test_odd_sizes_and_silent_films(same, tmp_path):

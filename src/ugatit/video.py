@@ -49,6 +49,19 @@ class Look(NamedTuple):
     color_trc: int
 
 
+def pyav() -> Any:
+    """The package av.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import av
+    except ImportError:
+        raise UserError("av is not installed: pip install 'ugatit[video]'.") from None
+    return av
+
+
 @contextmanager
 def opened(path: Path) -> Iterator["av.container.InputContainer"]:
     """A video file to read.
@@ -57,10 +70,7 @@ def opened(path: Path) -> Iterator["av.container.InputContainer"]:
         ValueError: it is no video, or has no pictures; the message is a phrase that says which.
         UserError: PyAV is not installed.
     """
-    try:
-        import av
-    except ImportError:
-        raise UserError("av is not installed: pip install 'ugatit[video]'.") from None
+    av = pyav()
     try:
         container = av.open(str(path))
     except (av.FFmpegError, OSError) as error:
@@ -90,11 +100,10 @@ def frames(container: "av.container.InputContainer", channels: int) -> Iterator[
     Raises:
         ValueError: it is damaged; the message is a phrase that says so.
     """
-    import av
-
+    av = pyav()
     stream = container.streams.video[0]
     tick = 1 / (stream.average_rate or Fraction(25)) / Fraction(stream.time_base or Fraction(1, 1000))
-    last = -tick
+    last: Fraction | None = None
     coded = container.decode(stream)
     while True:
         try:
@@ -103,8 +112,8 @@ def frames(container: "av.container.InputContainer", channels: int) -> Iterator[
             raise ValueError(f"is damaged ({error.strerror})") from None
         if frame is None:
             return
-        time = frame.pts if frame.pts is not None else round(last + tick)
-        if time <= last:
+        time = frame.pts if frame.pts is not None else round((last or 0) + tick)
+        if last is not None and time <= last:
             continue  # damaged files repeat themselves
         last = Fraction(time)
         x = torch.from_numpy(np.ascontiguousarray(upright(frame))).permute(2, 0, 1)[None] / 127.5 - 1
@@ -143,8 +152,7 @@ def write_piece(made: Iterable[tuple[int, Tensor]], path: Path, base: Fraction, 
         rate: frames a second.
         look: of the source.
     """
-    import av
-
+    av = pyav()
     with atomic_file(path) as temporary, av.open(str(temporary), "w", format="mp4") as output:
         stream: Any = None
         first = count = 0
@@ -175,9 +183,12 @@ def write_piece(made: Iterable[tuple[int, Tensor]], path: Path, base: Fraction, 
 
 
 def join(pieces: list[Path], source: "av.container.InputContainer", path: Path) -> None:
-    """Write pieces one after the other with the source's sound, atomically; nothing is coded again."""
-    import av
+    """Write pieces one after the other with the source's sound, atomically; nothing is coded again.
 
+    Raises:
+        av.FFmpegError: the sound does not fit into such a file.
+    """
+    av = pyav()
     base = Fraction(source.streams.video[0].time_base or Fraction(1, 1000))
     kind = {".mkv": "matroska", ".mov": "mov"}.get(path.suffix.lower(), "mp4")
     with atomic_file(path) as temporary, av.open(str(temporary), "w", format=kind) as output:
@@ -188,7 +199,7 @@ def join(pieces: list[Path], source: "av.container.InputContainer", path: Path) 
 
         def seen() -> Iterator[tuple[float, int, Any]]:
             for piece in pieces:
-                start = int(piece.stem.split("-")[1])
+                start = int(piece.stem.split("-", 1)[1])
                 with av.open(str(piece)) as container:
                     for packet in container.demux(video=0):
                         if packet.pts is not None:
@@ -229,6 +240,7 @@ def translate_video(
         ValueError: the source cannot be read; the message is a phrase that says why.
         UserError: the target cannot be written.
     """
+    av = pyav()
     folder = target.with_name(f".{target.name}.pieces")
     with opened(source) as container:
         total, look = count_frames(container), look_of(container)
@@ -236,28 +248,33 @@ def translate_video(
         rate = Fraction(container.streams.video[0].average_rate or 25)
         with results(target):
             pieces = known_pieces(folder, settings)
-        todo = islice(frames(container, translator.channels), PIECE * len(pieces), None)
         if translator.system.styles and translator.reference is None:
             translator.keep_style()
-        yield min(PIECE * len(pieces), total or PIECE * len(pieces)), total
-        while first := next(todo, None):
-            times: deque[int] = deque()
+        done = PIECE * len(pieces)
+        yield min(done, total or done), total
+        times: deque[int] = deque()  # of the frames that are being translated
 
-            def pictures(piece: Iterable[Frame], times: deque[int] = times) -> Iterator[Tensor]:
-                for frame in piece:
-                    times.append(frame.time)
-                    yield frame.x
+        def pictures() -> Iterator[Tensor]:
+            for frame in islice(frames(container, translator.channels), done, None):
+                times.append(frame.time)
+                yield frame.x
 
-            made = translator.stream(pictures(chain([first], islice(todo, PIECE - 1))), direction, size, batch)
-            path = folder / f"{len(pieces):06d}-{first.time}.mp4"
+        made = ((times.popleft(), one.image) for one in translator.stream(pictures(), direction, size, batch))
+        while first := next(made, None):
+            path = folder / f"{len(pieces):06d}-{first[0]}.mp4"
             with results(target):
-                count = write_piece(((times.popleft(), one.image) for one in made), path, base, rate, look)
+                count = write_piece(chain([first], islice(made, PIECE - 1)), path, base, rate, look)
             yield PIECE * len(pieces) + count, total
             pieces.append(path)
     if not pieces:
         raise ValueError("has no pictures that can be decoded")
-    with opened(source) as container, results(target):
-        join(pieces, container, target)
+    try:
+        with opened(source) as container, results(target):
+            join(pieces, container, target)
+    except av.FFmpegError as error:
+        raise UserError(
+            f"{source} cannot be joined with its sound in {target} ({error.strerror}): convert it to Matroska first."
+        ) from None
     shutil.rmtree(folder)
 
 
