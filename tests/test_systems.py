@@ -26,6 +26,7 @@ from ugatit.systems.base import Clock
 from ugatit.systems.cartoongan import CartoonGAN, CartoonGANConfig
 from ugatit.systems.cyclegan import CycleGAN, CycleGANConfig
 from ugatit.systems.drit import DRIT, DRITConfig
+from ugatit.systems.folder import load_model, save_model
 from ugatit.systems.munit import MUNIT, MUNITConfig
 from ugatit.systems.pool import Pool
 from ugatit.systems.unit import UNIT, UNITConfig
@@ -624,6 +625,13 @@ def test_content_networks_that_cannot_be_had_are_explained(data, tmp_path):
         assert not (tmp_path / "run").exists(), "nothing is left that a second try would trip over"
     with pytest.raises(UserError, match="--vgg is for --content vgg19"):
         content_network("efficientnet-lite0", damaged, torch.device("cpu"))
+
+
+def test_a_shared_model_does_not_tell_where_files_lay(tmp_path):
+    system = CartoonGAN(CartoonGANConfig(size=32, width=2, blocks=1, vgg=tmp_path / "vgg.pth"))
+    save_model(system, tmp_path / "model", step=0)
+    assert "vgg.pth" not in (tmp_path / "model" / "config.json").read_text()
+    assert load_model(tmp_path / "model").config == replace(system.config, vgg=None)
 
 
 def test_pool_is_filled_then_exchanges_half_of_the_time():

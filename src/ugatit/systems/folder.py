@@ -30,11 +30,12 @@ def translator_state(system: System) -> dict[str, Tensor]:
 
 
 def save_config(system: System, folder: Path) -> None:
-    """Write ``config.json`` of a model folder, atomically."""
+    """Write ``config.json`` of a model folder, atomically; without paths, which only training on this machine needs."""
     name = next(name for name, kind in REGISTRY.items() if type(system) is kind)
-    settings = {"format": FORMAT, "system": name, "config": asdict(system.config)}
+    shared = {key: None if isinstance(value, Path) else value for key, value in asdict(system.config).items()}
+    settings = {"format": FORMAT, "system": name, "config": shared}
     with atomic_file(folder / "config.json") as temporary:
-        temporary.write_text(json.dumps(settings, indent=2, default=str) + "\n")
+        temporary.write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def save_model(system: System, folder: Path, step: int, with_training: bool = True) -> None:
