@@ -90,11 +90,11 @@ class Desk:
         finally:
             self.places.release()
 
-    def decode(self, data: bytes) -> Image.Image:
-        """An uploaded file as an RGB picture; its size is looked at before it is decoded.
+    def check(self, data: bytes) -> None:
+        """Look at an uploaded file's size and header, before anything is decoded.
 
         Raises:
-            RefusalError: it is none, is damaged or too large.
+            RefusalError: it is no picture, or too large.
         """
         self.check_bytes(len(data))
         try:
@@ -104,10 +104,6 @@ class Desk:
             raise self.too_many_pixels("far too many") from None
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
             raise RefusalError(415, "The upload is not a picture: send a PNG, JPEG or WebP file.") from None
-        try:
-            return read_picture(io.BytesIO(data))
-        except ValueError as error:
-            raise RefusalError(422, f"The picture {error}: send another.") from None
 
     def check_bytes(self, count: float) -> None:
         """Raises RefusalError if an upload of so many bytes is too large."""
@@ -126,24 +122,39 @@ class Desk:
     def too_many_pixels(self, what: str) -> RefusalError:
         return RefusalError(413, f"The picture has {what} pixels, the most is {self.config.max_megapixels:g} million.")
 
-    def translate(self, name: str, picture: Image.Image, direction: Direction, size: Size, style: int) -> Made:
-        """Translate a picture when its turn comes.
+    def translate(
+        self, data: bytes, names: list[str], direction: Direction, size: Size = "model", style: int = 0
+    ) -> list[Made]:
+        """Decode an uploaded file and translate it by each of the named models, when its turn comes.
 
         Raises:
-            RefusalError: the model does not do that, or too many wait.
+            RefusalError: it is no picture, damaged or too large, a model does not do that, or too many wait.
         """
+        self.check(data)
         with self.turn():
-            translator = self.translators[name]
-            x = translator.to_tensor(picture)
             try:
-                if translator.system.styles:
-                    translator.set_style(style)
-                made = translator.translate(x, direction, size)
+                picture = read_picture(io.BytesIO(data))
+            except ValueError as error:
+                raise RefusalError(422, f"The picture {error}: send another.") from None
+            try:
+                return [one_by(self.translators[name], picture, direction, size, style) for name in names]
             except UserError as error:
                 raise RefusalError(422, str(error)) from None
-            attention = None if made.heatmap is None else to_picture(overlay(x, made.heatmap)[0])
-            result = to_picture(made.image[0])
-            return Made(picture.resize(result.size, Image.Resampling.BICUBIC), result, attention)
+
+
+def one_by(translator: Translator, picture: Image.Image, direction: Direction, size: Size, style: int) -> Made:
+    """A picture translated by one model.
+
+    Raises:
+        UserError: the model does not do that.
+    """
+    x = translator.to_tensor(picture)
+    if translator.system.styles:
+        translator.set_style(style)
+    made = translator.translate(x, direction, size)
+    attention = None if made.heatmap is None else to_picture(overlay(x, made.heatmap)[0])
+    result = to_picture(made.image[0])
+    return Made(picture.resize(result.size, Image.Resampling.BICUBIC), result, attention)
 
 
 def load_models(config: ServeConfig) -> dict[str, Translator]:
@@ -219,8 +230,8 @@ def endpoint(desk: Desk) -> Any:
         if name not in desk.translators:
             raise RefusalError(404, f"There is no model {name}: choose one of {', '.join(desk.translators)}.")
         desk.check_bytes(float(request.headers.get("content-length", 0)))
-        picture = await run_in_threadpool(desk.decode, await body_of(request.stream(), desk))
-        made = await run_in_threadpool(desk.translate, name, picture, direction, size, style)
+        data = await body_of(request.stream(), desk)
+        (made,) = await run_in_threadpool(desk.translate, data, [name], direction, size, style)
         shown = made.attention if attention else made.picture
         if shown is None:
             raise RefusalError(422, f"The model {name} has no attention maps: leave attention out.")
@@ -260,16 +271,16 @@ def page(desk: Desk) -> Any:
     labels = {label: d for d, label in DIRECTIONS.items() if any(d in system.directions for system in systems)}
 
     def translate(path: str | None, label: str, style: float) -> list[Any]:
-        """Two values a model: source and translation; attention."""
-        made: list[Made | None] = [None] * len(systems)
+        """Two values a model: source and translation; attention. Nothing for a model that does not go that way."""
+        way = labels[label]
+        able = [name for name, t in desk.translators.items() if way in t.system.directions and path is not None]
         try:
-            if path is not None:
-                picture = desk.decode(Path(path).read_bytes())
-                made = [one_way(desk, name, picture, labels[label], int(style)) for name in desk.translators]
+            found = desk.translate(Path(path).read_bytes(), able, way, style=int(style)) if path is not None else []
         except RefusalError as refusal:
             raise gr.Error(refusal.sentence, print_exception=False) from None
+        made = dict(zip(able, found, strict=True))
         values: list[Any] = []
-        for one in made:
+        for one in map(made.get, desk.translators):
             attention = one and one.attention
             values += [one and (one.source, one.picture), gr.update(value=attention, visible=attention is not None)]
         return values
@@ -317,13 +328,6 @@ def page(desk: Desk) -> Any:
             api_visibility="private",
         )
     return blocks.queue(max_size=desk.config.queue)
-
-
-def one_way(desk: Desk, name: str, picture: Image.Image, direction: Direction, style: int) -> Made | None:
-    """The translation, if the model goes that way."""
-    if direction not in desk.translators[name].system.directions:
-        return None
-    return desk.translate(name, picture, direction, "model", style)
 
 
 def application(config: ServeConfig) -> Any:
