@@ -1,6 +1,8 @@
 """A messy folder becomes a data set, every file's fate is told, and the manifest makes it again."""
 
 import json
+import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from conftest import run_ugatit
 from ugatit.cli import main
 from ugatit.data import find_files
 from ugatit.errors import UserError
-from ugatit.prepare import PrepareConfig, enlarger, prepare, squared_box
+from ugatit.prepare import PrepareConfig, detector, enlarger, prepare, squared_box
 
 PICTURES = Path(skimage.__file__).parent / "data"  # photographs that the package brings
 
@@ -126,8 +128,24 @@ def test_faces_are_cut_out(tmp_path):
         assert left < 225 < right and top < 120 < bottom and 100 < right - left == bottom - top < 260  # her face
         assert Image.open(tmp_path / "data" / found["astronaut.png"].result).size == (64, 64)
     assert not said
-    with pytest.raises(UserError, match=r"Nothing of domain A is left .2 no face found."):
-        made(replace(options, out=tmp_path / "none", faces_a="drawn"))
+    (tmp_path / "a" / "astronaut.png").unlink()
+    with pytest.raises(UserError, match=r"Nothing of domain A is left .1 no face found."):
+        made(replace(options, out=tmp_path / "none"))
+
+
+def test_drawn_faces_are_not_looked_for_in_vain(monkeypatch):
+    """animeface 2.0.3 finds nothing with Pillow 12; what is not installed is named."""
+    monkeypatch.setitem(sys.modules, "animeface", None)
+    with pytest.raises(UserError, match=r"ugatit\[drawn\]"):
+        detector("drawn", "faces-a")
+    monkeypatch.setitem(sys.modules, "animeface", types.SimpleNamespace())
+    for found, fine in (("12.0.0", False), ("11.3.0", True)):
+        monkeypatch.setattr("ugatit.prepare.version", {"animeface": "2.0.3", "pillow": found}.get)
+        if fine:
+            assert detector("drawn", "faces-a")
+        else:
+            with pytest.raises(UserError, match=r"--faces-a drawn: animeface 2.0.3 finds no face with Pillow 12.0.0"):
+                detector("drawn", "faces-a")
 
 
 def test_squares_around_faces_stay_in_the_picture():

@@ -3,6 +3,7 @@
 Nothing is guessed: the report says of every file what became of it and why, and a manifest repeats it all.
 """
 
+import importlib
 import importlib.util
 import json
 from collections import Counter
@@ -10,10 +11,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+from packaging.version import Version
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import Field, TypeAdapter, ValidationError
 from rich.table import Table
@@ -45,7 +48,7 @@ class PrepareConfig:
     """Folder to make."""
     faces_a: str = "none"
     """Cut faces out of A's pictures: none; photo, for photographs (a cascade of OpenCV's); drawn, for drawn ones
-    (animeface); or a file: a cascade (.xml) or YuNet (.onnx)."""
+    (animeface, of the extra drawn); or a file: a cascade (.xml) or YuNet (.onnx)."""
     faces_b: str = "none"
     """Cut faces out of B's pictures, like --faces-a."""
     margin: Annotated[float, Field(ge=0, le=2)] = 0.3
@@ -101,7 +104,7 @@ def detector(name: str, option: str) -> Detect | None:
     if name == "none":
         return None
     if name == "drawn":
-        return partial(drawn_faces, packaged("animeface"))
+        return partial(drawn_faces, animeface(option))
     cv2 = packaged("cv2")
     path = Path(name)
     if name == "photo":
@@ -117,6 +120,24 @@ def detector(name: str, option: str) -> Detect | None:
     except (cv2.error, SystemError):
         raise UserError(f"--{option} {name} is not a file that OpenCV's detectors read: give another.") from None
     return partial(cascade_faces, cascade)
+
+
+def animeface(option: str) -> Any:
+    """The package animeface, which reads Pillow's memory and finds nothing, silently, where that is laid out anew.
+
+    Raises:
+        UserError: it is not installed, or not for this Pillow.
+    """
+    try:
+        found = importlib.import_module("animeface")
+    except ImportError:
+        raise UserError("animeface is not installed: pip install 'ugatit[drawn]'.") from None
+    if Version(version("animeface")) <= Version("2.0.3") and Version(version("pillow")) >= Version("12"):
+        raise UserError(
+            f"--{option} drawn: animeface {version('animeface')} finds no face with Pillow {version('pillow')}: "
+            "pip install 'pillow<12', or give a cascade file instead of drawn."
+        )
+    return found
 
 
 def packaged(name: str) -> Any:
