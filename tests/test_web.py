@@ -135,6 +135,9 @@ def test_the_page_in_a_browser(browser, tmp_path):
             }
             expected = Translator.load(tmp_path / name / "model", "cpu")(Image.open(source), "a2b")
             assert expected.tobytes() in pictures and Image.open(source).tobytes() in pictures
+            with page.expect_download() as download:
+                page.click(f"#made-{number} [aria-label='Download']")
+            assert Image.open(download.value.path()).convert("RGB").tobytes() == expected.tobytes()
         page.set_input_files("#source input[type=file]", {"name": "a.png", "mimeType": "image/png", "buffer": b"no"})
         page.wait_for_selector("text=The upload is not a picture")
         page.close()
