@@ -25,6 +25,12 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 TINY = ["--preset", "quick", "--size", "32", "--width", "2", "--blocks", "1", "--batch", "1", "--workers", "0"]
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """What a test draws does not depend on which tests ran before it in its process."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def shared() -> Path:
     if not SHARED.is_dir():
