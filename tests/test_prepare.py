@@ -18,7 +18,7 @@ from conftest import run_ugatit
 from ugatit.cli import main
 from ugatit.data import find_files
 from ugatit.errors import UserError
-from ugatit.prepare import PrepareConfig, detector, enlarger, prepare, squared_box
+from ugatit.prepare import PrepareConfig, detector, enlarger, prepare, squared_box, yunet_faces
 
 PICTURES = Path(skimage.__file__).parent / "data"  # photographs that the package brings
 
@@ -146,6 +146,25 @@ def test_drawn_faces_are_not_looked_for_in_vain(monkeypatch):
         else:
             with pytest.raises(UserError, match=r"--faces-a drawn: animeface 2.0.3 finds no face with Pillow 12.0.0"):
                 detector("drawn", "faces-a")
+
+
+def test_yunet_s_rows_are_boxes():
+    """Left, top, width, height, five points and a score a face; nothing where there is none."""
+
+    class Net:
+        rows = np.array([[10.4, 20.6, 30, 40, *[0] * 10, 0.9]], np.float32)
+
+        def setInputSize(self, size):  # noqa: N802
+            assert size == (90, 80)
+
+        def detect(self, pixels):
+            assert pixels.shape == (80, 90, 3) and tuple(pixels[0, 0]) == (3, 2, 1)  # blue first
+            return 1, self.rows
+
+    net = Net()
+    assert yunet_faces(net, Image.new("RGB", (90, 80), (1, 2, 3))) == [(10, 21, 40, 61)]
+    net.rows = None
+    assert yunet_faces(net, Image.new("RGB", (90, 80), (1, 2, 3))) == []
 
 
 def test_squares_around_faces_stay_in_the_picture():
