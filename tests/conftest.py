@@ -99,12 +99,16 @@ def served(*arguments: object) -> Iterator[str]:
         process.wait(30)
 
 
+def least_side(system: str) -> int:
+    """Of the pictures that a system takes."""
+    return 64 if system in ("unit", "munit", "drit") else 32
+
+
 def tiny_model(name: str = "ugatit", **options) -> System:
     """A small random model of a system."""
     torch.manual_seed(0)
     kind = REGISTRY[name]
-    size = 64 if name in ("unit", "munit", "drit") else 32
-    system = kind(replace(kind.presets["quick"].model, size=size, width=2, blocks=1, **options))
+    system = kind(replace(kind.presets["quick"].model, size=least_side(name), width=2, blocks=1, **options))
     system.init_weights()
     return system.eval().requires_grad_(False)
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 from torchvision.models import VGG19_Weights, vgg16, vgg19
 
-from conftest import run_ugatit
+from conftest import least_side, run_ugatit
 from test_train import assert_same_run
 from ugatit.data import find_files
 from ugatit.demo import EMOJI
@@ -648,8 +648,7 @@ def test_pool_is_filled_then_exchanges_half_of_the_time():
 
 def quick(system: str, data, run, steps: int) -> TrainConfig:
     config = preset_config(system, "quick")
-    size = 64 if system in ("unit", "munit", "drit") else 32
-    model = replace(config.model, size=size, width=4, blocks=1)
+    model = replace(config.model, size=least_side(system), width=4, blocks=1)
     return replace(
         config,
         model=model,

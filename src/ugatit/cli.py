@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 from PIL import Image
 from pydantic import Field
-from rich.progress import MofNCompleteColumn, Progress, track
+from rich.progress import track
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 import ugatit
@@ -25,17 +25,15 @@ from ugatit.export import OnnxTranslator, export
 from ugatit.files import results
 from ugatit.inspection import inspect
 from ugatit.page import write_page
-from ugatit.prepare import PrepareConfig, prepare
-from ugatit.prepare import report_table as prepare_table
+from ugatit.prepare import PrepareConfig, prepare, report_table
 from ugatit.released import import_released
-from ugatit.study import Answers, ReportConfig, StudyConfig, report_table, shares, write_csv
+from ugatit.runs import bars
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import Direction
 from ugatit.systems.folder import save_model
 from ugatit.train import TrainConfig, check_range, console, preset_config, read_run, say, train
 from ugatit.translate import Job, Size, Translator, find_device, is_video, plan_jobs, translate_files
 from ugatit.video import translate_video
-from ugatit.web import ServeConfig
 
 
 def option(arguments: list[str], name: str) -> str | None:
@@ -150,10 +148,8 @@ def translate_one_video(translator: Translator, job: Job, options: TranslateOpti
     files = [job.source, *(sorted(model.rglob("*")) if model.is_dir() else [])]
     stamps = {str(file): (file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()}
     given = {name: getattr(options, name) for name in ("model", "direction", "size", "style", "backend")}
-    progress = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console, transient=True)
-    progress.disable = not console.is_terminal
     try:
-        with progress:
+        with bars() as progress:
             task = progress.add_task(job.source.name, total=None)
             for done, total in translate_video(
                 translator, job.source, job.target, options.direction, options.size, options.batch, given | stamps
@@ -373,23 +369,23 @@ def demo_command(arguments: list[str]) -> None:
 
 def serve_command(arguments: list[str]) -> None:
     """Translate pictures on a web page, and over HTTP for programs."""
-    config = tyro.cli(ServeConfig, prog="ugatit serve", args=arguments)
-    check_range(ServeConfig, config)
+    config = tyro.cli(web.ServeConfig, prog="ugatit serve", args=arguments)
+    check_range(web.ServeConfig, config)
     web.run(web.application(config), config.host, config.port, say)
 
 
 def study_command(arguments: list[str]) -> None:
     """Ask people which of several translations is the best; study report DB prints what they said."""
     if arguments[:1] == ["report"]:
-        report = tyro.cli(ReportConfig, prog="ugatit study report", args=arguments[1:])
-        rows = shares(Answers(report.db))
-        console.print(report_table(rows))
+        report = tyro.cli(study.ReportConfig, prog="ugatit study report", args=arguments[1:])
+        rows = study.shares(study.Answers(report.db))
+        console.print(study.report_table(rows))
         if report.csv:
             with results(report.csv):
-                write_csv(rows, report.csv)
+                study.write_csv(rows, report.csv)
         return
-    config = tyro.cli(StudyConfig, prog="ugatit study", args=arguments)
-    check_range(StudyConfig, config)
+    config = tyro.cli(study.StudyConfig, prog="ugatit study", args=arguments)
+    check_range(study.StudyConfig, config)
     web.run(study.application(config, say), config.host, config.port, say)
 
 
@@ -399,7 +395,7 @@ def prepare_command(arguments: list[str]) -> None:
     check_range(PrepareConfig, config)
     with results(config.out):
         entries = prepare(config, say, partial(track, console=console, disable=not console.is_terminal))
-    console.print(prepare_table(entries))
+    console.print(report_table(entries))
     say(f"Written to {config.out}; kept.png and dropped.png show it, manifest.json says why")
 
 

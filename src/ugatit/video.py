@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
-from ugatit.errors import UserError
+from ugatit.errors import UserError, package
 from ugatit.files import atomic_file, results
+from ugatit.sheet import to_picture
 from ugatit.systems.base import Direction
 from ugatit.translate import Size, Translator
 
@@ -33,13 +34,6 @@ PIECE = 64  # frames
 OPTIONS = {"crf": "18", "preset": "medium", "bf": "0"}
 
 
-class Frame(NamedTuple):
-    """A decoded frame."""
-
-    time: int  # in units of the stream's time base
-    x: Tensor  # 1 x channels x H x W in [-1, 1]
-
-
 class Look(NamedTuple):
     """How the source describes its colours; FFmpeg's numbers."""
 
@@ -47,19 +41,6 @@ class Look(NamedTuple):
     color_range: int
     color_primaries: int
     color_trc: int
-
-
-def pyav() -> Any:
-    """The package av.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        import av
-    except ImportError:
-        raise UserError("av is not installed: pip install 'ugatit[video]'.") from None
-    return av
 
 
 @contextmanager
@@ -70,7 +51,7 @@ def opened(path: Path) -> Iterator["av.container.InputContainer"]:
         ValueError: it is no video, or has no pictures; the message is a phrase that says which.
         UserError: PyAV is not installed.
     """
-    av = pyav()
+    av = package("av", "video")
     try:
         container = av.open(str(path))
     except (av.FFmpegError, OSError) as error:
@@ -94,16 +75,26 @@ def exact() -> int:
     return Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
-def frames(container: "av.container.InputContainer", channels: int) -> Iterator[Frame]:
-    """All frames of a video, in colour or grey.
+def time_base(container: "av.container.InputContainer") -> Fraction:
+    """Seconds that the times of a video's frames count."""
+    return Fraction(container.streams.video[0].time_base or Fraction(1, 1000))
+
+
+def frame_rate(container: "av.container.InputContainer") -> Fraction:
+    """Frames a second, 25 if the file does not tell."""
+    return Fraction(container.streams.video[0].average_rate or 25)
+
+
+def frames(container: "av.container.InputContainer") -> Iterator[tuple[int, Image.Image]]:
+    """All frames of a video, with their times in units of its time base.
 
     Raises:
         ValueError: it is damaged; the message is a phrase that says so.
     """
-    av = pyav()
+    av = package("av", "video")
     stream = container.streams.video[0]
-    tick = 1 / (stream.average_rate or Fraction(25)) / Fraction(stream.time_base or Fraction(1, 1000))
-    last: Fraction | None = None
+    tick = 1 / frame_rate(container) / time_base(container)
+    last: int | None = None
     coded = container.decode(stream)
     while True:
         try:
@@ -115,14 +106,8 @@ def frames(container: "av.container.InputContainer", channels: int) -> Iterator[
         time = frame.pts if frame.pts is not None else round((last or 0) + tick)
         if last is not None and time <= last:
             continue  # damaged files repeat themselves
-        last = Fraction(time)
-        x = torch.from_numpy(np.ascontiguousarray(upright(frame))).permute(2, 0, 1)[None] / 127.5 - 1
-        yield Frame(time, x if channels == 3 else luma(x))
-
-
-def luma(x: Tensor) -> Tensor:
-    """N x 3 x H x W to N x 1 x H x W."""
-    return (x * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+        last = time
+        yield time, Image.fromarray(upright(frame))
 
 
 def look_of(container: "av.container.InputContainer") -> Look:
@@ -152,7 +137,7 @@ def write_piece(made: Iterable[tuple[int, Tensor]], path: Path, base: Fraction, 
         rate: frames a second.
         look: of the source.
     """
-    av = pyav()
+    av = package("av", "video")
     with atomic_file(path) as temporary, av.open(str(temporary), "w", format="mp4") as output:
         stream: Any = None
         first = count = 0
@@ -167,10 +152,7 @@ def write_piece(made: Iterable[tuple[int, Tensor]], path: Path, base: Fraction, 
                 stream.time_base = stream.codec_context.time_base = base
                 for name, value in look._asdict().items():
                     setattr(stream.codec_context, name, value)
-            pixels = (
-                ((x[0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
-            )
-            frame = av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(
+            frame = av.VideoFrame.from_image(to_picture(x[0])).reformat(
                 format="yuv420p",
                 dst_colorspace=look.colorspace,
                 dst_color_range=look.color_range or 1,
@@ -188,8 +170,7 @@ def join(pieces: list[Path], source: "av.container.InputContainer", path: Path) 
     Raises:
         av.FFmpegError: the sound does not fit into such a file.
     """
-    av = pyav()
-    base = Fraction(source.streams.video[0].time_base or Fraction(1, 1000))
+    av, base = package("av", "video"), time_base(source)
     kind = {".mkv": "matroska", ".mov": "mov"}.get(path.suffix.lower(), "mp4")
     with atomic_file(path) as temporary, av.open(str(temporary), "w", format=kind) as output:
         with av.open(str(pieces[0])) as first:
@@ -240,12 +221,11 @@ def translate_video(
         ValueError: the source cannot be read; the message is a phrase that says why.
         UserError: the target cannot be written.
     """
-    av = pyav()
+    av = package("av", "video")
     folder = target.with_name(f".{target.name}.pieces")
     with opened(source) as container:
         total, look = count_frames(container), look_of(container)
-        base = Fraction(container.streams.video[0].time_base or Fraction(1, 1000))
-        rate = Fraction(container.streams.video[0].average_rate or 25)
+        base, rate = time_base(container), frame_rate(container)
         with results(target):
             pieces = known_pieces(folder, settings)
         if translator.system.styles and translator.reference is None:
@@ -255,9 +235,9 @@ def translate_video(
         times: deque[int] = deque()  # of the frames that are being translated
 
         def pictures() -> Iterator[Tensor]:
-            for frame in islice(frames(container, translator.channels), done, None):
-                times.append(frame.time)
-                yield frame.x
+            for time, frame in islice(frames(container), done, None):
+                times.append(time)
+                yield translator.to_tensor(frame)
 
         made = ((times.popleft(), one.image) for one in translator.stream(pictures(), direction, size, batch))
         while first := next(made, None):

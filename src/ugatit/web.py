@@ -18,7 +18,7 @@ from pydantic import Field
 from tyro.conf import Positional
 
 from ugatit.data import read_picture
-from ugatit.errors import UserError
+from ugatit.errors import UserError, package
 from ugatit.sheet import overlay, to_picture
 from ugatit.systems.base import Direction
 from ugatit.translate import Size, Translator
@@ -272,13 +272,15 @@ def page(desk: Desk) -> Any:
 
     def translate(path: str | None, label: str, style: float) -> list[Any]:
         """Two values a model: source and translation; attention. Nothing for a model that does not go that way."""
-        way = labels[label]
-        able = [name for name, t in desk.translators.items() if way in t.system.directions and path is not None]
-        try:
-            found = desk.translate(Path(path).read_bytes(), able, way, style=int(style)) if path is not None else []
-        except RefusalError as refusal:
-            raise gr.Error(refusal.sentence, print_exception=False) from None
-        made = dict(zip(able, found, strict=True))
+        made: dict[str, Made] = {}
+        if path is not None:
+            way = labels[label]
+            able = [name for name, t in desk.translators.items() if way in t.system.directions]
+            try:
+                found = desk.translate(Path(path).read_bytes(), able, way, style=int(style))
+            except RefusalError as refusal:
+                raise gr.Error(refusal.sentence, print_exception=False) from None
+            made = dict(zip(able, found, strict=True))
         values: list[Any] = []
         for one in map(made.get, desk.translators):
             attention = one and one.attention
@@ -336,10 +338,7 @@ def application(config: ServeConfig) -> Any:
     Raises:
         UserError: a model cannot be loaded, or gradio is not installed.
     """
-    try:
-        import gradio as gr
-    except ImportError as error:
-        raise UserError(f"{error.name} is not installed: pip install 'ugatit[web]'.") from None
+    gr = package("gradio", "web")
     desk = Desk(load_models(config), config)
     return gr.mount_gradio_app(
         endpoint(desk),
