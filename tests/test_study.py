@@ -159,7 +159,7 @@ def test_two_participants_in_a_browser(browser, pictures, tmp_path):
         for done in range(1, 4):
             for page in pages:
                 page.dblclick("#candidates button:nth-child(2)")
-                page.wait_for_function(f"document.getElementById('count').textContent == '{done} of 7'")
+                page.get_by_text(f"{done} of 7", exact=True).wait_for()
         counts = [page.inner_text("#count") for page in pages]
         codes = [page.inner_text("#mine") for page in pages]
         assert codes[0] != codes[1]

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.utils import filter_repo_objects
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -144,7 +145,7 @@ def test_push_to_hub_sends_only_what_translation_needs(light, monkeypatch):
     assert sent == {"me/cat2dog": {"config.json", "translator.safetensors"}}
 
 
-def test_a_hub_id_downloads_json_and_safetensors_only(light, monkeypatch):
+def test_a_hub_id_downloads_the_model_s_own_files_only(light, monkeypatch):
     asked = {}
 
     def download(repo_id, allow_patterns):
@@ -153,7 +154,9 @@ def test_a_hub_id_downloads_json_and_safetensors_only(light, monkeypatch):
 
     monkeypatch.setattr("ugatit.translate.snapshot_download", download)
     Translator.load("me/cat2dog")
-    assert asked == {"me/cat2dog": ["config.json", "*.safetensors"]}
+    wanted = ["config.json", "translator.safetensors", "training.safetensors"]
+    others = ["sub/translator.safetensors", "sub/config.json", "large.safetensors", "run.py", "model.bin"]
+    assert list(filter_repo_objects(wanted + others, allow_patterns=asked["me/cat2dog"])) == wanted
 
 
 # The command

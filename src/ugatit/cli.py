@@ -14,10 +14,10 @@ from rich.progress import track
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 import ugatit
-from ugatit import study, web
+from ugatit import guard, study, web
 from ugatit.ablate import AblateConfig, ablate
 from ugatit.compare import CompareConfig, compare
-from ugatit.data import Skipped, check_pictures, find_files, find_tests, read_picture, read_tests, spread
+from ugatit.data import Skipped, check_pictures, find_files, find_tests, read_tests, spread
 from ugatit.demo import demo
 from ugatit.errors import UserError
 from ugatit.evaluate import Judge, Protocol, evaluate_folders, evaluate_model, metrics_table, protocol_text
@@ -26,6 +26,7 @@ from ugatit.files import results
 from ugatit.inspection import inspect
 from ugatit.page import write_page
 from ugatit.prepare import PrepareConfig, prepare, report_table
+from ugatit.reading import read_picture
 from ugatit.released import import_released
 from ugatit.runs import bars
 from ugatit.systems import REGISTRY
@@ -371,7 +372,7 @@ def serve_command(arguments: list[str]) -> None:
     """Translate pictures on a web page, and over HTTP for programs."""
     config = tyro.cli(web.ServeConfig, prog="ugatit serve", args=arguments)
     check_range(web.ServeConfig, config)
-    web.run(web.application(config), config.host, config.port, say)
+    guard.run(web.application(config), web.rules(config), config.port, say)
 
 
 def study_command(arguments: list[str]) -> None:
@@ -386,7 +387,7 @@ def study_command(arguments: list[str]) -> None:
         return
     config = tyro.cli(study.StudyConfig, prog="ugatit study", args=arguments)
     check_range(study.StudyConfig, config)
-    web.run(study.application(config, say), config.host, config.port, say)
+    guard.run(study.application(config, say), study.rules(config), config.port, say)
 
 
 def prepare_command(arguments: list[str]) -> None:

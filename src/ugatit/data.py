@@ -1,6 +1,5 @@
-"""Pictures in, tensors out: reading what Pillow reads, the two unpaired domains, and exactly repeatable sampling."""
+"""Pictures in, tensors out: the two unpaired domains, and exactly repeatable sampling."""
 
-import io
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,15 +10,15 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from ugatit.errors import UserError
+from ugatit.reading import read_picture
 
 T = TypeVar("T")
-SMALLEST = 16  # pixels on a side; smaller pictures are skipped
 
 
 class Skipped(NamedTuple):
@@ -29,47 +28,7 @@ class Skipped(NamedTuple):
     reason: str
 
 
-# Reading
-
-
-def read_picture(path: str | Path | io.BytesIO, channels: int = 3) -> Image.Image:
-    """Decode a picture of any size and mode to 8-bit RGB (``channels=3``) or grey (``channels=1``).
-
-    EXIF orientation is applied, transparency is laid on white, 16-bit and float samples are scaled to 8 bits; of an
-    animation the first frame counts.
-
-    Raises:
-        ValueError: it is not a picture, is damaged, or is too small; the message is a phrase that says which.
-    """
-    try:
-        with Image.open(path) as opened:
-            opened.load()
-            picture = to_eight_bit(ImageOps.exif_transpose(opened))
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"is too large ({error})") from None
-    except UnidentifiedImageError:
-        size = path.getbuffer().nbytes if isinstance(path, io.BytesIO) else os.path.getsize(path)
-        raise ValueError("is not a picture that Pillow reads" if size else "is empty") from None
-    except (OSError, SyntaxError, EOFError, ValueError) as error:
-        raise ValueError(f"cannot be read ({error})") from None
-    if min(picture.size) < SMALLEST:
-        raise ValueError(f"is {picture.width} x {picture.height} pixels, the least is {SMALLEST} x {SMALLEST}")
-    return picture.convert("RGB" if channels == 3 else "L")
-
-
-def to_eight_bit(picture: Image.Image) -> Image.Image:
-    """Any mode to L, RGB or another 8-bit mode that converts to them; transparency is laid on white."""
-    if picture.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(picture, np.uint16) / 257).round().astype(np.uint8))
-    if picture.mode in ("I", "F"):
-        values = np.asarray(picture, np.float64)
-        top = next((t for t in (1, 255, 65535) if values.max() <= t), values.max())
-        top = 255 if picture.mode == "I" and top == 1 else top
-        return Image.fromarray((values.clip(0) * (255 / top)).round().astype(np.uint8))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return picture
+# Finding
 
 
 def find_files(folder: Path) -> list[Path]:

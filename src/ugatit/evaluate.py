@@ -17,10 +17,11 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ugatit.data import check_pictures, find_files, read_picture, read_tests, spread, squared
+from ugatit.data import check_pictures, find_files, read_tests, spread, squared
 from ugatit.errors import UserError, package
 from ugatit.features import FeatureName, FeatureNetwork, load_features, perceptual_distance
 from ugatit.files import atomic_file, results
+from ugatit.reading import read_picture
 from ugatit.sheet import draw_sheet, overlay, save_picture, to_picture
 from ugatit.systems.base import Direction
 from ugatit.translate import Translator

@@ -7,8 +7,10 @@ that are multiples of 4, from 32 up.
 
 import contextlib
 import io
+import os
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,15 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from ugatit.errors import UserError, package
-from ugatit.files import atomic_folder
+from ugatit.files import atomic_folder, open_regular
 from ugatit.systems.base import Direction, System, Translation
-from ugatit.systems.folder import configured, save_config
+from ugatit.systems.folder import configured, own_file, save_config
 from ugatit.translate import Translate, Translator
 
 TOLERANCE = 1e-3  # of a translation in [-1, 1]
 LARGEST = 4096  # pixels on a side
 REWRITE = "write it with ugatit export MODEL -o DIR"
+SUBGRAPHS = {"If", "Loop", "Scan", "SequenceMap"}  # operators that run other graphs, perhaps without end
 
 
 class OneDirection(nn.Module):
@@ -131,17 +134,62 @@ def open_session(path: Path, device: str | None, otherwise: str) -> Any:
         UserError: onnxruntime is not installed, or the file is missing or damaged.
     """
     onnxruntime = package("onnxruntime", "export")
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path} does not exist: {otherwise}.")
+    try:
+        check_graph(path)
+    except ValueError as error:
+        raise UserError(f"{path} cannot be used ({error}): {otherwise}.") from None
+    bound_memory()
     wanted = ["CPUExecutionProvider"] if device == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4  # what goes wrong is raised too
+    options.add_session_config_entry("session.use_env_allocators", "1")
     providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
     try:
-        return onnxruntime.InferenceSession(path, options, providers=providers)
+        # Its folding of constants is done outside the bound on memory; exported files are folded already.
+        return onnxruntime.InferenceSession(path, options, providers=providers, disabled_optimizers=["ConstantFolding"])
     except Exception as error:  # its exceptions have no common class
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} cannot be used ({reason}): {otherwise}.") from None
+
+
+@lru_cache
+def bound_memory() -> None:
+    """Let ONNX Runtime take at most half of the machine's memory on the CPU: a small file can ask for any amount."""
+    onnxruntime = package("onnxruntime", "export")
+    try:
+        most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, ValueError, OSError):  # Windows
+        most = 2**33
+    kind = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    arena = onnxruntime.OrtArenaCfg({"max_mem": most, "arena_extend_strategy": 1})
+    onnxruntime.create_and_register_allocator(kind, arena)
+
+
+def check_graph(path: Path) -> None:
+    """Look at an ONNX file, which may be anybody's, before anything of it is run.
+
+    Raises:
+        ValueError: it is damaged, keeps data in other files, or its operators are not ONNX's plain ones; the message is
+            a phrase that says which.
+    """
+    onnx = package("onnx", "export")
+    with open_regular(path) as file:
+        try:
+            model = onnx.load(file, load_external_data=False)
+        except Exception as error:  # protobuf's exceptions have no common class
+            raise ValueError(str(error).splitlines()[0]) from None
+    outside = onnx.TensorProto.EXTERNAL
+    tensors = [*model.graph.initializer, *(a.t for node in model.graph.node for a in node.attribute)]
+    if any(tensor.data_location == outside for tensor in tensors):
+        raise ValueError("it keeps data in other files")
+    for node in model.graph.node:
+        if node.domain not in ("", "ai.onnx") or node.op_type in SUBGRAPHS:
+            raise ValueError(f"it has an operator {node.op_type}, which no network needs")
 
 
 def run(session: Any, given: tuple[Tensor, ...]) -> list[Tensor]:
@@ -166,8 +214,9 @@ class OnnxTranslator(Translator):
         if not any(folder.glob("*.onnx")):
             raise UserError(f"{folder} holds no ONNX files: write them with ugatit export MODEL -o DIR, and give DIR.")
         super().__init__(configured(folder), "cpu")
+        self.folder = folder
         self.sessions = {
-            name: open_session(folder / f"{name}.onnx", device, REWRITE) for name in self.system.directions
+            name: open_session(own_file(folder, f"{name}.onnx"), device, REWRITE) for name in self.system.directions
         }
 
     def translation(self, direction: Direction, count: int) -> Translate:
@@ -179,8 +228,26 @@ class OnnxTranslator(Translator):
         def translate(x: Tensor) -> Translation:
             pictures = x.split(1)
             inputs = zip(pictures, styles.split(1), strict=True) if styles is not None else zip(pictures, strict=True)
-            made = [run(self.sessions[direction], given) for given in inputs]
+            made = [self.run(direction, given) for given in inputs]
             image, *heatmap = (torch.cat(parts) for parts in zip(*made, strict=True))
             return Translation(image, heatmap[0] if heatmap else None)
 
         return translate
+
+    def run(self, direction: Direction, given: tuple[Tensor, ...]) -> list[Tensor]:
+        """What a file makes of one picture: its translation and perhaps its attention.
+
+        Raises:
+            UserError: it does not do what a translator does.
+        """
+        path = self.folder / f"{direction}.onnx"
+        try:
+            made = run(self.sessions[direction], given)
+        except Exception as error:  # ONNX Runtime's exceptions have no common class
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path} cannot translate a picture ({reason}): {REWRITE}.") from None
+        shapes = [tuple(part.shape) for part in made]
+        flat = len(made) < 2 or (made[1].ndim == 4 and made[1].shape[:2] == (1, 1))
+        if not flat or len(made) > 2 or made[0].shape != given[0].shape or not all(p.isfinite().all() for p in made):
+            raise UserError(f"{path} makes {shapes} of a picture of {tuple(given[0].shape)} or no numbers: {REWRITE}.")
+        return made

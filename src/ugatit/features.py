@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import VGG16_Weights, VGG19_Weights, vgg16, vgg19
 
 from ugatit.errors import UserError
-from ugatit.files import digest
+from ugatit.files import digest, read_torch
 
 FeatureName = Literal["inception", "efficientnet-lite0"]
 VGGName = Literal["vgg16", "vgg19"]
@@ -102,12 +102,9 @@ def inception(weights: Path | None) -> tuple[nn.Module, Path]:
         raise UserError("torch-fidelity is not installed: pip install 'ugatit[evaluate]'.") from None
     if weights is not None:
         try:
-            torch.load(weights, map_location="cpu", weights_only=True)  # torch-fidelity would unpickle anything
-        except FileNotFoundError:
-            raise UserError(f"--weights {weights} does not exist: check the path.") from None
-        except Exception as error:  # torch.load raises many kinds for damaged files
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(f"--weights {weights} cannot be read ({reason}): get the file again.") from None
+            read_torch(weights)  # torch-fidelity would unpickle anything
+        except ValueError as error:
+            raise UserError(f"--weights {weights} {error}: check the path, or get the file again.") from None
     try:
         with warnings.catch_warnings(action="ignore"):
             net = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], weights and str(weights))
@@ -222,13 +219,11 @@ def vgg_state(name: VGGName, weights: Path | None, wanted: list[str]) -> dict[st
         if weights is None:
             state = torch.hub.load_state_dict_from_url(url, map_location="cpu", weights_only=True)
         else:
-            state = torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
+            state = read_torch(weights)
         return {key: state[key] for key in wanted}
-    except FileNotFoundError:
-        raise UserError(f"--vgg {weights} does not exist: check the path.") from None
-    except Exception as error:  # torch.load raises many kinds for damaged files
+    except Exception as error:  # a download and odd contents raise many kinds
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        where = "cannot be downloaded" if weights is None else f"in {weights} cannot be read"
+        where = "cannot be downloaded" if weights is None else f"are not in {weights}"
         substitute = ", or use --content efficientnet-lite0" if name == "vgg19" else ""
         raise UserError(
             f"The weights of {name} {where} ({reason}): give torchvision's file ({url}) with --vgg{substitute}."

@@ -1,17 +1,29 @@
-"""Writing files so that a crash, a kill or a full disk never leaves half of one."""
+"""Files: written so that a crash or a full disk never leaves half of one, read as if a stranger had made them."""
 
 import hashlib
+import io
+import json
 import os
+import secrets
 import shutil
+import stat
+import time
+import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from ugatit.errors import UserError
+
+STALE = 24 * 3600  # seconds after which a temporary file is nobody's
 
 
 def sync(path: Path) -> None:
@@ -25,14 +37,33 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def temporary_name(folder: Path) -> Path:
+    """A name in a folder that nobody can know before, short enough for every file system.
+
+    What killed processes left there under such names a day ago or earlier is removed.
+    """
+    sweep(folder)
+    return folder / f".{secrets.token_hex(8)}.partial"
+
+
+@lru_cache(maxsize=64)
+def sweep(folder: Path) -> None:
+    """Remove temporary files and folders that nobody writes any more, once in each process."""
+    for left in folder.glob(".*.partial"):
+        with suppress(OSError):
+            if time.time() - left.lstat().st_mtime > STALE:
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; it replaces ``path`` only when the block ends well.
 
-    The temporary name is always the same, so what a killed process leaves is replaced by the next write.
+    Of several processes that write one file at a time each writes its own, and the last one's stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = temporary_name(path.parent)
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # never through somebody's link
     try:
         yield temporary
         sync(temporary)
@@ -43,20 +74,28 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Like `atomic_file` for a whole new folder, which must not exist yet or is replaced."""
+    """Like `atomic_file` for a whole new folder, which must not exist yet or is replaced.
+
+    Raises:
+        UserError: it is the folder that the program runs in, or one above that.
+    """
+    path = path.resolve()
+    if Path.cwd().is_relative_to(path):
+        raise UserError(f"{path} is the current folder or above it, and would be replaced as a whole: give a new one.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary, before = temporary_name(path.parent), temporary_name(path.parent)
     temporary.mkdir()
     try:
         yield temporary
         for file in temporary.iterdir():
             sync(file)
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(temporary, path)
+        with suppress(FileNotFoundError):
+            path.rename(before)
+        temporary.rename(path)
         sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(before, ignore_errors=True)
 
 
 @contextmanager
@@ -70,9 +109,88 @@ def results(path: Path) -> Iterator[None]:
         ) from None
 
 
+def open_regular(path: str | Path) -> io.BufferedReader:
+    """A file opened to be read, if it is one: a pipe or a device might never end.
+
+    Raises:
+        ValueError: it is something else, or cannot be opened; the message is a phrase that says why.
+    """
+    try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise ValueError("is not a regular file")
+        return open(path, "rb")
+    except FileNotFoundError:
+        raise ValueError("does not exist") from None
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror or error})") from None
+
+
+def read_json(path: Path, most: int = 2**20) -> dict[str, Any]:
+    """The JSON object in a file that may be anybody's.
+
+    Args:
+        path: of the file.
+        most: bytes that it may have.
+
+    Raises:
+        ValueError: it is not such a file; the message is a phrase that says why.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError("a name stands there twice")
+        return found
+
+    def number(word: str) -> float:
+        raise ValueError(f"{word} is no number")
+
+    with open_regular(path) as file:
+        text = file.read(most + 1)
+    if len(text) > most:
+        raise ValueError(f"is longer than {most} bytes")
+    try:
+        found = json.loads(text.decode(), object_pairs_hook=unique, parse_constant=number)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is not JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise ValueError("is not a JSON object")
+    return found
+
+
+def read_torch(path: str | Path) -> Any:
+    """What ``torch.save`` wrote into a file that may be anybody's: tensors and plain containers, never code.
+
+    Raises:
+        ValueError: it is not such a file, or its tensors claim more memory than it has bytes; the message is a phrase
+            that says why.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            if zipfile.is_zipfile(file):
+                if sum(part.file_size for part in zipfile.ZipFile(file).infolist()) > size:
+                    raise ValueError("it is packed to far less than its size")
+                file.seek(0)
+            found = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch.load raises many kinds for damaged files
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"cannot be read ({reason})") from None
+    tensors = [leaf for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
+    if any(t.layout != torch.strided or t.is_quantized or t.is_meta for t in tensors):
+        raise ValueError("holds other tensors than plain ones")
+    if sum(t.numel() * t.itemsize for t in tensors) > size:
+        raise ValueError("claims larger tensors than it holds")
+    return found
+
+
 def digest(path: Path) -> str:
-    """SHA-256 of a file, as hex."""
-    with path.open("rb") as file:
+    """SHA-256 of a file, as hex.
+
+    Raises:
+        ValueError: it cannot be read; the message is a phrase that says why.
+    """
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

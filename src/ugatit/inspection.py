@@ -100,9 +100,12 @@ def translation_cost(system: System, size: int) -> Cost:
     weights = list(copy.state_dict().values())
     with FlopCounterMode(display=False) as flops, WorkingSet(weights) as working:
         copy.translate(x, copy.directions[0])
-    used = [copy.get_submodule(name) for name in copy.translators]
-    held = sum(count(part) for part in used) * FLOAT
-    return Cost(flops.get_total_flops() // 2, held + working.most)
+    return Cost(flops.get_total_flops() // 2, held_bytes(system) + working.most)
+
+
+def held_bytes(system: System) -> int:
+    """Bytes of the weights that translating needs."""
+    return sum(count(system.get_submodule(name)) for name in system.translators) * FLOAT
 
 
 def training_cost(system: System, batch: int) -> Cost:

@@ -21,9 +21,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 from rich.table import Table
 from tyro.conf import UseAppendAction, arg
 
-from ugatit.data import find_files, hold_out, read_picture, spread
+from ugatit.data import find_files, hold_out, spread
 from ugatit.errors import UserError, package
-from ugatit.files import atomic_file, atomic_folder, digest
+from ugatit.files import atomic_file, atomic_folder, digest, read_json
+from ugatit.reading import read_picture
 from ugatit.sheet import save_picture
 
 FORMAT = 1  # of the manifest
@@ -198,8 +199,9 @@ def scaled(picture: Image.Image, size: int) -> Image.Image:
 
 def look_at(file: Path, domain: str, config: PrepareConfig, detect: Detect | None) -> list[Entry]:
     """What a file offers: itself, or the faces in it, with the reason where that is dropped."""
-    blank = Entry(domain, str(file), digest(file))
+    blank = Entry(domain, str(file), "")
     try:
+        blank = replace(blank, sha256=digest(file))
         picture = read_picture(file)
     except ValueError as error:
         return [replace(blank, dropped=f"unreadable: {error}")]
@@ -296,9 +298,16 @@ def by_onnx(session: Any, name: str, picture: Image.Image) -> Image.Image:
         UserError: the model does not take 1 x 3 x H x W.
     """
     try:
-        return to_image(session.run(None, {session.get_inputs()[0].name: to_array(picture)})[0][0])
+        made = np.asarray(session.run(None, {session.get_inputs()[0].name: to_array(picture)})[0])
     except Exception as error:  # ONNX Runtime's exceptions have no common class
         raise UserError(f"--upscale {name} cannot enlarge a picture ({str(error).splitlines()[0]}).") from None
+    times = made.shape[-1] // picture.width if made.ndim == 4 else 0
+    if times < 2 or made.shape != (1, 3, times * picture.height, times * picture.width) or not np.isfinite(made).all():
+        raise UserError(
+            f"--upscale {name} makes {made.shape} of a picture of {picture.width} x {picture.height} pixels: give a "
+            "model that makes 1 x 3 x H x W twice as large or more."
+        )
+    return to_image(made[0])
 
 
 def to_array(picture: Image.Image) -> np.ndarray:
@@ -340,6 +349,7 @@ def prepare(config: PrepareConfig, say: Callable[[str], None], track: Callable[.
     """
     if config.repeat is not None:
         config, known = read_manifest(config.repeat, config.out)
+        say(f"Repeated with the pictures of {', '.join(map(str, config.a + config.b))}.")
     else:
         known = {}
     if config.out.exists() and any(config.out.iterdir()):
@@ -349,8 +359,9 @@ def prepare(config: PrepareConfig, say: Callable[[str], None], track: Callable[.
         Side("B", raw_files(config.b, "B"), detector(config.faces_b, "faces-b"), config.faces_b == "drawn"),
     ]
     methods = [enlarger(config.upscale, side.drawings) for side in sides]  # before the long work, for what fails
+    check_known([file for side in sides for file in side.files], known)
     with atomic_folder(config.out) as temporary:
-        chosen = [choose(side, config, known, track) for side in sides]
+        chosen = [choose(side, config, track) for side in sides]
         entries: list[Entry] = []
         for side, method, found in zip(sides, methods, chosen, strict=True):
             small = sum(not e.dropped and e.pixels * WORTH < config.size for e in found)
@@ -365,23 +376,21 @@ def prepare(config: PrepareConfig, say: Callable[[str], None], track: Callable[.
     return entries
 
 
-def choose(side: Side, config: PrepareConfig, known: dict[str, str], track: Callable[..., Iterable]) -> list[Entry]:
+def choose(side: Side, config: PrepareConfig, track: Callable[..., Iterable]) -> list[Entry]:
     """What becomes of a domain's files; nothing is written yet.
 
     Args:
         side: the domain.
         config: what to do.
-        known: the files' SHA-256 if a manifest is repeated.
         track: wraps an iterable with a progress bar.
 
     Raises:
-        UserError: nothing is left, or pictures changed since the manifest.
+        UserError: nothing is left.
     """
     look = partial(look_at, domain=side.domain, config=config, detect=side.detect)
     with ThreadPoolExecutor(1 if side.detect else None) as pool:  # detectors are not made for threads
         looked = track(pool.map(look, side.files), f"looking at {side.domain}", total=len(side.files))
         found = [entry for entries in looked for entry in entries]
-    check_known(found, known)
     return with_results(without_duplicates(found, config.distance), side.domain, config)
 
 
@@ -409,7 +418,8 @@ def with_results(entries: list[Entry], domain: str, config: PrepareConfig) -> li
     found = list(entries)
     for number, i in enumerate(kept):
         part = "test" if i in tests else "train"
-        name = f"{number:06d}-{Path(entries[i].file).stem}.png"
+        stem = printable(Path(entries[i].file).stem).encode()[:100].decode(errors="ignore")
+        name = f"{number:06d}-{stem}.png"
         found[i] = replace(entries[i], result=f"{part}{domain}/{name}")
     return found
 
@@ -418,7 +428,10 @@ def write_result(folder: Path, config: PrepareConfig, method: tuple[str, Enlarge
     """Write a kept picture; the entry with what enlarged it."""
     if entry.dropped:
         return entry
-    picture = read_picture(entry.file)
+    try:
+        picture = read_picture(entry.file)
+    except ValueError as error:  # it was fine before
+        return replace(entry, result="", dropped=f"unreadable: {error}")
     if entry.box is not None:
         picture = picture.crop(entry.box)
     name, enlarge = method
@@ -446,21 +459,34 @@ def read_manifest(path: Path, out: Path) -> tuple[PrepareConfig, dict[str, str]]
         UserError: it is missing or damaged.
     """
     try:
-        manifest = json.loads(path.read_text())
+        manifest = read_json(path, most=2**28)
         if manifest["format"] != FORMAT:
             raise ValueError(f"its format is {manifest['format']}, this version reads {FORMAT}")
         config = TypeAdapter(PrepareConfig).validate_python(manifest["settings"])
-        return replace(config, out=out, repeat=None), {entry["file"]: entry["sha256"] for entry in manifest["entries"]}
-    except (OSError, KeyError, TypeError, ValueError, ValidationError) as error:
+        known = {str(entry["file"]): str(entry["sha256"]) for entry in manifest["entries"]}
+        folders = [folder.resolve() for folder in config.a + config.b]
+        for file in known:
+            if not any(Path(file).parent.resolve().is_relative_to(folder) for folder in folders):
+                raise ValueError(f"its picture {file} lies outside the folders that it names")
+        return replace(config, out=out, repeat=None), known
+    except (KeyError, TypeError, ValueError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"--repeat {path} cannot be used ({reason}): give the manifest.json of a data set.") from None
 
 
-def check_known(entries: list[Entry], known: dict[str, str]) -> None:
-    """Raises UserError if a file is not that of the manifest."""
-    for entry in entries:
-        if known and known.get(entry.file) != entry.sha256:
-            raise UserError(f"{entry.file} is not the file of the manifest: put that back, or leave --repeat out.")
+def check_known(files: list[Path], known: dict[str, str]) -> None:
+    """Raises UserError if a manifest is repeated and a file is not that of the manifest, is new, or is gone."""
+    if not known:
+        return
+    for name in sorted(known.keys() - set(map(str, files))):
+        raise UserError(f"{name} stands in the manifest and is gone: put it back, or leave --repeat out.")
+    for file in files:
+        try:
+            found = digest(file)
+        except ValueError:
+            found = ""
+        if known.get(str(file)) != found:
+            raise UserError(f"{file} is not the file of the manifest: put that back, or leave --repeat out.")
 
 
 def reasons_of(entries: list[Entry]) -> Counter[str]:
@@ -494,11 +520,16 @@ def contact_sheet(entries: list[Entry], path: Path, folder: Path | None) -> None
         picture = thumbnail(entry, folder)
         canvas.paste(picture, (left + (CELL - picture.width) // 2, top + (CELL - picture.height) // 2))
         words = entry.result.split("/")[0] if folder else entry.dropped
-        for i, text in enumerate((words, Path(entry.file).name)):
+        for i, text in enumerate(map(printable, (words, Path(entry.file).name))):
             while text and pen.textlength(text, font) > CELL:
                 text = text[:-1]
             pen.text((left, top + CELL + i * line), text, fill="black", font=font)
     save_picture(canvas, path)
+
+
+def printable(text: str) -> str:
+    """Text on one line: a file name may hold line breaks, and bytes that are no text."""
+    return "".join(letter if letter.isprintable() else "_" for letter in text)
 
 
 def thumbnail(entry: Entry, folder: Path | None) -> Image.Image:

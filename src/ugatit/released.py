@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from ugatit.errors import UserError
+from ugatit.files import read_torch
 from ugatit.nn.factored import gradient
 from ugatit.systems.base import Clock
 from ugatit.systems.folder import first_problem
@@ -61,17 +62,18 @@ def read_released(path: str | Path) -> dict[str, dict[str, Tensor]]:
         UserError: it is not such a file.
     """
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"The checkpoint {path} does not exist: check the path.") from None
-    except Exception as error:  # torch.load raises many kinds for damaged files
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"The checkpoint {path} cannot be read ({reason}): get the file again.") from None
+        found = read_torch(path)
+    except ValueError as error:
+        raise UserError(f"The checkpoint {path} {error}: check the path, or get the file again.") from None
     missing = [n for n in NETWORKS if not (isinstance(found, dict) and isinstance(found.get(n), dict))]
     if missing:
         raise UserError(
             f"The checkpoint {path} lacks {', '.join(missing)}: give a *_params_*.pt file of the authors' code."
         )
+    for network in NETWORKS:
+        for name, tensor in found[network].items():
+            if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or not tensor.isfinite().all():
+                raise UserError(f"The checkpoint {path} is damaged ({network}.{name} is no weight): get it again.")
     return {name: found[name] for name in NETWORKS}
 
 
@@ -113,8 +115,13 @@ def import_released(path: str | Path, size: int = 256) -> UGATIT:
         config = released_config(states, size)
     except ValidationError as error:
         raise UserError(f"The checkpoint {path} does not fit U-GAT-IT: {first_problem(error)}.") from None
-    except (KeyError, IndexError, ZeroDivisionError) as error:
+    except KeyError as error:
         raise UserError(f"The checkpoint {path} is not of the authors' networks: {error} is missing.") from None
+    except (IndexError, ValueError, ZeroDivisionError):
+        raise UserError(
+            f"The checkpoint {path} is not of the authors' networks (a generator's tensors have other shapes): "
+            "give a *_params_*.pt file of their code."
+        ) from None
     with torch.device("meta"):
         system = UGATIT(config)
     state = {}

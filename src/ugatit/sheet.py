@@ -29,7 +29,7 @@ def overlay(x: Tensor, heatmap: Tensor, opacity: float = 0.5) -> Tensor:
     """
     low, high = heatmap.amin((1, 2, 3), keepdim=True), heatmap.amax((1, 2, 3), keepdim=True)
     level = (heatmap - low) / (high - low).clamp_min(1e-12)
-    level = F.interpolate(level.float(), size=x.shape[2:], mode="bilinear").clamp(0, 1)  # N 1 H W
+    level = F.interpolate(level.float(), size=x.shape[2:], mode="bilinear").clamp(0, 1).nan_to_num()  # N 1 H W
     colours = torch.tensor(matplotlib.colormaps["jet"](range(256))[:, :3], dtype=torch.float32, device=x.device)
     heat = colours[(level[:, 0] * 255).round().long()].permute(0, 3, 1, 2)  # N 3 H W in [0, 1]
     return torch.lerp(x.float().expand(-1, 3, -1, -1), heat * 2 - 1, opacity)

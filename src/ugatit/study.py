@@ -4,30 +4,48 @@ A participant sees a source and its translations by all methods, in an order of 
 the best. Answers are kept in SQLite, one row a judgement; a participant is a random code and nothing else.
 """
 
+import base64
 import csv
+import hashlib
 import io
+import ipaddress
+import logging
 import random
 import secrets
 import sqlite3
+import threading
+import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from statistics import NormalDist
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, Field
 from rich.table import Table
+from rich.text import Text
 from tyro.conf import Positional, arg
 
 from ugatit.data import check_pictures, find_files
 from ugatit.errors import UserError, package
 from ugatit.files import atomic_file
+from ugatit.guard import Rules
+from ugatit.reading import read_picture
 
 SOURCE = "source"  # the folder of the sources
 LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # none that look alike
 PAGE = Path(__file__).with_name("study.html")
+HOURLY = 60  # new participants, and codes that nobody has, that one address may send in an hour
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # beginnings of what a spreadsheet computes
+POLICY = (
+    "default-src 'none'; img-src 'self' data:; connect-src 'self'; script-src {script}; style-src {style}; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 SCHEMA = """
+CREATE TABLE IF NOT EXISTS secret (word TEXT);
 CREATE TABLE IF NOT EXISTS question (id INTEGER PRIMARY KEY, domain TEXT, name TEXT, source TEXT,
     UNIQUE (domain, name));
 CREATE TABLE IF NOT EXISTS candidate (question INTEGER REFERENCES question, method TEXT, path TEXT,
@@ -56,6 +74,10 @@ class StudyConfig:
     """Address to listen on; 0.0.0.0 opens the page to the whole network."""
     port: Annotated[int, Field(ge=0, le=65535)] = 7861
     """Port to listen on; 0 for any that is free."""
+    names: list[str] = field(default_factory=list)
+    """Names that browsers call this server by, such as a proxy's; its address and localhost are known."""
+    participants: Annotated[int, Field(ge=1)] = 1000
+    """Most participants; further ones are turned away."""
 
 
 @dataclass(frozen=True)
@@ -146,14 +168,19 @@ class Answers:
         self.path = path
 
     @contextmanager
-    def opened(self) -> Iterator[sqlite3.Connection]:
+    def opened(self, new: bool = False) -> Iterator[sqlite3.Connection]:
         """A transaction.
+
+        Args:
+            new: make the file if it does not exist.
 
         Raises:
             UserError: the file is not such a database, or cannot be written.
         """
         try:
-            with closing(sqlite3.connect(self.path, timeout=30)) as connection, connection:
+            mode = "rwc" if new else "rw"  # a file that was deleted is not begun anew
+            address = f"{self.path.absolute().as_uri()}?mode={mode}"
+            with closing(sqlite3.connect(address, timeout=30, uri=True)) as connection, connection:
                 connection.execute("PRAGMA foreign_keys = ON")
                 yield connection
         except sqlite3.DatabaseError as error:
@@ -166,9 +193,12 @@ class Answers:
             UserError: the file belongs to a study with other pictures.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.opened() as connection:
+        with self.opened(new=True) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.executescript(SCHEMA)
+            connection.execute(
+                "INSERT INTO secret SELECT ? WHERE NOT EXISTS (SELECT 1 FROM secret)", (secrets.token_hex(16),)
+            )
             rows = [
                 (q.domain, q.name, method, str(path.resolve()))
                 for q in questions
@@ -186,12 +216,19 @@ class Answers:
                     candidates = [(number, method, str(path.resolve())) for method, path in q.candidates.items()]
                     connection.executemany("INSERT INTO candidate VALUES (?, ?, ?)", candidates)
 
-    def new_participant(self) -> str:
-        """A new participant's code."""
+    def secret(self) -> str:
+        """What the orders depend on besides the participants' codes, which they know."""
+        with self.opened() as connection:
+            return connection.execute("SELECT word FROM secret").fetchone()[0]
+
+    def new_participant(self, most: int) -> str | None:
+        """A new participant's code; None if there are ``most`` participants already."""
         code = "".join(secrets.choice(LETTERS) for _ in range(8))
         with self.opened() as connection:
-            connection.execute("INSERT INTO participant (code) VALUES (?)", (code,))
-        return code
+            made = connection.execute(
+                "INSERT INTO participant (code) SELECT ? WHERE (SELECT COUNT(*) FROM participant) < ?", (code, most)
+            )
+            return code if made.rowcount else None
 
     def known(self, code: str) -> bool:
         """Whether there is a participant with that code."""
@@ -277,16 +314,18 @@ def report_table(rows: list[Share]) -> Table:
     table = Table("domain", "method", "best in %", "95 % interval", "chosen", "of", title="Preference (Table 2)")
     for row in rows:
         interval = f"{row.low:.1f} to {row.high:.1f}"
-        table.add_row(row.domain, row.method, f"{row.percent:.1f}", interval, str(row.chosen), str(row.judgements))
+        names = Text(row.domain), Text(row.method)  # as they are: brackets are no markup
+        table.add_row(*names, f"{row.percent:.1f}", interval, str(row.chosen), str(row.judgements))
     return table
 
 
 def write_csv(rows: list[Share], path: Path) -> None:
-    """Write the preference table as CSV, atomically."""
+    """Write the preference table as CSV, atomically; an apostrophe stands before names that a spreadsheet would run."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(Share._fields)
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow(f"'{cell}" if str(cell).startswith(FORMULA) else cell for cell in row)
     with atomic_file(path) as temporary:
         temporary.write_text(buffer.getvalue())
 
@@ -297,8 +336,8 @@ def write_csv(rows: list[Share], path: Path) -> None:
 class Answer(BaseModel):
     """What a participant sends."""
 
-    question: int
-    choice: int  # place among the candidates as this participant sees them
+    question: Annotated[int, Field(ge=1, le=10**9)]
+    choice: Annotated[int, Field(ge=0, le=10**9)]  # place among the candidates as this participant sees them
 
 
 class Study:
@@ -313,15 +352,16 @@ class Study:
     def __init__(self, questions: list[Question], answers: Answers, asked: int | None):
         self.questions, self.answers = questions, answers
         self.asked = min(asked or len(questions), len(questions))
+        self.secret = answers.secret()
 
     def order(self, code: str) -> list[int]:
         """The numbers of a participant's questions, always the same for the code."""
-        return random.Random(code).sample(range(1, len(self.questions) + 1), self.asked)
+        return random.Random(f"{self.secret} {code}").sample(range(1, len(self.questions) + 1), self.asked)
 
     def methods(self, code: str, number: int) -> list[str]:
         """A question's methods in the order in which the participant sees them."""
         methods = list(self.questions[number - 1].candidates)
-        random.Random(f"{code} {number}").shuffle(methods)
+        random.Random(f"{self.secret} {code} {number}").shuffle(methods)
         return methods
 
     def state(self, code: str) -> dict[str, Any]:
@@ -337,13 +377,13 @@ class Study:
 
     def picture(self, code: str, number: int, place: str) -> Path | None:
         """The file of a participant's picture: "source", or a place among the candidates."""
-        if number not in range(1, len(self.questions) + 1):
+        if number not in self.order(code):
             return None
         question = self.questions[number - 1]
         if place == SOURCE:
             return question.source
-        places = dict(enumerate(self.methods(code, number)))
-        return question.candidates[places[int(place)]] if place.isdecimal() and int(place) in places else None
+        places = {str(i): method for i, method in enumerate(self.methods(code, number))}
+        return question.candidates[places[place]] if place in places else None
 
     def judge(self, code: str, answer: Answer) -> bool:
         """Keep an answer; whether it was to a question of this participant's."""
@@ -361,43 +401,124 @@ def application(config: StudyConfig, say: Any) -> Any:
         UserError: the folders or the database cannot be used, or fastapi is not installed.
     """
     package("fastapi", "web")
-    from fastapi import FastAPI, HTTPException
-    from fastapi.responses import FileResponse
+    from fastapi import FastAPI, HTTPException, Request
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import FileResponse, JSONResponse, Response
 
     questions, answers = find_questions(config, say), Answers(config.db)
     answers.begin(questions)
     study = Study(questions, answers, config.questions)
     say(f"{len(questions)} sources, {len(questions[0].candidates)} methods, answers go to {config.db}")
-    app = FastAPI(title="ugatit study")
+    app = FastAPI(title="ugatit study", docs_url=None, redoc_url=None)
+    begun, guessed = Pace(HOURLY), Pace(HOURLY)
 
-    def participant(code: str) -> str:
+    def participant(code: str, request: Request) -> str:
+        guessed.check(request.client, count=False)
         if not answers.known(code):
+            guessed.check(request.client)
             raise HTTPException(404, "This code is not known: check it, or begin anew.")
         return code
+
+    @app.exception_handler(UserError)
+    async def unkept(_request: Request, error: UserError) -> Response:
+        logging.getLogger(__name__).error("%s", error)
+        return JSONResponse({"detail": "The answers cannot be kept just now: try again in a while."}, 503)
+
+    @app.exception_handler(RequestValidationError)
+    async def explain(_request: Request, _error: RequestValidationError) -> Response:
+        return JSONResponse({"detail": "This is no answer to one of your questions: reload the page."}, 422)
 
     @app.get("/")
     def page() -> FileResponse:
         return FileResponse(PAGE)
 
     @app.post("/api/participants")
-    def begin() -> dict[str, Any]:
-        return study.state(answers.new_participant())
+    def begin(request: Request) -> dict[str, Any]:
+        begun.check(request.client)
+        code = answers.new_participant(config.participants)
+        if code is None:
+            raise HTTPException(409, "This study has all its participants: thank you all the same.")
+        return study.state(code)
 
     @app.get("/api/participants/{code}")
-    def state(code: str) -> dict[str, Any]:
-        return study.state(participant(code))
+    def state(code: str, request: Request) -> dict[str, Any]:
+        return study.state(participant(code, request))
 
     @app.post("/api/participants/{code}/answers")
-    def judge(code: str, answer: Answer) -> dict[str, Any]:
-        if not study.judge(participant(code), answer):
+    def judge(code: str, answer: Answer, request: Request) -> dict[str, Any]:
+        if not study.judge(participant(code, request), answer):
             raise HTTPException(422, "This is no answer to one of your questions: reload the page.")
         return study.state(code)
 
     @app.get("/api/pictures/{code}/{number}/{place}")
-    def picture(code: str, number: int, place: str) -> FileResponse:
-        path = study.picture(participant(code), number, place)
-        if path is None:
-            raise HTTPException(404, "There is no such picture: reload the page.")
-        return FileResponse(path, headers={"Cache-Control": "private, max-age=3600"})
+    def picture(code: str, number: int, place: str, request: Request) -> Response:
+        path = study.picture(participant(code, request), number, place)
+        try:
+            if path is None:
+                raise ValueError
+            data = shown(path)
+        except ValueError:
+            raise HTTPException(404, "There is no such picture: reload the page.") from None
+        return Response(data, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
 
     return app
+
+
+@lru_cache(maxsize=256)
+def shown(path: Path) -> bytes:
+    """A picture as participants get it: a PNG file that tells nothing of the file it was, nor when that was made.
+
+    Raises:
+        ValueError: it cannot be read any more.
+    """
+    buffer = io.BytesIO()
+    read_picture(path).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class Pace:
+    """How often an address may do something in an hour; this machine as often as it likes.
+
+    Args:
+        most: that often.
+    """
+
+    def __init__(self, most: int):
+        self.most = most
+        self.times: dict[str, deque[float]] = {}
+        self.lock = threading.Lock()
+
+    def check(self, client: Any, count: bool = True) -> None:
+        """Count one more time for the address of a request's client.
+
+        Raises:
+            HTTPException: it was too often, status 429.
+        """
+        from fastapi import HTTPException
+
+        try:
+            address = ipaddress.ip_address(client.host)
+        except (AttributeError, ValueError):  # a socket of this machine
+            return
+        if address.is_loopback:
+            return
+        # Whoever has one address of IPv6 has all that share its first half.
+        key = str(address) if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))
+        now = time.monotonic()
+        with self.lock:
+            self.times = {k: times for k, times in self.times.items() if now - times[-1] < 3600}
+            times = self.times.setdefault(key, deque(maxlen=self.most)) if count else self.times.get(key, deque())
+            if len(times) == self.most and now - times[0] < 3600:
+                raise HTTPException(429, "Too many requests come from your address: try again in an hour.")
+            if count:
+                times.append(now)
+
+
+def rules(config: StudyConfig) -> Rules:
+    """What the guard of the study lets through; the page's own script and style are known by their hashes."""
+    text = PAGE.read_text("utf-8")
+    hashes = {}
+    for tag in ("script", "style"):
+        inner = text.split(f"<{tag}>", 1)[1].split(f"</{tag}>", 1)[0]
+        hashes[tag] = f"'sha256-{base64.b64encode(hashlib.sha256(inner.encode()).digest()).decode()}'"
+    return Rules(POLICY.format(**hashes), config.names, config.host)

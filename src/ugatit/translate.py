@@ -18,9 +18,10 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from PIL import Image
 from torch import Tensor
 
-from ugatit.data import Skipped, find_files, read_picture, to_eight_bit, to_tensor_transform
+from ugatit.data import Skipped, find_files, to_tensor_transform
 from ugatit.errors import UserError
 from ugatit.files import results
+from ugatit.reading import read_picture, to_eight_bit
 from ugatit.sheet import overlay, save_picture, to_picture
 from ugatit.systems.base import Direction, System, Translation
 from ugatit.systems.folder import load_model, save_model
@@ -30,6 +31,8 @@ Translate = Callable[[Tensor], Translation]
 Images = TypeVar("Images", Image.Image, list[Image.Image], Tensor)
 T = TypeVar("T")
 U = TypeVar("U")
+# By whole names: a pattern would match in sub-folders too.
+MODEL_FILES = ["config.json", "translator.safetensors", "training.safetensors"]
 LEAST = 32  # pixels on a side that the networks need
 KEPT_FORMATS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}  # others are written as PNG
 KEPT_VIDEOS = {".mp4", ".m4v", ".mov", ".mkv"}  # others are written as Matroska
@@ -269,7 +272,7 @@ def find_model(path_or_hub_id: str | Path) -> Path:
             raise UserError(f"The model {path_or_hub_id} does not exist: give a folder like RUN/model, or a hub id.")
         return path
     try:
-        return Path(snapshot_download(str(path_or_hub_id), allow_patterns=["config.json", "*.safetensors"]))
+        return Path(snapshot_download(str(path_or_hub_id), allow_patterns=MODEL_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = type(error).__name__
         raise UserError(
@@ -326,6 +329,8 @@ def plan_jobs(inputs: list[str], out: Path) -> list[Job]:
         if path.is_dir():
             jobs += [Job(file, out / file.relative_to(path)) for file in find_files(path)]
             continue
+        if path.exists() and not path.is_file():
+            raise UserError(f"The input {given} is not a regular file: give a picture, a video or a folder.")
         files = [path] if path.is_file() else [Path(f) for f in sorted(glob.glob(given, recursive=True))]
         if not files:
             raise UserError(f"The input {given} does not exist and matches nothing: check the path.")

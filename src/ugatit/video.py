@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from ugatit.errors import UserError, package
-from ugatit.files import atomic_file, results
+from ugatit.files import atomic_file, open_regular, results
 from ugatit.sheet import to_picture
 from ugatit.systems.base import Direction
 from ugatit.translate import Size, Translator
@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 PIECE = 64  # frames
 # H.264 without frames that wait for later ones, so that pieces can be joined packet by packet.
 OPTIONS = {"crf": "18", "preset": "medium", "bf": "0"}
+# What a video file may be. FFmpeg goes by the contents and would also open lists of other files and addresses.
+CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,gif,apng,mxf,nut,dv,h264,hevc,ivf,av1,"
+    "obu,rm,swf,vc1,y4m,yuv4mpegpipe,wtv,nsv,m4v"
+)
+SAFE = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 
 
 class Look(NamedTuple):
@@ -52,8 +58,9 @@ def opened(path: Path) -> Iterator["av.container.InputContainer"]:
         UserError: PyAV is not installed.
     """
     av = package("av", "video")
+    open_regular(path).close()
     try:
-        container = av.open(str(path))
+        container = av.open(str(path.absolute()), options=SAFE)  # a relative name could pass for an address
     except (av.FFmpegError, OSError) as error:
         raise ValueError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
     with container:
@@ -63,9 +70,11 @@ def opened(path: Path) -> Iterator["av.container.InputContainer"]:
         yield container
 
 
-def upright(frame: "av.VideoFrame") -> np.ndarray:
-    """A frame as H x W x 3 in 8 bits, turned as players turn it."""
-    return np.rot90(frame.to_ndarray(format="rgb24", interpolation=exact()), round(frame.rotation / 90))
+def upright(frame: "av.VideoFrame", size: tuple[int, int] | None = None) -> np.ndarray:
+    """A frame as H x W x 3 in 8 bits, scaled to ``size`` (width, height) if given, then turned as players turn it."""
+    width, height = size or (None, None)
+    pixels = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation=exact())
+    return np.rot90(pixels, round(frame.rotation / 90))
 
 
 def exact() -> int:
@@ -86,7 +95,7 @@ def frame_rate(container: "av.container.InputContainer") -> Fraction:
 
 
 def frames(container: "av.container.InputContainer") -> Iterator[tuple[int, Image.Image]]:
-    """All frames of a video, with their times in units of its time base.
+    """All frames of a video, with their times in units of its time base; all as large as the first.
 
     Raises:
         ValueError: it is damaged; the message is a phrase that says so.
@@ -95,6 +104,7 @@ def frames(container: "av.container.InputContainer") -> Iterator[tuple[int, Imag
     stream = container.streams.video[0]
     tick = 1 / frame_rate(container) / time_base(container)
     last: int | None = None
+    size: tuple[int, int] | None = None
     coded = container.decode(stream)
     while True:
         try:
@@ -107,7 +117,8 @@ def frames(container: "av.container.InputContainer") -> Iterator[tuple[int, Imag
         if last is not None and time <= last:
             continue  # damaged files repeat themselves
         last = time
-        yield time, Image.fromarray(upright(frame))
+        size = size or (frame.width, frame.height)
+        yield time, Image.fromarray(upright(frame, size))
 
 
 def look_of(container: "av.container.InputContainer") -> Look:
@@ -260,6 +271,8 @@ def translate_video(
 
 def known_pieces(folder: Path, settings: dict[str, Any]) -> list[Path]:
     """The pieces that an earlier try with the same settings made; all but the video's last are full."""
+    if folder.is_symlink():
+        raise UserError(f"{folder} is a link, where the pieces of a video shall go: remove it.")
     note = folder / "settings.json"
     text = json.dumps(settings, sort_keys=True, default=str)
     if not note.exists() or note.read_text() != text:

@@ -3,27 +3,43 @@
 Both put their pictures on one desk, which translates one at a time and turns away what is too much.
 """
 
+import asyncio
 import io
-import socket
+import json
+import os
+import re
+import secrets
+import shutil
+import tempfile
 import threading
-import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
-from PIL import Image, UnidentifiedImageError
+import torch
+from PIL import Image
 from pydantic import Field
 from tyro.conf import Positional
 
-from ugatit.data import read_picture
 from ugatit.errors import UserError, package
+from ugatit.guard import SMALL, GoneError, Receive, RefusalError, Rules, Scope, Send, body_of, check_size, once
+from ugatit.inspection import held_bytes, translation_cost
+from ugatit.reading import UPLOADS, NoPictureError, TooLargeError, read_picture
 from ugatit.sheet import overlay, to_picture
-from ugatit.systems.base import Direction
-from ugatit.translate import Size, Translator
+from ugatit.systems.base import Direction, System
+from ugatit.translate import Size, Translator, tile_starts
 
+T = TypeVar("T")
 DIRECTIONS: dict[Direction, str] = {"a2b": "A to B", "b2a": "B to A"}
+MULTIPART = 4096  # bytes that a form has around its file
+# Bytes that a translation takes, measured: at most so many for a pixel of the upload, and so many times its largest
+# layer.
+OF_UPLOAD, OF_LAYER = 128, 3
 
 
 @dataclass(frozen=True)
@@ -40,18 +56,16 @@ class ServeConfig:
     """Largest upload in MiB."""
     max_megapixels: Annotated[float, Field(gt=0)] = 25
     """Largest picture in millions of pixels."""
+    max_gib: Annotated[float, Field(gt=0)] = 4
+    """Most memory in GiB that translating one picture may take; computed before it is decoded."""
+    max_seconds: Annotated[float, Field(gt=0)] = 60
+    """Longest that translating one picture may take; estimated before it is decoded, and given up after that time."""
     queue: Annotated[int, Field(ge=1)] = 16
     """Pictures that may wait; further ones are told to come again."""
+    names: list[str] = field(default_factory=list)
+    """Names that browsers call this server by, such as a proxy's; its address and localhost are known."""
     device: str | None = None
     """cuda, cpu, ...; CUDA where there is one if not given."""
-
-
-class RefusalError(Exception):
-    """A request that is turned away: an HTTP status and a sentence that says why."""
-
-    def __init__(self, status: int, sentence: str):
-        super().__init__(sentence)
-        self.status, self.sentence = status, sentence
 
 
 class Made(NamedTuple):
@@ -62,8 +76,17 @@ class Made(NamedTuple):
     attention: Image.Image | None  # over the source
 
 
+class Rates(NamedTuple):
+    """What a model takes for each pixel that its networks see."""
+
+    layer: float  # bytes of the largest layer
+    seconds: float
+
+
 class Desk:
     """The models, and one picture at a time for them.
+
+    Pictures wait without holding a thread: all work is done by one.
 
     Args:
         translators: by name.
@@ -73,88 +96,205 @@ class Desk:
     def __init__(self, translators: dict[str, Translator], config: ServeConfig):
         self.translators, self.config = translators, config
         self.working = threading.Lock()
+        self.worker = ThreadPoolExecutor(1)
         self.places = threading.BoundedSemaphore(config.queue + 1)  # those that wait and the one at work
+        self.rates: dict[str, Rates] = {}
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait for one's turn.
+    async def turn(self, work: Callable[[threading.Event], T], leaves: Callable[[], Awaitable[Any]]) -> T:
+        """Do some work when its turn comes.
+
+        Args:
+            work: called in the worker's thread, with an event that is set when nobody wants the result any more.
+            leaves: ends when who wants the result hangs up.
 
         Raises:
             RefusalError: too many wait already.
+            GoneError: nobody wants the result any more.
         """
         if not self.places.acquire(blocking=False):
             raise RefusalError(503, f"{self.config.queue} pictures are waiting already: try again in a while.")
+        stop = threading.Event()
+        job = self.worker.submit(self.alone, work, stop)
+        job.add_done_callback(lambda _: self.places.release())
+        result, gone = asyncio.wrap_future(job), asyncio.ensure_future(leaves())
         try:
-            with self.working:
-                yield
+            await asyncio.wait((result, gone), return_when=asyncio.FIRST_COMPLETED)
+            if result.done():
+                return result.result()
+            raise GoneError
         finally:
-            self.places.release()
+            stop.set()
+            result.cancel()
+            gone.cancel()
 
-    def check(self, data: bytes) -> None:
-        """Look at an uploaded file's size and header, before anything is decoded.
+    def alone(self, work: Callable[[threading.Event], T], stop: threading.Event) -> T:
+        """Do some work while nothing else is done."""
+        with self.working:
+            return work(stop)
 
-        Raises:
-            RefusalError: it is no picture, or too large.
-        """
-        self.check_bytes(len(data))
-        try:
-            with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as opened:
-                self.check_pixels(*opened.size)
-        except Image.DecompressionBombError:
-            raise self.too_many_pixels("far too many") from None
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
-            raise RefusalError(415, "The upload is not a picture: send a PNG, JPEG or WebP file.") from None
-
-    def check_bytes(self, count: float) -> None:
-        """Raises RefusalError if an upload of so many bytes is too large."""
-        if count > self.config.max_mib * 2**20:
-            raise RefusalError(413, f"The upload is larger than {self.config.max_mib:g} MiB: send a smaller file.")
+    # Limits
 
     def check_pixels(self, width: int, height: int) -> None:
         """Raises RefusalError if a picture is too large, or so long that it would be once it has the model's height."""
-        if width * height > self.config.max_megapixels * 1e6:
+        most = self.config.max_megapixels
+        if width * height > most * 1e6:
             raise self.too_many_pixels(f"{width} x {height}")
         long, short = max(width, height), min(width, height)
         side = max(translator.side for translator in self.translators.values())
-        if side**2 * long / max(1, short) > self.config.max_megapixels * 1e6:
+        if side**2 * long / max(1, short) > most * 1e6:
             raise RefusalError(413, f"The picture has {width} x {height} pixels, it is too long: send a part of it.")
 
     def too_many_pixels(self, what: str) -> RefusalError:
+        """A refusal of a picture with that many pixels."""
         return RefusalError(413, f"The picture has {what} pixels, the most is {self.config.max_megapixels:g} million.")
 
+    def check_cost(self, names: list[str], size: Size, width: int, height: int) -> None:
+        """Raises RefusalError if translating a picture would take too much memory or time."""
+        seconds = 0.0
+        for name in names:
+            seen, at_once = seen_pixels(self.translators[name], size, width, height)
+            rates = self.rates_of(name)
+            seconds += seen * rates.seconds
+            gib = (OF_UPLOAD * width * height + OF_LAYER * at_once * rates.layer) / 2**30
+            if gib > self.config.max_gib:
+                raise RefusalError(
+                    413,
+                    f"Translating {width} x {height} pixels would take {gib:.1f} GiB of memory, the most is "
+                    f"{self.config.max_gib:g}: send a smaller picture, or another size than {size}.",
+                )
+        if seconds > self.config.max_seconds:
+            raise RefusalError(
+                413,
+                f"Translating {width} x {height} pixels would take {seconds:.0f} s, the most is "
+                f"{self.config.max_seconds:g}: send a smaller picture, or another size than {size}.",
+            )
+
+    def rates_of(self, name: str) -> Rates:
+        """What a model takes; computed and measured once."""
+        if name not in self.rates:
+            translator = self.translators[name]
+            x = torch.zeros(1, translator.channels, translator.side, translator.side)
+            for _ in range(2):  # the first time is slower
+                began = time.monotonic()
+                translator.translate(x, translator.system.directions[0], "model")
+                seconds = time.monotonic() - began
+            layer = translation_cost(translator.system, translator.side).bytes - held_bytes(translator.system)
+            self.rates[name] = Rates(layer / translator.side**2, seconds / translator.side**2)
+        return self.rates[name]
+
+    # The work
+
     def translate(
-        self, data: bytes, names: list[str], direction: Direction, size: Size = "model", style: int = 0
+        self,
+        data: bytes,
+        names: list[str],
+        direction: Direction,
+        size: Size = "model",
+        style: int = 0,
+        stop: threading.Event | None = None,
     ) -> list[Made]:
-        """Decode an uploaded file and translate it by each of the named models, when its turn comes.
+        """Decode an uploaded file and translate it by each of the named models.
+
+        Args:
+            data: of the file.
+            names: of the models.
+            direction, size: as `Translator.__call__` takes them.
+            style: seed of the style, for models that have some.
+            stop: ends the work when it is set.
 
         Raises:
-            RefusalError: it is no picture, damaged or too large, a model does not do that, or too many wait.
+            RefusalError: it is no picture, damaged or too large, or a model does not do that.
+            GoneError: ``stop`` was set.
         """
-        self.check(data)
-        with self.turn():
-            try:
-                picture = read_picture(io.BytesIO(data))
-            except ValueError as error:
-                raise RefusalError(422, f"The picture {error}: send another.") from None
-            try:
-                return [one_by(self.translators[name], picture, direction, size, style) for name in names]
-            except UserError as error:
-                raise RefusalError(422, str(error)) from None
+        check_size(len(data), int(self.config.max_mib * 2**20))
+
+        def check(width: int, height: int) -> None:
+            self.check_pixels(width, height)
+            self.check_cost(names, size, width, height)
+
+        try:
+            picture = read_picture(io.BytesIO(data), formats=UPLOADS, check=check)
+        except NoPictureError:
+            raise RefusalError(415, "The upload is not a picture: send a PNG, JPEG or WebP file.") from None
+        except TooLargeError:
+            raise self.too_many_pixels("far too many") from None
+        except ValueError as error:
+            raise RefusalError(422, f"The picture {error}: send another.") from None
+        end = time.monotonic() + self.config.max_seconds
+        try:
+            return [
+                self.one_by(name, picture, direction, size, style, stop or threading.Event(), end) for name in names
+            ]
+        except UserError as error:
+            raise RefusalError(422, str(error)) from None
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error):
+                raise RefusalError(413, "There is not enough memory for this picture: send a smaller one.") from None
+            raise
+
+    def one_by(
+        self,
+        name: str,
+        picture: Image.Image,
+        direction: Direction,
+        size: Size,
+        style: int,
+        stop: threading.Event,
+        end: float,
+    ) -> Made:
+        """A picture translated by one model, until ``stop`` is set or the clock shows ``end``.
+
+        Raises:
+            UserError: the model does not do that.
+            RefusalError: it takes too long.
+            GoneError: ``stop`` was set.
+        """
+        translator = self.translators[name]
+
+        def go_on(*_: Any) -> None:
+            if stop.is_set():
+                raise GoneError
+            if time.monotonic() > end:
+                most = self.config.max_seconds
+                raise RefusalError(413, f"Translating the picture takes longer than {most:g} s: send a smaller one.")
+
+        x = translator.to_tensor(picture)
+        if translator.system.styles:
+            translator.set_style(style)
+        with before_layers(translator.system, go_on):
+            made = translator.translate(x, direction, size)
+        attention = None if made.heatmap is None else to_picture(overlay(x, made.heatmap)[0])
+        result = to_picture(made.image[0])
+        return Made(picture.resize(result.size, Image.Resampling.BICUBIC), result, attention)
 
 
-def one_by(translator: Translator, picture: Image.Image, direction: Direction, size: Size, style: int) -> Made:
-    """A picture translated by one model.
+@contextmanager
+def before_layers(system: System, call: Callable[..., None]) -> Iterator[None]:
+    """Call a function before every layer of a system's networks; what it raises ends the translation."""
+    hooks = [part.register_forward_pre_hook(call) for part in system.modules()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
-    Raises:
-        UserError: the model does not do that.
-    """
-    x = translator.to_tensor(picture)
-    if translator.system.styles:
-        translator.set_style(style)
-    made = translator.translate(x, direction, size)
-    attention = None if made.heatmap is None else to_picture(overlay(x, made.heatmap)[0])
-    result = to_picture(made.image[0])
-    return Made(picture.resize(result.size, Image.Resampling.BICUBIC), result, attention)
+
+def seen_pixels(translator: Translator, size: Size, width: int, height: int) -> tuple[float, float]:
+    """How many pixels a model's networks see of a picture in all, and at a time."""
+    side = translator.side
+    if size == "keep":
+        return width * height, width * height
+    if size == "tiles":
+        return len(tile_starts(width, side)) * len(tile_starts(height, side)) * side**2, side**2
+    long = max(width, height) / min(width, height) if translator.system.any_size else 1
+    return side**2 * long, side**2 * long
+
+
+def png(picture: Image.Image) -> bytes:
+    """A picture as a PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def load_models(config: ServeConfig) -> dict[str, Translator]:
@@ -178,21 +318,30 @@ def load_models(config: ServeConfig) -> dict[str, Translator]:
 def endpoint(desk: Desk) -> Any:
     """The FastAPI application with ``GET /api/models`` and ``POST /api/translate``."""
     from fastapi import FastAPI, Request
-    from fastapi.concurrency import run_in_threadpool
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse, Response
+    from starlette.exceptions import HTTPException
 
-    app = FastAPI(title="ugatit", description="Translate pictures. Every refusal is a JSON object with an `error`.")
+    app = FastAPI(
+        title="ugatit",
+        description="Translate pictures. Every refusal is a JSON object with an `error`.",
+        docs_url=None,  # they load from other servers
+        redoc_url=None,
+    )
 
     @app.exception_handler(RefusalError)
     async def refuse(_request: Request, refusal: RefusalError) -> Response:
         headers = {"Retry-After": "10"} if refusal.status == 503 else None
         return JSONResponse({"error": refusal.sentence}, refusal.status, headers)
 
+    @app.exception_handler(HTTPException)
+    async def refuse_too(_request: Request, error: HTTPException) -> Response:
+        return JSONResponse({"error": f"{error.detail}."}, error.status_code)
+
     @app.exception_handler(RequestValidationError)
     async def explain(_request: Request, error: RequestValidationError) -> Response:
         problem = error.errors()[0]
-        return JSONResponse({"error": f"{problem['loc'][-1]} = {problem.get('input')!r}: {problem['msg']}."}, 422)
+        return JSONResponse({"error": f"{problem['loc'][-1]} = {problem.get('input')!r:.80}: {problem['msg']}."}, 422)
 
     @app.get("/api/models")
     def models() -> list[dict[str, Any]]:
@@ -228,66 +377,117 @@ def endpoint(desk: Desk) -> Any:
         """
         name = next(iter(desk.translators)) if model is None else model
         if name not in desk.translators:
-            raise RefusalError(404, f"There is no model {name}: choose one of {', '.join(desk.translators)}.")
-        desk.check_bytes(float(request.headers.get("content-length", 0)))
-        data = await body_of(request.stream(), desk)
-        (made,) = await run_in_threadpool(desk.translate, data, [name], direction, size, style)
-        shown = made.attention if attention else made.picture
-        if shown is None:
-            raise RefusalError(422, f"The model {name} has no attention maps: leave attention out.")
-        buffer = io.BytesIO()
-        shown.save(buffer, "PNG")
-        return Response(buffer.getvalue(), media_type="image/png")
+            raise RefusalError(404, f"There is no model {name:.80}: choose one of {', '.join(desk.translators)}.")
+        data = await body_of(request.receive, int(desk.config.max_mib * 2**20))
+
+        def work(stop: threading.Event) -> bytes:
+            (made,) = desk.translate(data, [name], direction, size, style, stop)
+            shown = made.attention if attention else made.picture
+            if shown is None:
+                raise RefusalError(422, f"The model {name} has no attention maps: leave attention out.")
+            return png(shown)
+
+        return Response(await desk.turn(work, partial(hung_up, request.receive)), media_type="image/png")
 
     return app
 
 
+async def hung_up(receive: Receive) -> None:
+    """Wait until a client whose request was read hangs up."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 REFUSALS = {
+    403: "The request was sent to another name than this server's, or by another site's page",
     404: "There is no such model",
-    413: "The upload or the picture is too large",
+    408: "The upload stands still",
+    413: "The upload or the picture is too large, or translating it would take too much memory or time",
     415: "The upload is not a picture",
     422: "The picture is damaged or too small, or the model does not do what is asked",
     503: "Too many pictures are waiting",
 }
 
 
-async def body_of(stream: AsyncIterator[bytes], desk: Desk) -> bytes:
-    """A request's body, given up as soon as it is too large."""
-    data = bytearray()
-    async for chunk in stream:
-        data += chunk
-        desk.check_bytes(len(data))
-    return bytes(data)
-
-
 # For people
 
 
-def page(desk: Desk) -> Any:
+class Shelf:
+    """The page's pictures, as files that only this user can read, under names that nobody can guess.
+
+    A name is known to the page that sent or was sent the picture, and to nobody else. The oldest pictures make room.
+
+    Args:
+        most: bytes that all files have together.
+    """
+
+    def __init__(self, most: int):
+        self.most = most
+        self.temporary = tempfile.TemporaryDirectory(prefix="ugatit-")  # readable by its owner only
+        self.sizes: dict[str, int] = {}  # by path, the oldest first
+        self.lock = threading.Lock()
+
+    def put(self, data: bytes, name: str) -> str:
+        """Keep a file; returns its path."""
+        folder = Path(self.temporary.name) / secrets.token_hex(20)
+        with self.lock:
+            while self.sizes and sum(self.sizes.values()) + len(data) > self.most:
+                oldest = next(iter(self.sizes))
+                del self.sizes[oldest]
+                shutil.rmtree(Path(oldest).parent, ignore_errors=True)
+            folder.mkdir(mode=0o700)
+            (folder / name).write_bytes(data)
+            self.sizes[str(folder / name)] = len(data)
+        return str(folder / name)
+
+    def get(self, path: Any) -> bytes:
+        """The contents of a file that was put here.
+
+        Raises:
+            RefusalError: that path was never given out, or its file made room.
+        """
+        with self.lock:
+            if not isinstance(path, str) or path not in self.sizes:
+                raise RefusalError(404, "There is no such picture here any more: send it again.")
+            return Path(path).read_bytes()
+
+
+Files = tuple[str | None, str | None, str | None]  # source, translation and attention
+
+
+def page(desk: Desk, shelf: Shelf) -> Any:
     """The gradio page: a picture in, every model's translation of it under a slider, and where the model looked."""
     import gradio as gr
 
     systems = [translator.system for translator in desk.translators.values()]
     labels = {label: d for d, label in DIRECTIONS.items() if any(d in system.directions for system in systems)}
 
-    def translate(path: str | None, label: str, style: float) -> list[Any]:
+    def translated(path: str, way: Direction, style: int, stop: threading.Event) -> dict[str, Files]:
+        """Files of source, translation and attention, by model; without the models that do not go that way."""
+        able = [name for name, t in desk.translators.items() if way in t.system.directions]
+        made = desk.translate(shelf.get(path), able, way, style=style, stop=stop)
+
+        def kept(picture: Image.Image | None) -> str | None:
+            return None if picture is None else shelf.put(png(picture), "image.png")
+
+        return {name: (kept(o.source), kept(o.picture), kept(o.attention)) for name, o in zip(able, made, strict=True)}
+
+    async def translate(path: str | None, label: str, style: float | None) -> list[Any]:
         """Two values a model: source and translation; attention. Nothing for a model that does not go that way."""
-        made: dict[str, Made] = {}
+        files: dict[str, Files] = {}
         if path is not None:
-            way = labels[label]
-            able = [name for name, t in desk.translators.items() if way in t.system.directions]
             try:
-                found = desk.translate(Path(path).read_bytes(), able, way, style=int(style))
+                work = partial(translated, path, labels[label], seed_from(style))
+                files = await desk.turn(work, asyncio.Event().wait)  # gradio cancels what nobody waits for
             except RefusalError as refusal:
                 raise gr.Error(refusal.sentence, print_exception=False) from None
-            made = dict(zip(able, found, strict=True))
         values: list[Any] = []
-        for one in map(made.get, desk.translators):
-            attention = one and one.attention
-            values += [one and (one.source, one.picture), gr.update(value=attention, visible=attention is not None)]
+        for name in desk.translators:
+            source, result, attention = files.get(name, (None, None, None))
+            values += [source and (source, result), gr.update(value=attention, visible=attention is not None)]
         return values
 
-    with gr.Blocks(title="ugatit", analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
+    with gr.Blocks(title="ugatit", analytics_enabled=False) as blocks:
         gr.Markdown("# Translate a picture\nDrop a picture, paste one, or take one with the camera.")
         with gr.Row():
             source = gr.Image(
@@ -297,11 +497,13 @@ def page(desk: Desk) -> Any:
                 height=320,
                 elem_id="source",
             )
-            # The file as it is: gradio would open it, and has no good words for what is not a picture.
+            # The path of the file, which only the shelf opens: gradio has no good words for what is not a picture.
             source.preprocess = lambda payload: payload.path if payload else None  # type: ignore[method-assign]
             with gr.Column():
                 direction = gr.Radio(list(labels), value=next(iter(labels)), label="Direction", elem_id="direction")
-                style = gr.Number(0, label="Style", precision=0, visible=any(system.styles for system in systems))
+                style = gr.Number(
+                    0, label="Style", precision=0, visible=any(system.styles for system in systems), elem_id="style"
+                )
                 again = gr.Button("Translate", variant="primary")
         outputs: list[Any] = []
         with gr.Row():
@@ -319,6 +521,7 @@ def page(desk: Desk) -> Any:
                             format="png",
                             buttons=["download", "fullscreen"],
                             visible=False,
+                            elem_id=f"attention-{number}",
                         ),
                     ]
         gr.on(
@@ -332,6 +535,94 @@ def page(desk: Desk) -> Any:
     return blocks.queue(max_size=desk.config.queue)
 
 
+def seed_from(style: float | None) -> int:
+    """The seed that a visitor typed; 0 for an empty field.
+
+    Raises:
+        RefusalError: it is none.
+    """
+    if style is None:
+        return 0
+    if not 0 <= style < 2**63:
+        raise RefusalError(422, "Style is a whole number from 0 up: type another.")
+    return int(style)
+
+
+API = "/gradio_api"
+JOIN = f"{API}/queue/join"
+TAKES_PICTURES = ("/api/translate", f"{API}/upload")
+# The parts of gradio that the page needs; others open files and addresses that are named to them.
+KNOWN = re.compile(
+    r"/($|api/|openapi\.json$|config$|assets/|static/|theme\.css$|favicon\.ico$|manifest\.json$"
+    rf"|{API[1:]}/(upload$|upload_progress$|file=|queue/(join|data)$|startup-events$|cancel$|reset$|heartbeat/))"
+)
+# Gradio's page starts with scripts of its own, which differ from one answer to the next, and styles itself.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
+    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+)
+
+
+def add_files(app: Any, shelf: Shelf) -> None:
+    """Serve the page's pictures from the shelf, at the addresses where gradio would serve its own cache."""
+    from fastapi import Request
+    from fastapi.responses import JSONResponse, PlainTextResponse, Response
+
+    @app.post(f"{API}/upload", include_in_schema=False)
+    async def upload(request: Request) -> Response:
+        async with request.form(max_files=1, max_fields=0) as form:
+            for sent in form.values():
+                if not isinstance(sent, str):
+                    return JSONResponse([shelf.put(await sent.read(), "picture")])
+            raise RefusalError(422, "The form holds no file: send one.")
+
+    @app.get(f"{API}/upload_progress", include_in_schema=False)
+    def progress() -> Response:
+        return PlainTextResponse('data: {"msg": "done"}\n\n', media_type="text/event-stream")
+
+    @app.get(f"{API}/file={{path:path}}", include_in_schema=False)
+    def file(path: str) -> Response:
+        name = Path(path).name
+        kind = "image/png" if name.endswith(".png") else "application/octet-stream"
+        return Response(shelf.get(path), media_type=kind, headers={"cache-control": "private, max-age=3600"})
+
+
+class OnlyShelf:
+    """ASGI middleware: of the files that the page's requests name, only those on the shelf reach gradio.
+
+    Args:
+        app: the application.
+        shelf: the files.
+    """
+
+    def __init__(self, app: Any, shelf: Shelf):
+        self.app, self.shelf = app, shelf
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and scope["path"] == JOIN:
+            data = await body_of(receive, SMALL)
+            self.check(data)
+            receive = once(data, receive)
+        await self.app(scope, receive, send)
+
+    def check(self, data: bytes) -> None:
+        """Raises RefusalError if a request names a file that is not on the shelf, or is no JSON."""
+        try:
+            left = [json.loads(data)]
+        except (ValueError, RecursionError):
+            raise RefusalError(422, "The request is not JSON: reload the page.") from None
+        while left:
+            part = left.pop()
+            if isinstance(part, dict):
+                if "path" in part:
+                    self.shelf.get(part["path"])
+                left += part.values()
+            elif isinstance(part, list):
+                left += part
+
+
 def application(config: ServeConfig) -> Any:
     """Endpoint and page as one ASGI application.
 
@@ -340,43 +631,26 @@ def application(config: ServeConfig) -> Any:
     """
     gr = package("gradio", "web")
     desk = Desk(load_models(config), config)
-    return gr.mount_gradio_app(
-        endpoint(desk),
-        page(desk),
+    shelf = Shelf(int(20 * config.max_mib * 2**20))
+    os.environ["GRADIO_TEMP_DIR"] = shelf.temporary.name
+    app, blocks = endpoint(desk), page(desk, shelf)
+    add_files(app, shelf)
+    blocks.has_launched = True  # without it gradio takes any path for one of its own
+    gr.mount_gradio_app(
+        app,
+        blocks,
         path="/",
         server_name=config.host,
         server_port=config.port,
-        max_file_size=int(config.max_mib * 2**20),
+        show_error=False,
+        run_history=False,
         theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),  # of the visitor's machine
         footer_links=[],
     )
+    return OnlyShelf(app, shelf)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket bound to an address.
-
-    Raises:
-        UserError: it is taken, or not this machine's.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.socket(family)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        found.bind((host, port))
-    except OSError as error:
-        found.close()
-        raise UserError(f"--host {host} --port {port} cannot be used ({error.strerror}): give another.") from None
-    return found
-
-
-def run(app: Any, host: str, port: int, say: Callable[[str], None]) -> None:
-    """Serve an application until Ctrl-C.
-
-    Raises:
-        UserError: the address cannot be used.
-    """
-    import uvicorn
-
-    with listen(host, port) as bound:
-        say(f"http://{host}:{bound.getsockname()[1]}/  (Ctrl-C ends it)")
-        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[bound])
+def rules(config: ServeConfig) -> Rules:
+    """What the guard of the page lets through."""
+    most = int(config.max_mib * 2**20)
+    return Rules(POLICY, config.names, config.host, TAKES_PICTURES, most + MULTIPART, known=KNOWN)

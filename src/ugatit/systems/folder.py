@@ -2,7 +2,8 @@
 
 ``config.json`` (which system, its settings), ``translator.safetensors`` (the networks that translate) and, where known,
 ``training.safetensors`` (the others: discriminators). A folder is untrusted: nothing but JSON and safetensors is read,
-the settings are checked, and memory is only taken for tensors that the files really hold.
+the settings are checked, links that lead out of it are refused, and memory is only taken for tensors that the files
+really hold and the settings ask for.
 """
 
 import json
@@ -12,16 +13,17 @@ from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ugatit.errors import UserError
-from ugatit.files import atomic_file, save_tensors
+from ugatit.files import atomic_file, open_regular, read_json, save_tensors
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import System
 
 FORMAT = 1
+FLOATS = {"F64", "F32", "F16", "BF16"}  # safetensors' names
+HEADER = 2**22  # bytes of a safetensors file's header; the largest model's has a twentieth
 
 
 def translator_state(system: System) -> dict[str, Tensor]:
@@ -67,10 +69,13 @@ def configured(folder: Path) -> System:
         UserError: there is no such file, or it is not valid.
     """
     path = folder / "config.json"
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{folder} is not a model folder, it has no config.json: give the folder RUN/model of a run.")
     try:
-        settings = json.loads(path.read_text())
+        settings = read_json(own_file(folder, "config.json"))
+    except ValueError as error:
+        raise UserError(f"{path} {error}: get the file again.") from None
+    try:
         if settings["format"] != FORMAT:
             raise UserError(f"{path} has format {settings['format']}, this version reads {FORMAT}: update ugatit.")
         kind = REGISTRY[settings["system"]]
@@ -78,12 +83,29 @@ def configured(folder: Path) -> System:
         unknown = settings["config"].keys() - asdict(config).keys()
         if unknown:
             raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
+        if any(isinstance(value, Path) for value in asdict(config).values()):
+            raise ValueError("it names a file, which a shared model never does")
     except ValidationError as error:
         raise UserError(f"{path} is not valid: {first_problem(error)}: get the file again.") from None
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not a model's configuration ({error!r}): get the file again.") from None
     with torch.device("meta"):
         return kind(config)
+
+
+def own_file(folder: Path, name: str) -> Path:
+    """A file of a model folder, which may be a link only to a file of the same folder or, as the hub's cache lays
+    models out, of the same model.
+
+    Raises:
+        UserError: it leads elsewhere.
+    """
+    path, homes = folder / name, [folder.resolve()]
+    if folder.resolve().parent.name == "snapshots":
+        homes.append(folder.resolve().parents[1] / "blobs")
+    if not any(path.resolve().is_relative_to(home) for home in homes):
+        raise UserError(f"{path} is a link that leads out of the model folder: put the file itself there.")
+    return path
 
 
 def load_model(folder: Path, with_training: bool = False) -> System:
@@ -97,34 +119,49 @@ def load_model(folder: Path, with_training: bool = False) -> System:
         UserError: a file is missing, damaged, or does not fit the others.
     """
     system = configured(folder)
-    parts = ("translator", "training") if with_training else ("translator",)
+    parts = {"translator": translator_state(system)}
+    if with_training:
+        parts["training"] = {k: v for k, v in system.state_dict().items() if k not in parts["translator"]}
     state: dict[str, Tensor] = {}
-    for part in parts:
-        state |= read_part(folder / f"{part}.safetensors")
-    expected = system.state_dict() if with_training else translator_state(system)
-    check_shapes(folder, state, expected)
+    for part, expected in parts.items():
+        state |= read_part(own_file(folder, f"{part}.safetensors"), expected)
     system.load_state_dict(state, strict=False, assign=True)
     return system.eval().requires_grad_(False)
 
 
-def read_part(path: Path) -> dict[str, Tensor]:
-    """Tensors of one safetensors file, in float32."""
-    if not path.is_file():
+def read_part(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of one safetensors file, in float32, read only if names and shapes are the expected ones.
+
+    Raises:
+        UserError: they are not, or the file is missing or damaged.
+    """
+    if not path.exists():
         raise UserError(f"The model file {path} does not exist: get the whole model folder again.")
     try:
-        return {name: tensor.float() for name, tensor in load_file(path).items()}
-    except (SafetensorError, OSError) as error:
+        with open_regular(path) as file:
+            if int.from_bytes(file.read(8), "little") > HEADER:
+                raise ValueError("its header is too long")
+        with safe_open(path, "pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            check_shapes(path, {name: part.get_shape() for name, part in slices.items()}, expected)
+            if odd := {part.get_dtype() for part in slices.values()} - FLOATS:
+                raise ValueError(f"it holds numbers of the type {min(odd)}")
+            state = {name: file.get_tensor(name).float() for name in expected}
+    except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"The model file {path} is damaged ({error}): get it again.") from None
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise UserError(f"The model file {path} is damaged ({name} holds what is no number): get it again.")
+    return state
 
 
-def check_shapes(folder: Path, state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+def check_shapes(path: Path, found: dict[str, list[int]], expected: dict[str, Tensor]) -> None:
     """Refuse weights whose names or shapes are not those of the configured networks."""
-    for name in sorted(expected.keys() | state.keys()):
-        found, want = state.get(name), expected.get(name)
-        if found is None or want is None or found.shape != want.shape:
-            shapes = [None if t is None else tuple(t.shape) for t in (found, want)]
+    for name in sorted(expected.keys() | found.keys()):
+        have, want = found.get(name), list(expected[name].shape) if name in expected else None
+        if have != want:
             raise UserError(
-                f"The weights in {folder} do not fit its config.json: {name} is {shapes[0]} and should be {shapes[1]}: "
+                f"The weights in {path} do not fit its config.json: {name} is {have} and should be {want}: "
                 "get the whole model folder again."
             )
 
