@@ -9,7 +9,7 @@ from PIL import Image
 
 from conftest import run_ugatit, tiny_model, write_picture
 from ugatit.errors import UserError
-from ugatit.export import OnnxTranslator, export
+from ugatit.export import OnnxTranslator, difference, export, write_onnx
 from ugatit.page import write_page
 from ugatit.systems.folder import save_model
 from ugatit.translate import Translator
@@ -35,6 +35,30 @@ def test_onnx_runtime_gives_the_same_pictures_and_attention(name, options, tmp_p
         again.set_style(Image.new("RGB", (64, 64)))
         with pytest.raises(UserError, match="no style from a picture"):
             again(x)
+
+
+def test_a_file_that_does_something_else_is_noticed(tmp_path, monkeypatch):
+    """The check that stands between a wrong ONNX file and its user."""
+    translator = Translator(tiny_model(), "cpu")
+    export(translator, tmp_path / "right")
+    other = tiny_model()
+    with torch.no_grad():
+        other.gen_a2b.out[0].weight.add_(0.01)
+    right = difference(translator.system, "a2b", tmp_path / "right" / "a2b.onnx")
+    wrong = difference(other, "a2b", tmp_path / "right" / "a2b.onnx")
+    assert 0 < right < 1e-4 < 1e-3 < wrong
+    x = torch.rand(1, 3, 32, 36) * 2 - 1
+    with torch.no_grad():
+        apart = (other.translate(x, "a2b").image - translator.system.translate(x, "a2b").image).abs().max().item()
+    assert wrong > apart / 10, "of the size that it truly is"
+
+    def other_file(system, direction, path):
+        write_onnx(other, direction, path)
+
+    monkeypatch.setattr("ugatit.export.write_onnx", other_file)
+    with pytest.raises(UserError, match="a2b differs by"):
+        export(translator, tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()
 
 
 def test_commands_and_the_page_in_a_browser(tmp_path, runtime, browser):

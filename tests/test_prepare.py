@@ -1,6 +1,8 @@
 """A messy folder becomes a data set, every file's fate is told, and the manifest makes it again."""
 
 import json
+import os
+import shutil
 import sys
 import types
 from dataclasses import replace
@@ -14,7 +16,7 @@ import skimage
 from onnx import TensorProto, helper
 from PIL import Image, ImageFilter
 
-from conftest import run_ugatit
+from conftest import run_ugatit, write_picture
 from ugatit.cli import main
 from ugatit.data import find_files
 from ugatit.errors import UserError
@@ -104,6 +106,72 @@ def test_the_manifest_makes_it_again_and_notices_changes(messy, tmp_path):
     done = run_ugatit(*repeat, tmp_path / "fourth")
     assert done.returncode == 2 and "fine0.png is not the file of the manifest" in done.stderr
     assert not (tmp_path / "fourth").exists()
+
+
+def edited(change):
+    """A manifest that somebody has written in."""
+
+    def edit(folder: Path) -> None:
+        path = folder / "data" / "manifest.json"
+        found = json.loads(path.read_text())
+        change(found)
+        path.write_text(json.dumps(found))
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda m: (m / "a" / "1.png").unlink(), "1.png stands in the manifest and is gone"),
+        (lambda m: write_picture(m / "b" / "new.png", 99), "new.png is not the file of the manifest"),
+        (lambda m: shutil.copy(m / "b" / "0.png", m / "b" / "1.png"), "1.png is not the file of the manifest"),
+        (lambda m: (m / "a" / "junk.png").write_bytes(b"other junk"), "junk.png is not the file of the manifest"),
+        (lambda m: (m / "a" / "1.png").rename(m / "a" / "one.png"), "1.png stands in the manifest and is gone"),
+        (edited(lambda found: found["entries"][0].update(file="/etc/hostname")), "/etc/hostname lies outside"),
+        (edited(lambda found: found["entries"][0].update(file=f"{found['settings']['a'][0]}/../x")), "lies outside"),
+        (edited(lambda found: found["settings"].update(a=["/nowhere"])), "lies outside"),
+        (edited(lambda found: found["settings"].update(size=10**9)), "cannot be used"),
+        (edited(lambda found: found.update(entries=[1, 2])), "cannot be used"),
+        (lambda m: (m / "data" / "manifest.json").write_text("[" * 10**5), "cannot be used (is not JSON"),
+    ],
+)
+def test_a_manifest_is_repeated_only_with_the_very_same_files(change, sentence, tmp_path, capsys, monkeypatch):
+    for side in "ab":
+        for i in range(3):
+            write_picture(tmp_path / side / f"{i}.png", i + 10 * ord(side), 80)
+    (tmp_path / "a" / "junk.png").write_bytes(b"junk")
+    sides = ["--a", tmp_path / "a", "--b", tmp_path / "b"]
+    options = ["--size", "64", "--colour", "0", "--sharpness", "0", "-o", tmp_path / "data"]
+    assert main(["prepare", *map(str, [*sides, *options])]) == 0
+    again = ["prepare", "--repeat", str(tmp_path / "data" / "manifest.json"), "-o", str(tmp_path / "again")]
+    assert main(again) == 0
+    shutil.rmtree(tmp_path / "again")
+    capsys.readouterr()
+    change(tmp_path)
+    monkeypatch.setattr("ugatit.prepare.read_picture", lambda *_: pytest.fail("no picture is decoded before that"))
+    assert main(again) == 2 and sentence in capsys.readouterr().err.replace("\n", " ")
+    assert not (tmp_path / "again").exists()
+
+
+def test_odd_names_and_what_is_no_file_are_entries_of_the_report(tmp_path):
+    for side in "ab":
+        write_picture(tmp_path / side / "fine.png", ord(side), 80)
+        write_picture(tmp_path / side / "line\nbreak.png", ord(side) + 1, 80)
+        write_picture(tmp_path / side / f"{'long' * 60}.png", ord(side) + 2, 80)
+        write_picture(tmp_path / side / os.fsdecode(b"not\xffutf8.png"), ord(side) + 3, 80)
+    os.mkfifo(tmp_path / "a" / "pipe.png")
+    (tmp_path / "a" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "a" / "bro\nken.png").write_bytes(b"junk")
+    sides = ["--a", tmp_path / "a", "--b", tmp_path / "b", "--colour", 0, "--sharpness", 0, "--size", 64]
+    done = run_ugatit("prepare", *sides, "-o", tmp_path / "data")
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    entries = json.loads((tmp_path / "data" / "manifest.json").read_text())["entries"]
+    fate = {Path(e["file"]).name: e["dropped"] for e in entries if e["domain"] == "A"}
+    assert fate["pipe.png"] == "unreadable: is not a regular file" and fate["gone.png"] == "unreadable: does not exist"
+    assert fate["bro\nken.png"].startswith("unreadable") and fate["fine.png"] == fate["line\nbreak.png"] == ""
+    names = [file.name for file in (tmp_path / "data" / "trainA").iterdir()]
+    assert len(names) + len(list((tmp_path / "data" / "testA").iterdir())) == 4 and all(map(str.isprintable, names))
 
 
 def test_faces_are_cut_out(tmp_path):

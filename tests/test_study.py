@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 
 from conftest import run_ugatit, served, write_picture
 from ugatit.errors import UserError
-from ugatit.study import Answers, StudyConfig, application, find_questions, shares, wilson
+from ugatit.study import Answers, Study, StudyConfig, application, find_questions, shares, wilson
 
 METHODS = ("alpha", "beta", "gamma")
 
@@ -62,6 +62,29 @@ def test_a_participant_judges_each_source_once_in_its_own_order(client, pictures
     assert {method for _, _, method in judgements(tmp_path / "study.sqlite")} == {"beta"}
     other = client.get(f"/api/participants/{second['code']}").json()
     assert other["done"] == 0 and len(judgements(tmp_path / "study.sqlite")) == 7
+    theirs, state = [], other
+    while "question" in state:
+        shown = [method_at(client, pictures, address) for address in state["candidates"]]
+        theirs.append((state["question"], tuple(shown)))
+        answer = {"question": state["question"], "choice": 0}
+        state = client.post(f"/api/participants/{state['code']}/answers", json=answer).json()
+    assert sorted(n for n, _ in theirs) == sorted(n for n, _ in seen) == list(range(1, 8))
+    assert [n for n, _ in theirs] != [n for n, _ in seen], "questions come in another order"
+    assert dict(theirs) != dict(seen), "and so do the methods"
+
+
+def test_orders_and_choices_of_questions_are_spread(client, pictures, tmp_path):
+    firsts, orders = Counter(), Counter()
+    for _ in range(60):
+        state = client.post("/api/participants").json()
+        firsts[state["question"]] += 1
+    found = find_questions(StudyConfig([pictures]), lambda _: None)
+    study = Study(found, Answers(tmp_path / "study.sqlite"), asked=2)
+    for number in range(60):
+        assert len(set(study.order(f"CODE{number}"))) == 2
+        orders[tuple(study.methods(f"CODE{number}", 1))] += 1
+    assert len(firsts) == 7 and max(firsts.values()) < 30
+    assert len(orders) == 6 and max(orders.values()) < 30
 
 
 def test_double_clicks_and_many_participants_at_once(client, tmp_path):
@@ -83,6 +106,15 @@ def test_double_clicks_and_many_participants_at_once(client, tmp_path):
     assert {one["done"] for one in found} == {1}, "the first of them counts, the others change nothing"
 
 
+def test_the_first_answer_counts(client, pictures, tmp_path):
+    state = client.post("/api/participants").json()
+    for choice in (2, 0, 1):
+        answer = {"question": state["question"], "choice": choice}
+        assert client.post(f"/api/participants/{state['code']}/answers", json=answer).status_code == 200
+    first = method_at(client, pictures, state["candidates"][2])
+    assert judgements(tmp_path / "study.sqlite") == [(state["code"], state["question"], first)]
+
+
 def test_what_is_no_answer_is_refused(client, pictures, tmp_path):
     code = client.post("/api/participants").json()["code"]
     assert client.get("/api/participants/NOBODY").status_code == 404
@@ -97,7 +129,17 @@ def test_what_is_no_answer_is_refused(client, pictures, tmp_path):
         assert client.get(f"/api/pictures/{code}/{place}").status_code == 404
     assert not judgements(tmp_path / "study.sqlite")
     few = TestClient(application(StudyConfig([pictures], db=tmp_path / "few.sqlite", questions=2), lambda _: None))
-    assert few.post("/api/participants").json()["total"] == 2
+    state = few.post("/api/participants").json()
+    assert state["total"] == 2
+    address = f"/api/participants/{state['code']}/answers"
+    taken = []
+    for number in range(1, 8):  # only two of them are this participant's
+        found = few.post(address, json={"question": number, "choice": 0})
+        assert found.status_code in (200, 422)
+        taken += [number] * (found.status_code == 200)
+        picture = few.get(f"/api/pictures/{state['code']}/{number}/source")
+        assert picture.status_code == (200 if number in taken else 404)
+    assert len(taken) == 2 and {row[1] for row in judgements(tmp_path / "few.sqlite")} == set(taken)
 
 
 def test_the_report_counts_and_its_intervals_are_scipy_s(client, tmp_path):
@@ -118,8 +160,12 @@ def test_the_report_counts_and_its_intervals_are_scipy_s(client, tmp_path):
     for chosen, of in ((0, 7), (3, 7), (7, 7), (14, 21), (0, 1)):
         interval = binomtest(chosen, of).proportion_ci(method="wilson")
         assert wilson(chosen, of) == pytest.approx((interval.low, interval.high), abs=1e-12)
+    alpha = rows["all", "alpha"]
+    interval = binomtest(14, 21).proportion_ci(method="wilson")
+    assert (alpha.low, alpha.high) == pytest.approx((100 * interval.low, 100 * interval.high), abs=1e-9)
     done = run_ugatit("study", "report", tmp_path / "study.sqlite", "--csv", tmp_path / "table.csv")
     assert done.returncode == 0 and "66.7" in done.stderr
+    assert f"{alpha.low:.1f} to {alpha.high:.1f}" in done.stderr
     with open(tmp_path / "table.csv") as file:
         first = next(csv.DictReader(file))
     assert (first["domain"], first["method"], first["chosen"], first["judgements"]) == ("a2b", "alpha", "8", "12")

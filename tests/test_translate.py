@@ -14,7 +14,9 @@ import ugatit
 from conftest import run_ugatit, write_picture
 from ugatit.data import Skipped
 from ugatit.errors import UserError
+from ugatit.reading import read_picture
 from ugatit.released import import_released
+from ugatit.sheet import overlay, to_picture
 from ugatit.systems.folder import load_model, save_model
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
 from ugatit.translate import Translator, plan_jobs, tile_starts, translate_files
@@ -181,6 +183,19 @@ def test_folders_files_and_globs_keep_their_names(light, pictures, tmp_path):
     assert names == {"one.png", "two.jpg", "deep/three.webp", "four.png"} | {f"{s}.attention.png" for s in stems}
     with Image.open(out / "two.jpg") as picture, Image.open(out / "two.attention.png") as heat:
         assert picture.format == "JPEG" and picture.size == heat.size == (40, 40)
+
+    translator = Translator.load(light, "cpu")
+    for name, source in (("one.png", "one.png"), ("four.png", "four.gif")):
+        expected = translator(read_picture(pictures / source), "a2b", size="keep")
+        assert np.abs(np.asarray(Image.open(out / name), int) - np.asarray(expected, int)).max() <= 1, name
+        assert np.asarray(expected, int).std() > 1, "which is no blank picture"
+    x = translator.to_tensor(read_picture(pictures / "one.png"))
+    expected = to_picture(overlay(x, translator.translate(x, "a2b", "keep").heatmap)[0])
+    heat = np.asarray(Image.open(out / "one.attention.png"), int)
+    assert (
+        np.abs(heat - np.asarray(expected, int)).mean() < 1
+        and np.abs(heat - np.asarray(to_picture(x[0]), int)).mean() > 1
+    )
 
     globbed = run_ugatit("translate", light, pictures / "*.jpg", "-o", tmp_path / "g", "--direction", "b2a")
     assert globbed.returncode == 0 and [f.name for f in (tmp_path / "g").iterdir()] == ["two.jpg"]

@@ -1,5 +1,6 @@
 """The web page and the endpoint: pictures in and out, and everything that is turned away."""
 
+import asyncio
 import io
 import threading
 import time
@@ -11,6 +12,8 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from conftest import run_ugatit, served, tiny_model, write_picture
+from ugatit.reading import read_picture
+from ugatit.sheet import overlay, to_picture
 from ugatit.systems.folder import save_model
 from ugatit.translate import Translator
 from ugatit.web import Desk, ServeConfig, endpoint
@@ -33,6 +36,10 @@ def encoded(picture: Image.Image, kind: str = "PNG") -> bytes:
     return buffer.getvalue()
 
 
+def pixels(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
 
@@ -45,12 +52,22 @@ def test_a_picture_goes_in_and_its_translation_comes_out(desk, client):
         expected = desk.translators[name](picture, "b2a", size="keep")
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(answer.content))), np.asarray(expected))
     for kind in ("JPEG", "WEBP", "GIF", "TIFF", "BMP"):
-        assert client.post("/api/translate", content=encoded(picture, kind)).status_code == 200, kind
-    attended = client.post("/api/translate?attention=true", content=encoded(picture))
-    assert Image.open(io.BytesIO(attended.content)).size == picture.size
+        answer = client.post("/api/translate", content=encoded(picture, kind))
+        expected = desk.translators["ugatit"](read_picture(io.BytesIO(encoded(picture, kind))), "a2b")
+        assert np.array_equal(pixels(answer.content), np.asarray(expected)), kind
+    attended = pixels(client.post("/api/translate?attention=true&size=keep", content=encoded(picture)).content)
+    translator = desk.translators["ugatit"]
+    x = translator.to_tensor(picture)
+    expected = to_picture(overlay(x, translator.translate(x, "a2b", "keep").heatmap)[0])
+    assert np.array_equal(attended, np.asarray(expected)) and not np.array_equal(attended, np.asarray(picture))
     styles = [client.post(f"/api/translate?model=munit&style={s}", content=encoded(picture)).content for s in (0, 1, 0)]
     assert styles[0] == styles[2] != styles[1]
-    assert [m["name"] for m in client.get("/api/models").json()] == list(desk.translators)
+    assert client.get("/api/models").json() == [
+        {"name": "ugatit", "directions": ["a2b", "b2a"], "size": 32, "any_size": True, "styles": 0},
+        {"name": "cyclegan", "directions": ["a2b", "b2a"], "size": 32, "any_size": True, "styles": 0},
+        {"name": "munit", "directions": ["a2b", "b2a"], "size": 64, "any_size": True, "styles": 8},
+        {"name": "cartoongan", "directions": ["a2b"], "size": 32, "any_size": True, "styles": 0},
+    ]
     assert "/api/translate" in client.get("/openapi.json").json()["paths"]
 
 
@@ -84,15 +101,21 @@ def test_what_cannot_be_done_is_refused_with_a_sentence(query, body, status, sen
     assert sentence in answer.json()["error"] and answer.json()["error"].endswith(".")
 
 
-def test_an_upload_without_a_stated_length_is_cut_off(client):
-    sent = []
+def test_an_upload_without_a_stated_length_is_cut_off(desk):
+    """Asked without a client between, which would read the whole upload first."""
+    taken, answers = [], []
 
-    def chunks():
-        for _ in range(100):
-            sent.append(1)
-            yield b"x" * 100_000
+    async def receive():
+        taken.append(1)
+        return {"type": "http.request", "body": b"x" * 100_000, "more_body": len(taken) < 100}
 
-    assert client.post("/api/translate", content=chunks()).status_code == 413
+    async def send(message):
+        answers.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/api/translate", "query_string": b"", "headers": []}
+    asyncio.run(endpoint(desk)(scope, receive, send))
+    assert answers[0]["status"] == 413 and b"larger than 0.5 MiB" in answers[1]["body"]
+    assert len(taken) == 6, "the first that is over half a MiB is the last"
 
 
 def test_more_than_the_queue_holds_are_told_to_come_again(desk, client):
@@ -140,6 +163,66 @@ def test_the_page_in_a_browser(browser, tmp_path):
             assert Image.open(download.value.path()).convert("RGB").tobytes() == expected.tobytes()
         page.set_input_files("#source input[type=file]", {"name": "a.png", "mimeType": "image/png", "buffer": b"no"})
         page.wait_for_selector("text=The upload is not a picture")
+        page.close()
+
+
+def test_the_page_s_controls_in_a_browser(browser, tmp_path):
+    """Direction, style, attention and limits: each shows what `Translator` makes with them."""
+    save_model(tiny_model(), tmp_path / "plain" / "model", step=0)
+    save_model(tiny_model("munit"), tmp_path / "styled" / "model", step=0)
+    source = write_picture(tmp_path / "one.png", 1, 64)
+    translators = [Translator.load(tmp_path / name / "model", "cpu") for name in ("plain", "styled")]
+
+    def expected(number: int, direction: str, style: int = 0) -> bytes:
+        if translators[number].system.styles:
+            translators[number].set_style(style)
+        return translators[number](Image.open(source), direction).tobytes()
+
+    with served("serve", tmp_path / "plain", tmp_path / "styled", "--max-megapixels", "0.2") as address:
+        page = browser.new_page()
+        refused: list[str] = []
+        page.on("console", lambda m: refused.append(m.text) if "Content Security Policy" in m.text else None)
+        page.goto(address)
+
+        def shown(part: str) -> set[bytes]:
+            sources = [image.get_attribute("src") for image in page.query_selector_all(f"#{part} img")]
+            answers = [page.request.get(src).body() for src in sources if src and src.startswith("http")]
+            return {Image.open(io.BytesIO(body)).convert("RGB").tobytes() for body in answers}
+
+        def wait_for(part: str, wanted: bytes) -> None:
+            end = time.monotonic() + 30
+            while wanted not in shown(part):
+                assert time.monotonic() < end, part
+                page.wait_for_timeout(100)
+
+        page.set_input_files("#source input[type=file]", source)
+        for number in range(2):
+            wait_for(f"made-{number}", expected(number, "a2b"))
+        x = translators[0].to_tensor(Image.open(source))
+        heat = translators[0].translate(x, "a2b", "model").heatmap
+        wait_for("attention-0", to_picture(overlay(x, heat)[0]).tobytes())
+        assert page.is_hidden("#attention-1"), "that model has none"
+        page.click("text=B to A")
+        for number in range(2):
+            wait_for(f"made-{number}", expected(number, "b2a"))
+        page.fill("#style input", "7")
+        page.press("#style input", "Enter")
+        wait_for("made-1", expected(1, "b2a", 7))
+        page.fill("#style input", "")
+        page.press("#style input", "Enter")
+        wait_for("made-1", expected(1, "b2a", 0))
+        page.fill("#style input", "-1")
+        page.press("#style input", "Enter")
+        page.wait_for_selector("text=Style is a whole number from 0 up")
+        page.fill("#style input", "0")
+        for size, sentence in (
+            ((600, 600), "600 x 600 pixels, the most is 0.2 million"),
+            ((8, 8), "the least is 16 x 16"),
+        ):
+            upload = {"name": "a.png", "mimeType": "image/png", "buffer": encoded(noise(*size))}
+            page.set_input_files("#source input[type=file]", upload)
+            page.wait_for_selector(f"text={sentence}")
+        assert not refused, refused
         page.close()
 
 

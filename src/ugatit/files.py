@@ -168,10 +168,10 @@ def read_torch(path: str | Path) -> Any:
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         try:
-            if zipfile.is_zipfile(file):
-                if sum(part.file_size for part in zipfile.ZipFile(file).infolist()) > size:
-                    raise ValueError("it is packed to far less than its size")
-                file.seek(0)
+            parts = zipfile.ZipFile(file).infolist() if zipfile.is_zipfile(file) else []
+            if sum(part.file_size for part in parts) > size:
+                raise ValueError("it is packed to far less than its size")
+            file.seek(0)
             found = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch.load raises many kinds for damaged files
             reason = (str(error).splitlines() or [type(error).__name__])[0]

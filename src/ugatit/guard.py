@@ -288,7 +288,7 @@ def patient_protocol() -> type:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket bound to an address.
+    """A socket that listens on an address.
 
     Raises:
         UserError: it is taken, or not this machine's.
@@ -298,30 +298,41 @@ def listen(host: str, port: int) -> socket.socket:
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((host, port))
+        found.listen()  # whoever comes now waits until the server is there
     except OSError as error:
         found.close()
         raise UserError(f"--host {host} --port {port} cannot be used ({error.strerror}): give another.") from None
     return found
 
 
+def server(app: Application, rules: Rules) -> Any:
+    """A uvicorn server of an application behind a guard.
+
+    Raises:
+        UserError: one of the rules' names is none.
+    """
+    import uvicorn
+
+    config = uvicorn.Config(
+        Guard(app, rules),
+        http=patient_protocol(),
+        ws="none",
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=3,  # seconds; a page that is open somewhere never lets go by itself
+    )
+    return uvicorn.Server(config)
+
+
 def run(app: Application, rules: Rules, port: int, say: Callable[[str], None]) -> None:
     """Serve an application behind a guard until Ctrl-C.
 
     Raises:
-        UserError: the address cannot be used.
+        UserError: the address cannot be used, or one of the rules' names is none.
     """
-    import uvicorn
-
+    found = server(app, rules)
     with listen(rules.host, port) as bound:
         shown = "127.0.0.1" if rules.host in EVERYWHERE else rules.host
         shown = f"[{shown}]" if ":" in shown else shown
         say(f"http://{shown}:{bound.getsockname()[1]}/  (Ctrl-C ends it)")
-        config = uvicorn.Config(
-            Guard(app, rules),
-            http=patient_protocol(),
-            ws="none",
-            log_level="warning",
-            server_header=False,
-            timeout_graceful_shutdown=3,  # seconds; a page that is open somewhere never lets go by itself
-        )
-        uvicorn.Server(config).run(sockets=[bound])
+        found.run(sockets=[bound])

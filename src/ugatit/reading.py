@@ -222,6 +222,7 @@ def check_tags(data: memoryview) -> None:
         return
 
 
+WHOLE = {1: "B", 3: "H", 4: "I"}  # TIFF's types of whole numbers
 SIZES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)  # bytes of a value, by TIFF's number of its type
 
 
@@ -239,7 +240,7 @@ def entries(data: memoryview) -> Iterator[tuple[int, int, int, int, int]]:
     for place in range(start + head, min(start + head + count * step, len(data) - step + 1), step):
         tag, kind, number = struct.unpack_from(order + ("HHQ" if big else "HHI"), data, place)
         value = 0
-        if tag == ORIENTATION and kind == 3:
-            (value,) = struct.unpack_from(order + "H", data, place + (12 if big else 8))
+        if tag == ORIENTATION and kind in WHOLE:
+            (value,) = struct.unpack_from(order + WHOLE[kind], data, place + (12 if big else 8))
             value = value if 1 <= value <= 8 else 0
         yield place, tag, kind, (SIZES[kind] if kind < len(SIZES) else 0) * number, value

@@ -1,0 +1,252 @@
+"""Pictures that may be anybody's: upright whatever their metadata says, and nothing that costs more than a picture."""
+
+import io
+import os
+import resource
+import struct
+import time
+import zlib
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image, ImageOps, features
+from PIL.PngImagePlugin import PngInfo
+
+from conftest import run_ugatit, tiny_model, write_picture
+from ugatit.data import check_pictures, find_files
+from ugatit.reading import NoPictureError, TooLargeError, read_picture
+from ugatit.systems.folder import save_model
+
+ORIENTATIONS = range(1, 9)
+
+
+def blocks(width: int = 48, height: int = 32) -> Image.Image:
+    """A picture with no symmetry, of areas large enough for JPEG to keep."""
+    tiles = np.random.default_rng(3).integers(0, 256, (height // 16, width // 16, 3), np.uint8)
+    return Image.fromarray(tiles.repeat(16, 0).repeat(16, 1))
+
+
+def exif(orientation: int, order: str = "<", kind: int = 3, count: int = 1, extra: int = 0) -> bytes:
+    """An Exif block with one odd tag before the orientation, whose type and count may be odd too."""
+    entries = [
+        struct.pack(order + "HHI4s", 0x0100, 10, 1, struct.pack(order + "I", 200)),  # a signed rational
+        struct.pack(order + "HHI", 0x0112, kind, count) + struct.pack(order + "HH", orientation, 0),
+    ]
+    entries += [struct.pack(order + "HHII", 0x8000 + i, 2, 4, 0) for i in range(extra)]
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8)
+    return b"Exif\0\0" + head + struct.pack(order + "H", len(entries)) + b"".join(entries) + bytes(4)
+
+
+def saved(kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    blocks().save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def turned(data: bytes, orientation: int) -> np.ndarray:
+    """What Pillow makes of a file without metadata, turned as `ImageOps.exif_transpose` would."""
+    clean = Image.Exif()
+    clean[ExifTags.Base.Orientation] = orientation
+    opened = Image.open(io.BytesIO(data))
+    opened.load()
+    plain = opened.convert("RGB")
+    plain.info = {"exif": clean.tobytes()}
+    plain._exif = None
+    return np.asarray(ImageOps.exif_transpose(plain))
+
+
+def read(data: bytes) -> np.ndarray:
+    return np.asarray(read_picture(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
+def test_pictures_are_upright_whatever_else_their_metadata_holds(kind, order, orientation):
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    lossless = {"lossless": True} if kind == "WEBP" else {}
+    plain, block = saved(kind, **lossless), exif(orientation, order)
+    if kind == "AVIF":  # whose writer wants an orientation that it understands
+        block = Image.Exif()
+        block[ExifTags.Base.Orientation] = orientation
+        block = block.tobytes()
+    assert np.array_equal(read(saved(kind, exif=block, **lossless)), turned(plain, orientation))
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "jpeg"])
+@pytest.mark.parametrize("big", [False, True])
+def test_tiff_files_are_upright(big, compression, orientation):
+    options = {"compression": compression, "big_tiff": big}
+    tags = {ExifTags.Base.Orientation: orientation, 700: b"xmp" * 9, 33432: "somebody", 34377: b"8BIM" * 40}
+    assert np.array_equal(read(saved("TIFF", tiffinfo=tags, **options)), turned(saved("TIFF", **options), orientation))
+
+
+def with_chunk(png: bytes, name: bytes, content: bytes, last: bool = False) -> bytes:
+    """A PNG file with one more chunk: after the header, or before the end."""
+    chunk = struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    place = len(png) - 12 if last else 33
+    return png[:place] + chunk + png[place:]
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_orientations_in_other_places_count(orientation):
+    plain = saved("PNG")
+    xmp = f'<x:xmpmeta><rdf:Description tiff:Orientation="{orientation}"/></x:xmpmeta>'
+    info = PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", xmp)
+    magick = PngInfo()
+    block = exif(orientation)
+    magick.add_text("Raw profile type exif", f"\nexif\n      {len(block)}\n{block.hex()}\n", zip=True)
+    jpeg = saved("JPEG")
+    segment = b"http://ns.adobe.com/xap/1.0/\0" + xmp.encode()
+    for data, clean in (
+        (with_chunk(plain, b"eXIf", block[6:]), plain),
+        (with_chunk(plain, b"eXIf", block[6:], last=True), plain),
+        (saved("PNG", pnginfo=info), plain),
+        (saved("PNG", pnginfo=magick), plain),
+        (jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:], jpeg),
+    ):
+        assert np.array_equal(read(data), turned(clean, orientation))
+
+
+@pytest.mark.parametrize(
+    "block",
+    [exif(9), exif(0), exif(6, kind=5), exif(6, kind=13), b"", b"Exif\0\0", b"Exif\0\0II*\0", exif(6)[:-14],
+     b"Exif\0\0MM\0*" + b"\xff" * 8, b"\xff" * 99],
+)  # fmt: skip
+def test_broken_metadata_never_matters(block):
+    for kind in ("JPEG", "PNG"):
+        plain = saved(kind)
+        data = with_chunk(plain, b"eXIf", block[6:]) if kind == "PNG" else saved(kind, exif=block)
+        assert np.array_equal(read(data), turned(plain, 1))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_an_orientation_of_another_whole_type_counts(order):
+    data = saved("JPEG", exif=exif(6, order))
+    place = data.index(struct.pack(order + "HHI", 0x0112, 3, 1))
+    data = data[:place] + struct.pack(order + "HHII", 0x0112, 4, 1, 6) + data[place + 12 :]
+    assert np.array_equal(read(data), turned(saved("JPEG"), 6))
+
+
+# Files that are built to cost
+
+
+def overlapping(tags: int = 300, size: int = 4_000_000) -> bytes:
+    """An Exif block of that many tags, each of which is the same ``size`` bytes."""
+    entries = b"".join(struct.pack("<HHII", 0x8000 + i, 3, size // 2, 8) for i in range(tags))
+    block = b"II*\0" + struct.pack("<I", size) + bytes(size - 8)
+    return block + struct.pack("<H", tags) + entries + bytes(4)
+
+
+def jpeg_with(block: bytes) -> bytes:
+    """A JPEG file with a block of Exif in as many segments as it needs, which Pillow joins."""
+    data, pieces = saved("JPEG"), [block[i : i + 65_000] for i in range(0, len(block), 65_000)]
+    segments = [b"\xff\xe1" + struct.pack(">H", len(p) + 8) + b"Exif\0\0" + p for p in pieces]
+    return data[:2] + b"".join(segments) + data[20:]  # without JFIF, whose density Pillow looks for in Exif then
+
+
+def tiff_with(tags: int = 300, size: int = 4_000_000) -> bytes:
+    """A TIFF file of 32 x 16 pixels, most tags of which are the same ``size`` bytes."""
+    pixels = blocks(32, 16).tobytes()
+    values = [(256, 3, 1, 32), (257, 3, 1, 16), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 8),
+              (277, 3, 1, 3), (278, 3, 1, 16), (279, 4, 1, len(pixels))]  # fmt: skip
+    values += [(40_000 + i, 3, size // 2, 8) for i in range(tags)]
+    body = pixels.ljust(size, b"\0")
+    entries = b"".join(struct.pack("<HHII", *value) for value in values)
+    return b"II*\0" + struct.pack("<I", 8 + len(body)) + body + struct.pack("<H", len(values)) + entries + bytes(4)
+
+
+def scans() -> bytes:
+    """A progressive JPEG file whose last scan stands there ten thousand times."""
+    data = saved("JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * 10_000 + data[-2:]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: jpeg_with(overlapping()), tiff_with, scans, lambda: with_chunk(saved("PNG"), b"eXIf", overlapping()),
+     lambda: saved("WEBP", exif=overlapping()), lambda: saved("AVIF", exif=b"Exif\0\0" + overlapping(20, 2_000_000))],
+    ids=["jpeg", "tiff", "scans", "png", "webp", "avif"],
+)  # fmt: skip
+def test_metadata_costs_no_memory_and_no_time(make):
+    data = make()
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    try:
+        made = read(data)
+        assert made.shape in ((32, 48, 3), (16, 32, 3))
+    except ValueError:
+        pass
+    assert time.process_time() - began < 2
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10 < 200
+
+
+def test_bombs_and_files_that_are_no_pictures_are_told_apart(tmp_path):
+    for data, kind, phrase in (
+        (b"", NoPictureError, "is empty"),
+        (b"text", NoPictureError, "is not a picture"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n", NoPictureError, "is not a picture"),
+        (saved("BMP")[:18] + struct.pack("<ii", 30_000, 30_000) + saved("BMP")[26:], TooLargeError, "is too large"),
+    ):
+        with pytest.raises(kind, match=phrase):
+            read(data)
+
+
+def test_formats_can_be_named():
+    assert read_picture(io.BytesIO(saved("PPM"))).size == (48, 32)
+    with pytest.raises(NoPictureError):
+        read_picture(io.BytesIO(saved("PPM")), formats=["PNG", "JPEG"])
+
+
+KINDS = {"PNG": {}, "JPEG": {"exif": exif(6)}, "WEBP": {}, "GIF": {}, "TIFF": {"compression": "tiff_lzw"}, "BMP": {},
+         "AVIF": {}, "PPM": {}, "TGA": {}, "ICO": {}, "JPEG2000": {}, "PCX": {}, "SGI": {}, "DDS": {}, "SPIDER": {},
+         "QOI": {}}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_files_are_skipped_whatever_their_decoder_raises(kind):
+    """Bytes changed, cut and moved: each is a picture or a phrase."""
+    try:
+        picture = blocks().convert("L" if kind == "SPIDER" else "RGB")
+        buffer = io.BytesIO()
+        picture.save(buffer, kind, **KINDS[kind])
+    except (KeyError, OSError):
+        pytest.skip(f"this Pillow writes no {kind}")
+    data, random = buffer.getvalue(), np.random.default_rng(0)
+    outcomes = {True: 0, False: 0}
+    for case in range(150):
+        mutant = bytearray(data)
+        for place in random.integers(0, min(len(mutant), 200 if case % 2 else len(mutant)), 1 + case % 7):
+            mutant[place] = random.integers(256)
+        mutant = mutant[: random.integers(len(mutant))] if case % 5 == 0 else mutant
+        try:
+            read_picture(io.BytesIO(bytes(mutant)))
+            outcomes[True] += 1
+        except ValueError as error:
+            assert str(error)
+            outcomes[False] += 1
+    assert outcomes[False], "some of them are damaged"
+
+
+def test_a_folder_s_pipes_and_dangling_links_are_skipped_files(tmp_path):
+    good = write_picture(tmp_path / "in" / "good.png", 1)
+    os.mkfifo(tmp_path / "in" / "pipe.png")
+    os.mkfifo(tmp_path / "in" / "pipe.mp4")
+    (tmp_path / "in" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "in" / "zero.png").symlink_to("/dev/zero")
+    (tmp_path / "in" / "line\nbreak\x1b[31m.png").write_bytes(b"no picture")
+    found, skipped = check_pictures(find_files(tmp_path / "in"))
+    assert found == [good]
+    reasons = {file.name: reason for file, reason in skipped}
+    assert reasons["pipe.png"] == reasons["zero.png"] == "is not a regular file"
+    assert reasons["gone.png"] == "does not exist"
+    save_model(tiny_model(), tmp_path / "model", step=0)
+    done = run_ugatit("translate", tmp_path / "model", tmp_path / "in", "-o", tmp_path / "out")
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["good.png"]
+    assert "pipe.mp4 is not a regular file" in done.stderr and "\x1b[31m" not in done.stderr
+    done = run_ugatit("translate", tmp_path / "model", tmp_path / "in" / "pipe.png", "-o", tmp_path / "out")
+    assert done.returncode == 2 and "is not a regular file" in done.stderr
