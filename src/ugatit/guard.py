@@ -8,7 +8,7 @@ import logging
 import re
 import socket
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,7 +101,7 @@ class Guard:
             return await self.app(scope, receive, send)
         if scope["type"] != "http":
             return await send({"type": "websocket.close", "code": 1008})
-        started = False
+        started, data = False, None
 
         async def safer(message: Message) -> None:
             nonlocal started
@@ -121,6 +121,8 @@ class Guard:
                 async with asyncio.timeout(LONGEST):
                     await self.app(scope, once(data, receive), safer)
         except RefusalError as refusal:
+            if data is None:
+                await pour_away(receive)
             await answer(safer, refusal)
         except GoneError:
             return None
@@ -212,6 +214,14 @@ async def body_of(receive: Receive, most: int) -> bytes:
         check_size(len(data), most)
         more = message.get("more_body", False)
     return bytes(data)
+
+
+async def pour_away(receive: Receive) -> None:
+    """Take in the rest of a refused body for a while and keep nothing: who still sends does not read an answer."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SILENCE):
+            while (await receive()).get("more_body", False):
+                pass
 
 
 def once(data: bytes, receive: Receive) -> Receive:
