@@ -83,15 +83,19 @@ def test_new_files_have_the_permissions_of_new_files(tmp_path):
 
 
 def test_what_killed_processes_left_goes_when_it_is_old(tmp_path):
-    old, young, folder = (tmp_path / f".{i:016x}.partial" for i in range(3))
-    old.write_text("")
-    young.write_text("")
+    old, young, folder, busy = (tmp_path / f".ugatit-{i:016x}.partial" for i in range(4))
+    other = tmp_path / ".download.partial"
+    for path in (old, young, other):
+        path.write_text("")
     (folder / "inner").mkdir(parents=True)
-    for path in (old, folder):
+    busy.mkdir()
+    (busy / "new").write_text("")
+    for path in (old, other, folder / "inner", folder, busy):
         os.utime(path, (0, time.time() - files.STALE - 9))
     with atomic_file(tmp_path / "x") as temporary:
         temporary.write_text("")
     assert not old.exists() and not folder.exists() and young.exists()
+    assert other.exists() and busy.exists(), "another program's, and one that is still filled"
 
 
 def test_a_folder_is_replaced_as_a_whole_but_never_the_one_one_stands_in(tmp_path, monkeypatch):
@@ -111,6 +115,27 @@ def test_a_folder_is_replaced_as_a_whole_but_never_the_one_one_stands_in(tmp_pat
     for name in (".", "..", "../here"):
         with pytest.raises(UserError, match="the current folder or above it"), atomic_folder(Path(name)):
             pass
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(UserError, match="is a file"), atomic_folder(tmp_path / "file"):
+        pass
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_processes_that_replace_one_folder_take_turns(tmp_path):
+    code = f"""
+import sys, time
+from pathlib import Path
+from ugatit.files import atomic_folder
+end = time.monotonic() + 1.5
+while time.monotonic() < end:
+    with atomic_folder(Path({str(tmp_path / "x")!r})) as temporary:
+        for name in "ab":
+            (temporary / name).write_text(sys.argv[1])
+"""
+    writers = [subprocess.Popen([sys.executable, "-c", code, word], env=one_thread()) for word in ("1", "2")]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert [(tmp_path / "x" / name).read_text() for name in "ab"] in (["1", "1"], ["2", "2"])
+    assert [file.name for file in tmp_path.iterdir()] == ["x"]
 
 
 @pytest.mark.parametrize("command", ["export", "prepare"])
@@ -212,6 +237,7 @@ NAN = float("nan")
         (linked("config.json", "/etc/hostname"), "leads out of the model folder"),
         (linked("config.json", "/dev/zero"), "leads out of the model folder"),
         (linked("translator.safetensors", "../translator.safetensors"), "leads out of the model folder"),
+        (linked("translator.safetensors", "translator.safetensors"), "translator.safetensors"),
         (written(struct.pack("<Q", 2**40), "translator.safetensors"), "its header is too long"),
         (written(struct.pack("<Q", 2**22) + b"{", "translator.safetensors"), "is damaged"),
         (written(b"", "translator.safetensors"), "is damaged"),
@@ -296,6 +322,7 @@ def small_states() -> dict:
         (torch.tensor(NAN), "is no weight"),
         (torch.zeros(4), "other shapes"),
         (torch.tensor(1.0), "other shapes"),
+        (torch.zeros(2, 2).to(torch.float8_e4m3fn), "is no weight|cannot be read"),
     ],
 )
 @pytest.mark.parametrize("zipped", [True, False])
@@ -304,6 +331,26 @@ def test_checkpoints_of_strangers_are_refused(value, sentence, zipped, tmp_path)
     states["genA2B"]["DownBlock.1.weight"] = value
     torch.save(states, tmp_path / "x_params_1.pt", _use_new_zipfile_serialization=zipped)
     with pytest.raises(UserError, match=sentence):
+        import_released(tmp_path / "x_params_1.pt")
+
+
+def test_containers_in_containers_are_no_trap(tmp_path):
+    shared: object = torch.zeros(1)
+    for _ in range(60):
+        shared = (shared, shared)
+    circle: list = [torch.zeros(1)]
+    circle.append(circle)
+    deep: list = []
+    for _ in range(300):
+        deep = [deep]
+    for found in (shared, circle, deep, {7: torch.zeros(1)}):
+        torch.save(small_states() | {"more": found}, tmp_path / "x_params_1.pt")
+        with pytest.raises(UserError, match="not of the authors' networks"):
+            import_released(tmp_path / "x_params_1.pt")
+    states = small_states()
+    states["genA2B"] |= {7: torch.zeros(1)}
+    torch.save(states, tmp_path / "x_params_1.pt")
+    with pytest.raises(UserError, match="7 is no weight"):
         import_released(tmp_path / "x_params_1.pt")
 
 
@@ -366,6 +413,43 @@ def looping(folder: Path) -> None:
     graph(folder, [loop, helper.make_node("Identity", ["picture"], ["translation"])], {"yes": np.array(True)})
 
 
+def changed(change):
+    """A graph that would do, and something in its file that no network needs."""
+
+    def make(folder: Path) -> None:
+        graph(folder, [helper.make_node("Neg", ["picture"], ["translation"])], {})
+        for direction in ("a2b", "b2a"):
+            made = onnx.load(folder / f"{direction}.onnx")
+            change(made)
+            (folder / f"{direction}.onnx").write_bytes(made.SerializeToString())
+
+    return make
+
+
+def sparse(made) -> None:
+    values = helper.make_tensor("s", TensorProto.FLOAT, [1], [1.0])
+    places = helper.make_tensor("i", TensorProto.INT64, [1], [0])
+    made.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, [22_000, 22_000]))
+
+
+def function(made) -> None:
+    made.functions.append(helper.make_function("f", "Neg", [], [], [], [helper.make_opsetid("", 18)]))
+
+
+def other_domain(made) -> None:
+    made.graph.node[0].domain = "com.microsoft"
+
+
+def wide_attention(folder: Path) -> None:
+    graph(folder, [helper.make_node("Neg", ["picture"], ["translation"]),
+                   helper.make_node("Expand", ["zero", "shape"], ["attention"])],
+          {"zero": np.zeros((1, 1, 1, 1), np.float32), "shape": np.array([1, 1, 999, 999], np.int64)})  # fmt: skip
+    for direction in ("a2b", "b2a"):
+        made = onnx.load(folder / f"{direction}.onnx")
+        made.graph.output.append(helper.make_tensor_value_info("attention", TensorProto.FLOAT, [1, 1, 999, 999]))
+        (folder / f"{direction}.onnx").write_bytes(made.SerializeToString())
+
+
 def outside(folder: Path) -> None:
     graph(folder, [helper.make_node("Add", ["picture", "w"], ["translation"])], {"w": np.zeros((1,), np.float32)})
     (folder.parent / "secret").write_bytes(bytes(4))
@@ -386,6 +470,10 @@ def outside(folder: Path) -> None:
         (no_numbers, "no numbers"),
         (looping, "operator Loop"),
         (outside, "keeps data in other files"),
+        (changed(sparse), "functions or sparse tensors"),
+        (changed(function), "functions or sparse tensors"),
+        (changed(other_domain), "operator Neg"),
+        (wide_attention, "(1, 1, 999, 999)"),
     ],
 )
 def test_onnx_files_of_strangers_are_refused(make, sentence, tmp_path):

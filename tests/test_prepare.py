@@ -133,6 +133,7 @@ def edited(change):
         (edited(lambda found: found["settings"].update(a=["/nowhere"])), "lies outside"),
         (edited(lambda found: found["settings"].update(size=10**9)), "cannot be used"),
         (edited(lambda found: found.update(entries=[1, 2])), "cannot be used"),
+        (edited(lambda found: found.update(entries=[])), "is not the file of the manifest"),
         (lambda m: (m / "data" / "manifest.json").write_text("[" * 10**5), "cannot be used (is not JSON"),
     ],
 )

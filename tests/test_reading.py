@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from conftest import run_ugatit, tiny_model, write_picture
 from ugatit.data import check_pictures, find_files
-from ugatit.reading import NoPictureError, TooLargeError, read_picture
+from ugatit.reading import NoPictureError, TooLargeError, read_picture, strip_segments
 from ugatit.systems.folder import save_model
 
 ORIENTATIONS = range(1, 9)
@@ -166,12 +166,46 @@ def scans() -> bytes:
     return data[:last] + data[last:-2] * 10_000 + data[-2:]
 
 
-@pytest.mark.parametrize(
-    "make",
-    [lambda: jpeg_with(overlapping()), tiff_with, scans, lambda: with_chunk(saved("PNG"), b"eXIf", overlapping()),
-     lambda: saved("WEBP", exif=overlapping()), lambda: saved("AVIF", exif=b"Exif\0\0" + overlapping(20, 2_000_000))],
-    ids=["jpeg", "tiff", "scans", "png", "webp", "avif"],
-)  # fmt: skip
+def after(junk: bytes) -> bytes:
+    """A JPEG file with Exif of overlapping tags behind bytes that Pillow skips."""
+    data = jpeg_with(overlapping())
+    return data[:2] + junk + data[2:]
+
+
+def gif_with(comment: int) -> bytes:
+    """A GIF file with so many bytes of comments before its picture."""
+    data = saved("GIF")
+    place = data.index(b",", 13 + 3 * 2 ** ((data[10] & 7) + 1) if data[10] & 0x80 else 13)
+    return data[:place] + b"!\xfe" + (b"\xff" + b"c" * 255) * (comment // 255) + b"\0" + data[place:]
+
+
+def split_avif() -> bytes:
+    """An AVIF file with Exif of overlapping tags."""
+    return saved("AVIF", exif=b"Exif\0\0" + overlapping(20, 2_000_000))
+
+
+BOMBS = {
+    "jpeg": lambda: jpeg_with(overlapping()),
+    "junk": lambda: after(b"\xff\xfe\0\2\0"),
+    "restart": lambda: after(b"\xff\xd0"),
+    "reserved": lambda: after(b"\xff\xf0"),
+    "starts": lambda: after(b"\xff\xd8" * 2_000_000),
+    "filling": lambda: after(b"\xff" * 8_000_000),
+    "empty": lambda: after(b"\xff\xe1\0\0"),
+    "words": lambda: after(b"\xff\xff\0junk"),
+    "segments": lambda: after(b"\xff\xe5\0\2" * 2_000_000),
+    "scans": scans,
+    "tiff": tiff_with,
+    "odd tiff": lambda: b"II\0*" + tiff_with()[4:],
+    "png": lambda: with_chunk(saved("PNG"), b"eXIf", overlapping()),
+    "webp": lambda: saved("WEBP", exif=overlapping()),
+    "avif": split_avif,
+    "no avif": lambda: b"\0\0\0\x20ftypavif" + b"II*\0" * 700_000,
+    "gif": lambda: gif_with(12_000_000),
+}
+
+
+@pytest.mark.parametrize("make", BOMBS.values(), ids=BOMBS)
 def test_metadata_costs_no_memory_and_no_time(make):
     data = make()
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
@@ -182,6 +216,39 @@ def test_metadata_costs_no_memory_and_no_time(make):
         pass
     assert time.process_time() - began < 2
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10 < 200
+
+
+def test_what_lies_between_and_behind_the_parts_of_a_jpeg_does_no_harm():
+    plain, marked = saved("JPEG"), saved("JPEG", exif=exif(6))
+    for junk in (b"\0", b"\xff", b"junk", b"\xff\xd0", b"\xff\xfe\0\2"):
+        assert np.array_equal(read(marked[:20] + junk + marked[20:]), turned(plain, 6)), junk
+    assert np.array_equal(read(marked + b"\xff\xda" * 1000), turned(plain, 6)), "a motion photo's film"
+    xmp = b'http://ns.adobe.com/xap/1.0/\0<x:xmpmeta><rdf:Description tiff:Orientation="3"/></x:xmpmeta>'
+    both = marked[:2] + b"\xff\xe1" + struct.pack(">H", len(xmp) + 2) + xmp + marked[2:]
+    assert np.array_equal(read(both), turned(plain, 6)), "Exif goes before XMP"
+    profile = b"ICC_PROFILE\0\1\1" + bytes(128)
+    data = bytearray(plain[:2] + b"\xff\xe2" + struct.pack(">H", len(profile) + 2) + profile + plain[2:])
+    before = bytes(data)
+    assert strip_segments(data) == 1 and data == before, "colour profiles stay"
+
+
+def test_pictures_that_are_no_shape_for_networks_are_skipped():
+    for size, phrase in (((16, 1601), "more than 100 times"), ((15, 99), "the least is 16 x 16")):
+        with pytest.raises(ValueError, match=phrase):
+            read_picture(io.BytesIO(encoded(Image.new("RGB", size))))
+    assert read_picture(io.BytesIO(encoded(Image.new("RGB", (16, 1600))))).size == (16, 1600)
+
+
+def encoded(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_a_disk_that_fails_is_a_skipped_file(tmp_path):
+    (tmp_path / "bad.png").symlink_to("/proc/self/mem")
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_picture(tmp_path / "bad.png")
 
 
 def test_bombs_and_files_that_are_no_pictures_are_told_apart(tmp_path):
@@ -237,6 +304,7 @@ def test_a_folder_s_pipes_and_dangling_links_are_skipped_files(tmp_path):
     os.mkfifo(tmp_path / "in" / "pipe.mp4")
     (tmp_path / "in" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "in" / "zero.png").symlink_to("/dev/zero")
+    (tmp_path / "in" / "loop.png").symlink_to("loop.png")
     (tmp_path / "in" / "line\nbreak\x1b[31m.png").write_bytes(b"no picture")
     found, skipped = check_pictures(find_files(tmp_path / "in"))
     assert found == [good]

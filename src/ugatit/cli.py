@@ -22,7 +22,7 @@ from ugatit.demo import demo
 from ugatit.errors import UserError
 from ugatit.evaluate import Judge, Protocol, evaluate_folders, evaluate_model, metrics_table, protocol_text
 from ugatit.export import OnnxTranslator, export
-from ugatit.files import results
+from ugatit.files import real, results
 from ugatit.inspection import inspect
 from ugatit.page import write_page
 from ugatit.prepare import PrepareConfig, prepare, report_table
@@ -137,8 +137,8 @@ def translate_command(arguments: list[str]) -> None:
     say(f"{len(done) - len(skipped)} {'files' if videos else 'pictures'} written to {options.out}")
     for file, reason in skipped:
         say(f"  skipped: {file} {reason}")
-    named = {Path(given).resolve() for given in options.inputs}
-    failed = [file for file, _ in skipped if file.resolve() in named]
+    named = {real(given) for given in options.inputs}
+    failed = [file for file, _ in skipped if real(file) in named]
     if failed or len(skipped) == len(done):
         raise UserError(f"{failed[0] if failed else 'Everything'} could not be translated: see the reasons above.")
 

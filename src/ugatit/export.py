@@ -27,7 +27,6 @@ from ugatit.translate import Translate, Translator
 TOLERANCE = 1e-3  # of a translation in [-1, 1]
 LARGEST = 4096  # pixels on a side
 REWRITE = "write it with ugatit export MODEL -o DIR"
-SUBGRAPHS = {"If", "Loop", "Scan", "SequenceMap"}  # operators that run other graphs, perhaps without end
 
 
 class OneDirection(nn.Module):
@@ -179,17 +178,22 @@ def check_graph(path: Path) -> None:
     """
     onnx = package("onnx", "export")
     with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size >= 2**31:
+            raise ValueError("it is longer than 2 GiB, which ONNX does not allow")
         try:
             model = onnx.load(file, load_external_data=False)
         except Exception as error:  # protobuf's exceptions have no common class
             raise ValueError(str(error).splitlines()[0]) from None
-    outside = onnx.TensorProto.EXTERNAL
-    tensors = [*model.graph.initializer, *(a.t for node in model.graph.node for a in node.attribute)]
-    if any(tensor.data_location == outside for tensor in tensors):
+    attributes = [(node, attribute) for node in model.graph.node for attribute in node.attribute]
+    tensors = [*model.graph.initializer, *(a.t for _, a in attributes)]
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
         raise ValueError("it keeps data in other files")
-    for node in model.graph.node:
-        if node.domain not in ("", "ai.onnx") or node.op_type in SUBGRAPHS:
-            raise ValueError(f"it has an operator {node.op_type}, which no network needs")
+    plain = {getattr(onnx.AttributeProto, name) for name in ("FLOAT", "FLOATS", "INT", "INTS", "STRING", "TENSOR")}
+    odd = [node for node in model.graph.node if node.domain not in ("", "ai.onnx")]
+    odd += [node for node, attribute in attributes if attribute.type not in plain]  # which hold graphs, among others
+    if odd or model.functions or model.graph.sparse_initializer:
+        what = f"an operator {odd[0].op_type}" if odd else "functions or sparse tensors"
+        raise ValueError(f"it has {what}, which no network needs")
 
 
 def run(session: Any, given: tuple[Tensor, ...]) -> list[Tensor]:
@@ -247,7 +251,11 @@ class OnnxTranslator(Translator):
             reason = str(error).splitlines()[0]
             raise UserError(f"{path} cannot translate a picture ({reason}): {REWRITE}.") from None
         shapes = [tuple(part.shape) for part in made]
-        flat = len(made) < 2 or (made[1].ndim == 4 and made[1].shape[:2] == (1, 1))
+        sides = given[0].shape[2:]
+        flat = all(
+            p.ndim == 4 and p.shape[:2] == (1, 1) and 0 < p.shape[2] <= sides[0] and 0 < p.shape[3] <= sides[1]
+            for p in made[1:]
+        )
         if not flat or len(made) > 2 or made[0].shape != given[0].shape or not all(p.isfinite().all() for p in made):
             raise UserError(f"{path} makes {shapes} of a picture of {tuple(given[0].shape)} or no numbers: {REWRITE}.")
         return made

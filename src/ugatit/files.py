@@ -19,7 +19,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from ugatit.errors import UserError
 
@@ -37,21 +36,31 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def printable(name: str) -> str:
+    """A name on one line: those of files may hold line breaks, codes for terminals, and bytes that are no text."""
+    return "".join(letter if letter.isprintable() else "_" for letter in name)
+
+
+def real(path: str | Path) -> Path:
+    """The absolute path without links; unlike `Path.resolve` it takes links that lead in a circle."""
+    return Path(os.path.realpath(path))
+
+
 def temporary_name(folder: Path) -> Path:
     """A name in a folder that nobody can know before, short enough for every file system.
 
     What killed processes left there under such names a day ago or earlier is removed.
     """
     sweep(folder)
-    return folder / f".{secrets.token_hex(8)}.partial"
+    return folder / f".ugatit-{secrets.token_hex(8)}.partial"
 
 
 @lru_cache(maxsize=64)
 def sweep(folder: Path) -> None:
     """Remove temporary files and folders that nobody writes any more, once in each process."""
-    for left in folder.glob(".*.partial"):
+    for left in folder.glob(".ugatit-" + "[0-9a-f]" * 16 + ".partial"):
         with suppress(OSError):
-            if time.time() - left.lstat().st_mtime > STALE:
+            if time.time() - max(part.lstat().st_mtime for part in [left, *left.rglob("*")]) > STALE:
                 shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
 
@@ -77,9 +86,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Like `atomic_file` for a whole new folder, which must not exist yet or is replaced.
 
     Raises:
-        UserError: it is the folder that the program runs in, or one above that.
+        UserError: it is a file, or the folder that the program runs in, or one above that.
     """
-    path = path.resolve()
+    path = real(path)
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file, where a folder shall be written: give another name.")
     if Path.cwd().is_relative_to(path):
         raise UserError(f"{path} is the current folder or above it, and would be replaced as a whole: give a new one.")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,13 +100,27 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield temporary
         for file in temporary.iterdir():
             sync(file)
-        with suppress(FileNotFoundError):
-            path.rename(before)
-        temporary.rename(path)
+        swap(temporary, path, before)
         sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(before, ignore_errors=True)
+
+
+def swap(new: Path, path: Path, before: Path) -> None:
+    """Put a new folder in the place of another, which is kept as ``before``; other processes may do the same."""
+    for again in range(10):
+        with suppress(FileNotFoundError):
+            path.rename(before)
+        try:
+            new.rename(path)
+            return
+        except OSError:
+            if before.exists() and not path.exists():
+                before.rename(path)
+            if again == 9:
+                raise
+            shutil.rmtree(before, ignore_errors=True)  # another process was quicker
 
 
 @contextmanager
@@ -146,7 +171,10 @@ def read_json(path: Path, most: int = 2**20) -> dict[str, Any]:
         raise ValueError(f"{word} is no number")
 
     with open_regular(path) as file:
-        text = file.read(most + 1)
+        try:
+            text = file.read(most + 1)
+        except OSError as error:
+            raise ValueError(f"cannot be read ({error.strerror or error})") from None
     if len(text) > most:
         raise ValueError(f"is longer than {most} bytes")
     try:
@@ -176,12 +204,29 @@ def read_torch(path: str | Path) -> Any:
         except Exception as error:  # torch.load raises many kinds for damaged files
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(f"cannot be read ({reason})") from None
-    tensors = [leaf for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
-    if any(t.layout != torch.strided or t.is_quantized or t.is_meta for t in tensors):
+    tensors = tensors_in(found)
+    if any(t.layout != torch.strided or t.is_quantized or t.is_meta or t.is_nested for t in tensors):
         raise ValueError("holds other tensors than plain ones")
     if sum(t.numel() * t.itemsize for t in tensors) > size:
         raise ValueError("claims larger tensors than it holds")
     return found
+
+
+def tensors_in(found: Any) -> list[Tensor]:
+    """All tensors in containers in any depth, also where containers hold each other or themselves."""
+    left, known, tensors = [found], set[int](), []
+    while left:
+        part = left.pop()
+        if id(part) in known:
+            continue
+        known.add(id(part))
+        if isinstance(part, Tensor):
+            tensors.append(part)
+        elif isinstance(part, dict):
+            left += part.values()
+        elif isinstance(part, list | tuple | set):
+            left += part
+    return tensors
 
 
 def digest(path: Path) -> str:
@@ -191,7 +236,10 @@ def digest(path: Path) -> str:
         ValueError: it cannot be read; the message is a phrase that says why.
     """
     with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ValueError(f"cannot be read ({error.strerror or error})") from None
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:

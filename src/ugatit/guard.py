@@ -4,9 +4,12 @@
 """
 
 import asyncio
+import ipaddress
 import logging
 import re
 import socket
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,7 +28,10 @@ EVERYWHERE = ("0.0.0.0", "::")  # addresses to listen on that are nobody's name
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?")
 CONNECTIONS = 256  # open at a time
 BODIES = 32  # requests with a body at a time, from its first byte to the end of the answer
+SHARE = 4  # the part of connections and bodies that one address of another machine may have
 SILENCE = 10.0  # seconds that a client may keep still in the middle of a request's head or body, or of an answer
+RATE = 2**15  # bytes a second that a body or an answer moves at least, after that
+PIECE = 2**16  # bytes of an answer that are sent at a time
 WHOLE = 120.0  # seconds that a body may take
 LONGEST = 1800.0  # seconds that an answer may take; the page's stream of news lasts as long as its visitor waits
 SMALL = 2**16  # bytes of a body that is no upload
@@ -76,7 +82,8 @@ class Guard:
     """ASGI middleware: refuses whom the rules do not name, and holds bodies whole before the application sees them.
 
     A body is read here, within bounds of its own size, of the size and number of all bodies together, and of time, so
-    that the application never waits for a client. Every answer gets the headers that browsers need to be careful.
+    that the application never waits for a client; one address of another machine gets a share. Every answer gets the
+    headers that browsers need to be careful.
 
     Args:
         app: the application.
@@ -93,7 +100,8 @@ class Guard:
             if not HOST.fullmatch(name) or ":" in name:
                 raise UserError(f"--names {name} is not the name of a host: give it without scheme, port and path.")
         self.hosts = {*LOOPBACK, *self.given, rules.host.lower()}
-        self.bodies = self.bytes = 0
+        self.bytes = 0  # that all bodies have or may come to
+        self.holders = Counter[str]()  # bodies by the address that sent them
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -101,40 +109,40 @@ class Guard:
             return await self.app(scope, receive, send)
         if scope["type"] != "http":
             return await send({"type": "websocket.close", "code": 1008})
-        started, data = False, None
-
-        async def safer(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                message["headers"] = with_headers(message.get("headers", []), self.rules.policy)
-            await send(message)
-
+        reply = Reply(send, self.rules.policy)
+        waiting = False
         try:
             headers = headers_of(scope)
             self.check_host(scope, headers)
-            if not self.rules.known.match(scope["path"]):
-                raise RefusalError(404, "There is nothing at this address: begin at the page itself.")
-            most = self.rules.upload if scope["path"] in self.rules.uploads else SMALL
-            with self.room(headers, most):
-                data = await body_of(receive, most)
+            self.check_path(scope)
+            waiting = True
+            with self.room(scope, headers) as body:
+                data = await body_of(receive, body.most)
+                waiting = False
+                self.shrink(body, len(data))
+                # A proxy's word on names and schemes was heard by the server already, if it is to be heard.
+                scope["headers"] = [(name, value) for name, value in scope["headers"] if not name.startswith(b"x-")]
                 async with asyncio.timeout(LONGEST):
-                    await self.app(scope, once(data, receive), safer)
+                    await self.app(scope, once(data, receive), reply)
+            if reply.failed:
+                raise RefusalError(500, "Something went wrong here: try another picture.")
         except RefusalError as refusal:
-            if data is None:
+            if waiting and refusal.status != 408:
                 await pour_away(receive)
-            await answer(safer, refusal)
-        except GoneError:
-            return None
-        except TimeoutError:
-            if not started:
-                await answer(safer, RefusalError(503, "This takes too long: try again in a while."))
+            await reply.refuse(refusal)
+        except (GoneError, TimeoutError):
+            await reply.refuse(RefusalError(503, "This takes too long: try again in a while."))
         except Exception as error:
-            if started:
-                raise
-            logging.getLogger(__name__).error("%s %s failed: %r", scope["method"], scope["path"], error)
-            await answer(safer, RefusalError(500, "Something went wrong here: try another picture."))
+            logging.getLogger(__name__).error("%s %.200s failed: %r", scope["method"], scope["path"], error)
+            await reply.refuse(RefusalError(500, "Something went wrong here: try another picture."))
         return None
+
+    def check_path(self, scope: Scope) -> None:
+        """Raises RefusalError if there is nothing at a request's path, or nothing to do there."""
+        if not scope["path"].isprintable() or not self.rules.known.match(scope["path"]):
+            raise RefusalError(404, "There is nothing at this address: begin at the page itself.")
+        if scope["method"] not in ("GET", "HEAD", "POST"):
+            raise RefusalError(405, "Addresses here are read (GET) or sent to (POST): use one of these.")
 
     def check_host(self, scope: Scope, headers: dict[str, list[str]]) -> None:
         """Raises RefusalError if a request is meant for another server, or comes from another site's page.
@@ -160,31 +168,115 @@ class Guard:
     def own(self, origin: str, host: str) -> bool:
         """Whether a page at ``origin`` is this server's, which was asked for by the name ``host``."""
         _, _, place = origin.partition("://")
-        found = HOST.fullmatch(place)
-        return place == host or (found is not None and found[1].strip("[]") in self.given)
+        return place == host or place in self.given
 
     @contextmanager
-    def room(self, headers: dict[str, list[str]], most: int) -> Iterator[None]:
+    def room(self, scope: Scope, headers: dict[str, list[str]]) -> Iterator["Body"]:
         """Room for a request's body until its answer is sent.
 
         Raises:
             RefusalError: the body is too large, or there are too many.
         """
-        if "content-length" not in headers and "transfer-encoding" not in headers:
-            yield
+        upload = scope["path"] in self.rules.uploads
+        body = Body(self.rules.upload if upload else SMALL)
+        lengths, coded = headers.get("content-length", []), "transfer-encoding" in headers
+        if not lengths and not coded:
+            yield body
             return
-        size = most
-        if "transfer-encoding" not in headers:
-            digits = headers["content-length"][0]
-            size = int(digits) if digits.isdecimal() and len(digits) < 16 else most + 1
-        check_size(size, most)
-        if self.bodies >= BODIES or self.bytes + size > self.rules.together * max(self.rules.upload, SMALL):
+        if coded and lengths:
+            raise RefusalError(400, "The request says in two ways how long it is: leave out one.")
+        if lengths:
+            check_size(int(lengths[0]) if lengths[0].isdecimal() and len(lengths[0]) < 16 else body.most + 1, body.most)
+        body.size = int(lengths[0]) if lengths else body.most
+        who = address(scope)
+        full = self.holders.total() >= BODIES or self.bytes + body.size > self.rules.together * self.rules.upload
+        if (upload and full) or self.holders.total() >= 2 * BODIES or (who and self.holders[who] >= BODIES // SHARE):
             raise RefusalError(503, "Too many uploads are coming in: try again in a while.")
-        self.bodies, self.bytes = self.bodies + 1, self.bytes + size
+        self.holders[who] += 1
+        self.bytes += body.size
         try:
-            yield
+            yield body
         finally:
-            self.bodies, self.bytes = self.bodies - 1, self.bytes - size
+            self.holders -= Counter([who])
+            self.bytes -= body.size
+
+    def shrink(self, body: "Body", size: int) -> None:
+        """Give back the room that a body did not need, now that it is there."""
+        self.bytes -= body.size - min(size, body.size)
+        body.size = min(size, body.size)
+
+
+@dataclass
+class Body:
+    """The body of a request: the bytes that it may have, and those that are kept free for it."""
+
+    most: int
+    size: int = 0
+
+
+def address(scope: Scope) -> str:
+    """The address of a request's client; empty for this machine's."""
+    host = (scope.get("client") or ("", 0))[0]
+    try:
+        return "" if ipaddress.ip_address(host).is_loopback else host
+    except ValueError:
+        return ""
+
+
+class Reply:
+    """Sends an answer: with the headers that browsers need to be careful, in pieces, and only while they are taken.
+
+    Args:
+        send: of the server.
+        policy: the content security policy.
+    """
+
+    def __init__(self, send: Send, policy: str):
+        self.send, self.policy = send, policy
+        self.started = self.failed = False
+        self.sent, self.waited = 0, 0.0
+
+    async def __call__(self, message: Message) -> None:
+        """Send a part of the application's answer; a failed one's words are left to `refuse`.
+
+        Raises:
+            GoneError: the client takes it too slowly.
+        """
+        if message["type"] == "http.response.start":
+            self.failed = message["status"] == 500
+            message["headers"] = with_headers(message.get("headers", []), self.policy)
+        if self.failed:
+            return
+        self.started = True
+        body = message.get("body", b"")
+        for place in range(0, max(1, len(body)), PIECE):
+            last = place + PIECE >= len(body)
+            part = {"body": body[place : place + PIECE], "more_body": not last or message.get("more_body", False)}
+            await self.part(message if message["type"] == "http.response.start" else dict(message) | part)
+
+    async def part(self, message: Message) -> None:
+        """Send a message, which waits until most of those before it are taken."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(SILENCE + self.sent / RATE - self.waited):
+                await self.send(message)
+        except TimeoutError:
+            raise GoneError from None
+        self.waited += time.monotonic() - began
+        self.sent += len(message.get("body", b""))
+
+    async def refuse(self, refusal: RefusalError) -> None:
+        """Send a refusal as JSON, if nothing was sent yet, and hang up: the rest of what was sent is not read."""
+        from starlette.responses import JSONResponse
+
+        if self.started:
+            return
+        headers = {"connection": "close"} | ({"retry-after": "10"} if refusal.status == 503 else {})
+        response = JSONResponse({"error": refusal.sentence}, refusal.status, headers)
+        fields = with_headers(response.raw_headers, self.policy)
+        self.started = True
+        await self.send({"type": "http.response.start", "status": refusal.status, "headers": fields})
+        await self.send({"type": "http.response.body", "body": response.body})
 
 
 def check_size(size: int, most: int) -> None:
@@ -201,10 +293,11 @@ async def body_of(receive: Receive, most: int) -> bytes:
         GoneError: the client hung up.
     """
     loop = asyncio.get_running_loop()
-    data, end, more = bytearray(), loop.time() + WHOLE, True
+    data, began, more = bytearray(), loop.time(), True
     while more:
+        enough = min(WHOLE, SILENCE + len(data) / RATE)
         try:
-            async with asyncio.timeout_at(min(end, loop.time() + SILENCE)):
+            async with asyncio.timeout_at(min(began + enough, loop.time() + SILENCE)):
                 message = await receive()
         except TimeoutError:
             raise RefusalError(408, "The upload stands still or is too slow: send it again.") from None
@@ -248,15 +341,6 @@ def with_headers(headers: Iterable[tuple[bytes, bytes]], policy: str) -> list[tu
     return [(name, value) for name, value in headers if name.lower() not in ours] + list(ours.items())
 
 
-async def answer(send: Send, refusal: RefusalError) -> None:
-    """Send a refusal as JSON, and hang up: the rest of what was sent is not read."""
-    from starlette.responses import JSONResponse
-
-    headers = {"connection": "close"} | ({"retry-after": "10"} if refusal.status == 503 else {})
-    response = JSONResponse({"error": refusal.sentence}, refusal.status, headers)
-    await response({"type": "http"}, once(b"", asyncio.Event().wait), send)  # type: ignore[arg-type]
-
-
 # Serving
 
 
@@ -271,20 +355,28 @@ def patient_protocol() -> type:
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self.since, self.unsent = self.loop.time(), 0
-            if len(self.connections) > CONNECTIONS:
+            self.idle = self.stuck = self.loop.time()  # since when it waits for a head, or for its answer to be taken
+            self.unsent = 0
+            who = address({"client": self.client})
+            same = sum(address({"client": getattr(other, "client", None)}) == who for other in self.connections)
+            if len(self.connections) > CONNECTIONS or (who and same > CONNECTIONS // SHARE):
                 transport.abort()
             else:
                 self.look()
 
+        def on_response_complete(self) -> None:
+            self.idle = self.loop.time()
+            super().on_response_complete()
+
         def look(self) -> None:
             """Close the connection if nothing has moved for too long; else look again in a while."""
-            unsent = self.transport.get_write_buffer_size()
-            answering = self.cycle is not None and not self.cycle.response_complete
-            if (answering and not unsent) or unsent < self.unsent:
-                self.since = self.loop.time()
+            now, unsent = self.loop.time(), self.transport.get_write_buffer_size()
+            if self.cycle is not None and not self.cycle.response_complete:
+                self.idle = now
+            if not unsent or unsent < self.unsent:
+                self.stuck = now
             self.unsent = unsent
-            if self.loop.time() - self.since > SILENCE:
+            if now - min(self.idle, self.stuck) > SILENCE:
                 self.transport.abort()
             else:
                 self.watch = self.loop.call_later(SILENCE / 4, self.look)

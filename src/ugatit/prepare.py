@@ -23,7 +23,7 @@ from tyro.conf import UseAppendAction, arg
 
 from ugatit.data import find_files, hold_out, spread
 from ugatit.errors import UserError, package
-from ugatit.files import atomic_file, atomic_folder, digest, read_json
+from ugatit.files import atomic_file, atomic_folder, digest, printable, read_json, real
 from ugatit.reading import read_picture
 from ugatit.sheet import save_picture
 
@@ -351,7 +351,7 @@ def prepare(config: PrepareConfig, say: Callable[[str], None], track: Callable[.
         config, known = read_manifest(config.repeat, config.out)
         say(f"Repeated with the pictures of {', '.join(map(str, config.a + config.b))}.")
     else:
-        known = {}
+        known = None
     if config.out.exists() and any(config.out.iterdir()):
         raise UserError(f"{config.out} is not empty: give another -o.")
     sides = [
@@ -359,7 +359,8 @@ def prepare(config: PrepareConfig, say: Callable[[str], None], track: Callable[.
         Side("B", raw_files(config.b, "B"), detector(config.faces_b, "faces-b"), config.faces_b == "drawn"),
     ]
     methods = [enlarger(config.upscale, side.drawings) for side in sides]  # before the long work, for what fails
-    check_known([file for side in sides for file in side.files], known)
+    if known is not None:
+        check_known([file for side in sides for file in side.files], known)
     with atomic_folder(config.out) as temporary:
         chosen = [choose(side, config, track) for side in sides]
         entries: list[Entry] = []
@@ -464,9 +465,9 @@ def read_manifest(path: Path, out: Path) -> tuple[PrepareConfig, dict[str, str]]
             raise ValueError(f"its format is {manifest['format']}, this version reads {FORMAT}")
         config = TypeAdapter(PrepareConfig).validate_python(manifest["settings"])
         known = {str(entry["file"]): str(entry["sha256"]) for entry in manifest["entries"]}
-        folders = [folder.resolve() for folder in config.a + config.b]
+        folders = [real(folder) for folder in config.a + config.b]
         for file in known:
-            if not any(Path(file).parent.resolve().is_relative_to(folder) for folder in folders):
+            if not any(real(Path(file).parent).is_relative_to(folder) for folder in folders):
                 raise ValueError(f"its picture {file} lies outside the folders that it names")
         return replace(config, out=out, repeat=None), known
     except (KeyError, TypeError, ValueError, ValidationError) as error:
@@ -475,9 +476,7 @@ def read_manifest(path: Path, out: Path) -> tuple[PrepareConfig, dict[str, str]]
 
 
 def check_known(files: list[Path], known: dict[str, str]) -> None:
-    """Raises UserError if a manifest is repeated and a file is not that of the manifest, is new, or is gone."""
-    if not known:
-        return
+    """Raises UserError if a file is not that of the manifest, is new, or is gone."""
     for name in sorted(known.keys() - set(map(str, files))):
         raise UserError(f"{name} stands in the manifest and is gone: put it back, or leave --repeat out.")
     for file in files:
@@ -525,11 +524,6 @@ def contact_sheet(entries: list[Entry], path: Path, folder: Path | None) -> None
                 text = text[:-1]
             pen.text((left, top + CELL + i * line), text, fill="black", font=font)
     save_picture(canvas, path)
-
-
-def printable(text: str) -> str:
-    """Text on one line: a file name may hold line breaks, and bytes that are no text."""
-    return "".join(letter if letter.isprintable() else "_" for letter in text)
 
 
 def thumbnail(entry: Entry, folder: Path | None) -> Image.Image:

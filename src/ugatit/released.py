@@ -15,6 +15,7 @@ from ugatit.systems.base import Clock
 from ugatit.systems.folder import first_problem
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 NETWORKS = {
     "genA2B": "gen_a2b",
     "genB2A": "gen_b2a",
@@ -72,7 +73,8 @@ def read_released(path: str | Path) -> dict[str, dict[str, Tensor]]:
         )
     for network in NETWORKS:
         for name, tensor in found[network].items():
-            if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or not tensor.isfinite().all():
+            right = isinstance(name, str) and isinstance(tensor, Tensor) and tensor.dtype in FLOATS
+            if not right or not tensor.isfinite().all():
                 raise UserError(f"The checkpoint {path} is damaged ({network}.{name} is no weight): get it again.")
     return {name: found[name] for name in NETWORKS}
 

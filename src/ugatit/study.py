@@ -31,7 +31,7 @@ from tyro.conf import Positional, arg
 
 from ugatit.data import check_pictures, find_files
 from ugatit.errors import UserError, package
-from ugatit.files import atomic_file
+from ugatit.files import atomic_file, printable
 from ugatit.guard import Rules
 from ugatit.reading import read_picture
 
@@ -314,7 +314,7 @@ def report_table(rows: list[Share]) -> Table:
     table = Table("domain", "method", "best in %", "95 % interval", "chosen", "of", title="Preference (Table 2)")
     for row in rows:
         interval = f"{row.low:.1f} to {row.high:.1f}"
-        names = Text(row.domain), Text(row.method)  # as they are: brackets are no markup
+        names = Text(printable(row.domain)), Text(printable(row.method))  # brackets are no markup
         table.add_row(*names, f"{row.percent:.1f}", interval, str(row.chosen), str(row.judgements))
     return table
 
@@ -409,11 +409,10 @@ def application(config: StudyConfig, say: Any) -> Any:
     answers.begin(questions)
     study = Study(questions, answers, config.questions)
     say(f"{len(questions)} sources, {len(questions[0].candidates)} methods, answers go to {config.db}")
-    app = FastAPI(title="ugatit study", docs_url=None, redoc_url=None)
+    app = FastAPI(title="ugatit study", docs_url=None, redoc_url=None, openapi_url=None)
     begun, guessed = Pace(HOURLY), Pace(HOURLY)
 
     def participant(code: str, request: Request) -> str:
-        guessed.check(request.client, count=False)
         if not answers.known(code):
             guessed.check(request.client)
             raise HTTPException(404, "This code is not known: check it, or begin anew.")
@@ -427,6 +426,10 @@ def application(config: StudyConfig, say: Any) -> Any:
     @app.exception_handler(RequestValidationError)
     async def explain(_request: Request, _error: RequestValidationError) -> Response:
         return JSONResponse({"detail": "This is no answer to one of your questions: reload the page."}, 422)
+
+    @app.exception_handler(Exception)
+    async def failed(_request: Request, _error: Exception) -> Response:
+        return JSONResponse({"detail": "Something went wrong here: try again."}, 500)
 
     @app.get("/")
     def page() -> FileResponse:
@@ -464,7 +467,7 @@ def application(config: StudyConfig, say: Any) -> Any:
     return app
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def shown(path: Path) -> bytes:
     """A picture as participants get it: a PNG file that tells nothing of the file it was, nor when that was made.
 
@@ -488,7 +491,7 @@ class Pace:
         self.times: dict[str, deque[float]] = {}
         self.lock = threading.Lock()
 
-    def check(self, client: Any, count: bool = True) -> None:
+    def check(self, client: Any) -> None:
         """Count one more time for the address of a request's client.
 
         Raises:
@@ -507,11 +510,10 @@ class Pace:
         now = time.monotonic()
         with self.lock:
             self.times = {k: times for k, times in self.times.items() if now - times[-1] < 3600}
-            times = self.times.setdefault(key, deque(maxlen=self.most)) if count else self.times.get(key, deque())
+            times = self.times.setdefault(key, deque(maxlen=self.most))
             if len(times) == self.most and now - times[0] < 3600:
                 raise HTTPException(429, "Too many requests come from your address: try again in an hour.")
-            if count:
-                times.append(now)
+            times.append(now)
 
 
 def rules(config: StudyConfig) -> Rules:

@@ -53,7 +53,7 @@ ModelConfig = TypeVar("ModelConfig")
 
 
 def say(text: str, style: str | None = None) -> None:
-    """Print a line as it is, brackets too, in a style such as "yellow"."""
+    """Print a line as it is, brackets too, in a style such as "yellow"; codes for terminals only by their names."""
     text = "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
     console.print(text, style=style, soft_wrap=True, markup=False, highlight=False)
 

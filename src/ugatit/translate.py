@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ugatit.data import Skipped, find_files, to_tensor_transform
 from ugatit.errors import UserError
-from ugatit.files import results
+from ugatit.files import real, results
 from ugatit.reading import read_picture, to_eight_bit
 from ugatit.sheet import overlay, save_picture, to_picture
 from ugatit.systems.base import Direction, System, Translation
@@ -339,13 +339,13 @@ def plan_jobs(inputs: list[str], out: Path) -> list[Job]:
     jobs = [
         Job(s, t if t.suffix.lower() in kept else t.with_suffix(".mkv" if is_video(s) else ".png")) for s, t in jobs
     ]
-    sources = {job.source.resolve() for job in jobs}
+    sources = {real(job.source) for job in jobs}
     taken: dict[Path, Path] = {}
     for job in jobs:
-        if job.target.resolve() in sources:
+        if real(job.target) in sources:
             raise UserError(f"The result for {job.source} would replace the input {job.target}: give another -o.")
         other = taken.setdefault(job.target, job.source)
-        if other.resolve() != job.source.resolve():
+        if real(other) != real(job.source):
             raise UserError(
                 f"{other} and {job.source} would both be written to {job.target}: translate them to two folders."
             )

@@ -149,7 +149,7 @@ def write_piece(made: Iterable[tuple[int, Tensor]], path: Path, base: Fraction, 
         look: of the source.
     """
     av = package("av", "video")
-    with atomic_file(path) as temporary, av.open(str(temporary), "w", format="mp4") as output:
+    with atomic_file(path) as temporary, av.open(str(temporary.absolute()), "w", format="mp4") as output:
         stream: Any = None
         first = count = 0
         for time, x in made:
@@ -183,8 +183,8 @@ def join(pieces: list[Path], source: "av.container.InputContainer", path: Path) 
     """
     av, base = package("av", "video"), time_base(source)
     kind = {".mkv": "matroska", ".mov": "mov"}.get(path.suffix.lower(), "mp4")
-    with atomic_file(path) as temporary, av.open(str(temporary), "w", format=kind) as output:
-        with av.open(str(pieces[0])) as first:
+    with atomic_file(path) as temporary, av.open(str(temporary.absolute()), "w", format=kind) as output:
+        with av.open(str(pieces[0].absolute())) as first:
             pictures = output.add_stream_from_template(first.streams.video[0])
         pictures.time_base = base
         sounds = {sound.index: output.add_stream_from_template(sound) for sound in source.streams.audio}
@@ -192,7 +192,7 @@ def join(pieces: list[Path], source: "av.container.InputContainer", path: Path) 
         def seen() -> Iterator[tuple[float, int, Any]]:
             for piece in pieces:
                 start = int(piece.stem.split("-", 1)[1])
-                with av.open(str(piece)) as container:
+                with av.open(str(piece.absolute())) as container:
                     for packet in container.demux(video=0):
                         if packet.pts is not None:
                             ticks = start + round(packet.pts * packet.time_base / base)

@@ -37,6 +37,7 @@ from ugatit.translate import Size, Translator, tile_starts
 T = TypeVar("T")
 DIRECTIONS: dict[Direction, str] = {"a2b": "A to B", "b2a": "B to A"}
 MULTIPART = 4096  # bytes that a form has around its file
+ENTRY = 4096  # bytes of the disk that a file takes at least
 # Bytes that a translation takes, measured: at most so many for a pixel of the upload, and so many times its largest
 # layer.
 OF_UPLOAD, OF_LAYER = 128, 3
@@ -207,6 +208,7 @@ class Desk:
             GoneError: ``stop`` was set.
         """
         check_size(len(data), int(self.config.max_mib * 2**20))
+        end = time.monotonic() + self.config.max_seconds
 
         def check(width: int, height: int) -> None:
             self.check_pixels(width, height)
@@ -220,7 +222,6 @@ class Desk:
             raise self.too_many_pixels("far too many") from None
         except ValueError as error:
             raise RefusalError(422, f"The picture {error}: send another.") from None
-        end = time.monotonic() + self.config.max_seconds
         try:
             return [
                 self.one_by(name, picture, direction, size, style, stop or threading.Event(), end) for name in names
@@ -343,6 +344,10 @@ def endpoint(desk: Desk) -> Any:
         problem = error.errors()[0]
         return JSONResponse({"error": f"{problem['loc'][-1]} = {problem.get('input')!r:.80}: {problem['msg']}."}, 422)
 
+    @app.exception_handler(Exception)
+    async def fail(_request: Request, _error: Exception) -> Response:
+        return JSONResponse({"error": "Something went wrong here: try another picture."}, 500)
+
     @app.get("/api/models")
     def models() -> list[dict[str, Any]]:
         """What can be asked for: names, directions, the side of the training pictures, whether any size will do."""
@@ -425,19 +430,28 @@ class Shelf:
         self.most = most
         self.temporary = tempfile.TemporaryDirectory(prefix="ugatit-")  # readable by its owner only
         self.sizes: dict[str, int] = {}  # by path, the oldest first
+        self.bytes = 0
         self.lock = threading.Lock()
 
     def put(self, data: bytes, name: str) -> str:
-        """Keep a file; returns its path."""
+        """Keep a file; returns its path.
+
+        Raises:
+            RefusalError: it is empty.
+        """
+        if not data:
+            raise RefusalError(422, "The file is empty: send another.")
         folder = Path(self.temporary.name) / secrets.token_hex(20)
         with self.lock:
-            while self.sizes and sum(self.sizes.values()) + len(data) > self.most:
+            size = len(data) + ENTRY
+            while self.sizes and self.bytes + size > self.most:
                 oldest = next(iter(self.sizes))
-                del self.sizes[oldest]
+                self.bytes -= self.sizes.pop(oldest)
                 shutil.rmtree(Path(oldest).parent, ignore_errors=True)
             folder.mkdir(mode=0o700)
             (folder / name).write_bytes(data)
-            self.sizes[str(folder / name)] = len(data)
+            self.sizes[str(folder / name)] = size
+            self.bytes += size
         return str(folder / name)
 
     def get(self, path: Any) -> bytes:
@@ -447,9 +461,13 @@ class Shelf:
             RefusalError: that path was never given out, or its file made room.
         """
         with self.lock:
-            if not isinstance(path, str) or path not in self.sizes:
-                raise RefusalError(404, "There is no such picture here any more: send it again.")
+            self.check(path)
             return Path(path).read_bytes()
+
+    def check(self, path: Any) -> None:
+        """Raises RefusalError if a path was never given out, or its file made room."""
+        if not isinstance(path, str) or path not in self.sizes:
+            raise RefusalError(404, "There is no such picture here any more: send it again.")
 
 
 Files = tuple[str | None, str | None, str | None]  # source, translation and attention
@@ -553,8 +571,8 @@ JOIN = f"{API}/queue/join"
 TAKES_PICTURES = ("/api/translate", f"{API}/upload")
 # The parts of gradio that the page needs; others open files and addresses that are named to them.
 KNOWN = re.compile(
-    r"/($|api/|openapi\.json$|config$|assets/|static/|theme\.css$|favicon\.ico$|manifest\.json$"
-    rf"|{API[1:]}/(upload$|upload_progress$|file=|queue/(join|data)$|startup-events$|cancel$|reset$|heartbeat/))"
+    r"/((api/(models|translate)|openapi\.json|config|theme\.css|favicon\.ico|manifest\.json)?\Z|assets/|static/"
+    rf"|{API[1:]}/((upload|upload_progress|queue/join|queue/data|startup-events|cancel|reset)\Z|file=))"
 )
 # Gradio's page starts with scripts of its own, which differ from one answer to the next, and styles itself.
 POLICY = (
@@ -567,25 +585,27 @@ POLICY = (
 def add_files(app: Any, shelf: Shelf) -> None:
     """Serve the page's pictures from the shelf, at the addresses where gradio would serve its own cache."""
     from fastapi import Request
-    from fastapi.responses import JSONResponse, PlainTextResponse, Response
+    from fastapi.concurrency import run_in_threadpool
+    from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 
     @app.post(f"{API}/upload", include_in_schema=False)
     async def upload(request: Request) -> Response:
         async with request.form(max_files=1, max_fields=0) as form:
             for sent in form.values():
                 if not isinstance(sent, str):
-                    return JSONResponse([shelf.put(await sent.read(), "picture")])
+                    data = await sent.read()
+                    return JSONResponse([await run_in_threadpool(shelf.put, data, "picture")])
             raise RefusalError(422, "The form holds no file: send one.")
 
     @app.get(f"{API}/upload_progress", include_in_schema=False)
     def progress() -> Response:
         return PlainTextResponse('data: {"msg": "done"}\n\n', media_type="text/event-stream")
 
-    @app.get(f"{API}/file={{path:path}}", include_in_schema=False)
-    def file(path: str) -> Response:
-        name = Path(path).name
-        kind = "image/png" if name.endswith(".png") else "application/octet-stream"
-        return Response(shelf.get(path), media_type=kind, headers={"cache-control": "private, max-age=3600"})
+    @app.api_route(f"{API}/file={{path:path}}", methods=["GET", "HEAD"], include_in_schema=False)
+    async def file(path: str) -> Response:
+        shelf.check(path)
+        kind = "image/png" if path.endswith(".png") else "application/octet-stream"
+        return FileResponse(path, media_type=kind, headers={"cache-control": "private, max-age=3600"})
 
 
 class OnlyShelf:
@@ -617,7 +637,7 @@ class OnlyShelf:
             part = left.pop()
             if isinstance(part, dict):
                 if "path" in part:
-                    self.shelf.get(part["path"])
+                    self.shelf.check(part["path"])
                 left += part.values()
             elif isinstance(part, list):
                 left += part

@@ -42,7 +42,7 @@ class AGGANConfig:
     30 of the authors' 100 epochs."""
     threshold: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Least attention of the pixels that the discriminators then see."""
-    pool: Annotated[int, Field(ge=1)] = 50
+    pool: Annotated[int, Field(ge=1, le=10**6)] = 50
     """Past translations of each domain, with their attention, among which the discriminators' fakes are drawn."""
     lr: Annotated[float, Field(gt=0)] = 1e-4
     """Adam's learning rate, of every network."""

@@ -37,7 +37,7 @@ class CycleGANConfig:
     """Of the cycle loss."""
     identity_weight: Annotated[float, Field(ge=0)] = 5.0
     """Of the identity loss."""
-    pool: Annotated[int, Field(ge=1)] = 50
+    pool: Annotated[int, Field(ge=1, le=10**6)] = 50
     """Past translations of each domain among which the discriminators' fakes are drawn."""
     lr: Annotated[float, Field(gt=0)] = 2e-4
     """Adam's learning rate, generators and discriminators."""

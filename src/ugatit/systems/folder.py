@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ugatit.errors import UserError
-from ugatit.files import atomic_file, open_regular, read_json, save_tensors
+from ugatit.files import atomic_file, open_regular, read_json, real, save_tensors
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import System
 
@@ -100,10 +100,10 @@ def own_file(folder: Path, name: str) -> Path:
     Raises:
         UserError: it leads elsewhere.
     """
-    path, homes = folder / name, [folder.resolve()]
-    if folder.resolve().parent.name == "snapshots":
-        homes.append(folder.resolve().parents[1] / "blobs")
-    if not any(path.resolve().is_relative_to(home) for home in homes):
+    path, homes = folder / name, [real(folder)]
+    if homes[0].parent.name == "snapshots":
+        homes.append(homes[0].parents[1] / "blobs")
+    if not any(real(path).is_relative_to(home) for home in homes):
         raise UserError(f"{path} is a link that leads out of the model folder: put the file itself there.")
     return path
 
