@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -15,10 +16,11 @@ from PIL import Image
 from conftest import one_thread, run_ugatit, tiny_model, write_picture
 from ugatit.data import find_files
 from ugatit.demo import EMOJI
+from ugatit.errors import UserError
 from ugatit.systems.base import Translation
 from ugatit.systems.folder import save_model
 from ugatit.translate import Translator
-from ugatit.video import PIECE, translate_video, upright
+from ugatit.video import PIECE, frames, opened, translate_video, upright
 
 BT709, BT601, TV, PC = 1, 5, 1, 2  # FFmpeg's numbers
 
@@ -207,3 +209,53 @@ def test_films_beside_pictures_and_what_is_no_film(tmp_path):
     for options, reason in (([], "short.mp4 cannot be read"), (["--attention"], "--attention is for pictures")):
         done = run_ugatit("translate", tmp_path / "model", tmp_path / "short.mp4", "-o", tmp_path / "out", *options)
         assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
+
+
+LISTS = {
+    "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{film}\n#EXT-X-ENDLIST\n",
+    "concat": "ffconcat version 1.0\nfile {film}\n",
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
+    "dash": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><Period>'
+    '<AdaptationSet mimeType="video/mp4"><Representation id="1"><BaseURL>{film}</BaseURL></Representation></AdaptationSet></Period></MPD>',
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_lists_of_other_files_are_no_films(kind, tmp_path, monkeypatch):
+    film(tmp_path / "secret.ts", 3)
+    (tmp_path / "list.mp4").write_text(LISTS[kind].format(film=tmp_path / "secret.ts"))
+    with pytest.raises(ValueError, match="cannot be read"), opened(tmp_path / "list.mp4"):
+        pass
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "concat:secret.ts|secret.ts").write_bytes(b"no film")
+    with pytest.raises(ValueError, match="cannot be read"), opened(Path("concat:secret.ts|secret.ts")):
+        pass
+    film(tmp_path / "http:film.mp4", 3)
+    translator = Same(tiny_model(), "cpu")
+    list(translate_video(translator, Path("http:film.mp4"), Path("http:made.mp4"), "a2b", "keep", 8, {}))
+    assert content(tmp_path / "http:made.mp4")["pictures"].shape[0] == 3
+
+
+def test_a_film_that_changes_its_size_keeps_the_first(tmp_path):
+    """As recordings of a screen do; players scale too."""
+    parts = []
+    for size in ((96, 64), (192, 128)):
+        film(tmp_path / "part.h264", 6, size=size, sound=False)
+        parts.append((tmp_path / "part.h264").read_bytes())
+    (tmp_path / "both.h264").write_bytes(b"".join(parts))
+    with opened(tmp_path / "both.h264") as container:
+        found = [np.asarray(picture, int) for _, picture in frames(container)]
+    assert len(found) >= 11 and {picture.shape for picture in found} == {(64, 96, 3)}
+    assert np.abs(found[0] - found[6]).mean() < 12, "the same pictures, larger in the file"
+    assert np.abs(found[0] - found[3]).mean() > 12, "unlike the film's others"
+
+
+def test_pieces_do_not_go_through_a_link(tmp_path):
+    film(tmp_path / "in.mp4", 3)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".out.mp4.pieces").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="is a link"):
+        list(
+            translate_video(Same(tiny_model(), "cpu"), tmp_path / "in.mp4", tmp_path / "out.mp4", "a2b", "keep", 8, {})
+        )
+    assert not list((tmp_path / "elsewhere").iterdir())

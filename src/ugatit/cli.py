@@ -22,7 +22,7 @@ from ugatit.demo import demo
 from ugatit.errors import UserError
 from ugatit.evaluate import Judge, Protocol, evaluate_folders, evaluate_model, metrics_table, protocol_text
 from ugatit.export import OnnxTranslator, export
-from ugatit.files import real, results
+from ugatit.files import printable, real, results
 from ugatit.inspection import inspect
 from ugatit.page import write_page
 from ugatit.prepare import PrepareConfig, prepare, report_table
@@ -151,7 +151,7 @@ def translate_one_video(translator: Translator, job: Job, options: TranslateOpti
     given = {name: getattr(options, name) for name in ("model", "direction", "size", "style", "backend")}
     try:
         with bars() as progress:
-            task = progress.add_task(job.source.name, total=None)
+            task = progress.add_task(printable(job.source.name), total=None)
             for done, total in translate_video(
                 translator, job.source, job.target, options.direction, options.size, options.batch, given | stamps
             ):

@@ -110,7 +110,7 @@ def environment(slot: int, jobs: int) -> dict[str, str]:
 
 def bars() -> Progress:
     return Progress(
-        TextColumn("{task.description}"), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(),
         console=console, disable=not console.is_terminal,
     )  # fmt: skip
 
