@@ -163,3 +163,22 @@ def test_every_row_of_table_1_is_a_setting(tmp_path):
             UGATIT(run.config.model)
     with pytest.raises(UserError, match="w/ BN"):
         plan(AblateConfig(start, rows=("w/ BN",)), tmp_path / "out")
+
+
+def test_children_get_the_cards_that_this_process_was_given(monkeypatch):
+    from ugatit.runs import environment
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for given, expected in (
+        ("4,5", ["4", "5", "4"]),
+        ("GPU-aa, GPU-bb", ["GPU-aa", "GPU-bb", "GPU-aa"]),
+        (None, ["0", "1", "0"]),
+    ):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if given is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+        assert [environment(slot, jobs=3)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == expected
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    assert environment(0, jobs=1)["CUDA_VISIBLE_DEVICES"] == "4,5", "one run at a time has them all"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    assert environment(1, jobs=2)["CUDA_VISIBLE_DEVICES"] == "7"

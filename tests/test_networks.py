@@ -9,7 +9,7 @@ from ugatit.nn import spectral
 from ugatit.nn.blocks import up_conv
 from ugatit.nn.cam import Cam
 from ugatit.nn.discriminator import global_halvings
-from ugatit.nn.factored import gradient
+from ugatit.nn.factored import factored_product, gradient
 from ugatit.nn.norm import InstanceNorm, clip_rho, layer_instance_norm
 from ugatit.nn.spectral import SpectralConv2d
 from ugatit.nn.winograd import winograd_conv
@@ -171,3 +171,20 @@ def test_few_pixels_are_judged_like_many(height, monkeypatch):
             for p in part.parameters():
                 p.grad = None
         torch.testing.assert_close(found[0], found[1])
+
+
+@pytest.mark.parametrize("kind", ["norm", "convolution", "product"])
+def test_a_gradient_of_a_gradient_is_right_or_refused(kind):
+    """A gradient penalty through a hand-written gradient would be another number, in silence."""
+    x = torch.randn(2, 8, 8, 8, dtype=torch.float64, requires_grad=True)
+    if kind == "norm":
+        one = torch.ones(1, 8, 1, 1, dtype=torch.float64, requires_grad=True)
+        y = layer_instance_norm(x, 0.5 * one, one, one)
+    elif kind == "convolution":
+        weight = torch.randn(8, 8, 3, 3, dtype=torch.float64, requires_grad=True)
+        y = winograd_conv(x, weight)
+    else:
+        y = factored_product(x.flatten(1), torch.randn(4, 512, dtype=torch.float64, requires_grad=True))
+    (grad,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.square().sum().backward()

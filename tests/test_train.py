@@ -19,10 +19,12 @@ import ugatit.train
 from conftest import TINY, one_thread, run_ugatit
 from ugatit.errors import UserError
 from ugatit.files import save_tensors
+from ugatit.nn.factored import FactoredLinear, factors_of
 from ugatit.systems import REGISTRY
+from ugatit.systems.adam import ChunkedAdam
 from ugatit.systems.base import Preset, Recipe, System, Translation, Update
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
-from ugatit.train import Ema, TrainConfig, preset_config, read_run, train
+from ugatit.train import Ema, TrainConfig, Trainer, preset_config, read_run, show_overflow, train
 from ugatit.translate import Translator
 
 
@@ -244,6 +246,106 @@ def test_two_processes_are_one_with_twice_the_batch(data, tmp_path):
     assert made.returncode == 0, made.stderr
     for alone, together in zip(metrics(one), metrics(two), strict=True):
         assert alone == pytest.approx(together, rel=2e-4)
+
+
+def two_processes(script: str, *arguments: object) -> subprocess.CompletedProcess:
+    """``ugatit`` in two processes, after some lines of Python in each."""
+    code = f"import sys, torch, ugatit.train as t\n{script}\nfrom ugatit.cli import main\nsys.exit(main(sys.argv[1:]))"
+    launch = [
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "--no-python",
+        sys.executable,
+        "-c",
+        code,
+    ]
+    command = [sys.executable, "-m", *launch, *map(str, arguments)]
+    return subprocess.run(command, env=one_thread(), capture_output=True, text=True, timeout=300)
+
+
+SMALL = ["--preset", "quick", "--size", 32, "--width", 2, "--blocks", 1, "--workers", 0, "--batch", 1, "--ema", 0.9]
+SMALL += ["--preview-every", 0, "--checkpoint-every", 3, "--steps", 6]
+
+
+@pytest.mark.parametrize("averages", ["float32", "bfloat16"])
+def test_processes_stay_together_bit_for_bit(averages, data, tmp_path):
+    """Weights, averages and optimiser state of both, gathered by hand and not by the check that is tested below."""
+    script = f"""
+def compare(self, check=t.Trainer.check_agreement):
+    check(self)
+    tensors = {{**self.system.state_dict(), **t.pack_optimizers(self.optimizers), **self.ema.average}}
+    for name, tensor in tensors.items():
+        both = [torch.empty_like(tensor) for _ in range(2)]
+        torch.distributed.all_gather(both, tensor.contiguous())
+        assert torch.equal(*both), name
+    open({str(tmp_path)!r} + f"/same-{{self.accelerator.process_index}}-{{self.step}}", "w").close()
+t.Trainer.check_agreement = compare
+"""
+    made = two_processes(script, "train", data, "-o", tmp_path / "run", "--adam-averages", averages, "--light", *SMALL)
+    assert made.returncode == 0, made.stderr
+    assert sorted(f.name for f in tmp_path.glob("same-*")) == ["same-0-3", "same-0-6", "same-1-3", "same-1-6"]
+
+
+def test_processes_that_drift_apart_are_stopped(data, tmp_path):
+    script = "t.Trainer.average_gradients = lambda self, parameters: None"
+    made = two_processes(script, "train", data, "-o", tmp_path / "run", *SMALL)
+    assert made.returncode != 0 and "no longer train the same networks at step 3" in made.stderr
+    assert "Traceback (most recent call last):\n  File" not in made.stderr.split("no longer train")[0]
+    assert not list((tmp_path / "run").glob("checkpoints/step-*"))
+
+
+def test_fp16_steps_all_optimisers_of_an_update_by_one_scale(data, tmp_path):
+    """With a scaler on the CPU: the first overflows, which must not change the scale for the second."""
+    trainer = Trainer(tiny(data, tmp_path / "run"), tmp_path / "run", resume=False)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    trainer.accelerator.scaler = scaler
+    parts = [torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)]
+    optimizers = [torch.optim.SGD(part.parameters(), 1.0) for part in parts]
+    before = [part.weight.detach().clone() for part in parts]
+    scaler.scale(torch.zeros(()))  # makes the scale
+    for part in parts:
+        for parameter in part.parameters():
+            parameter.grad = torch.full_like(parameter, 1024.0)
+    parts[0].weight.grad[0, 0] = torch.inf
+    trainer.optimize(optimizers)
+    assert torch.equal(parts[0].weight, before[0]), "its step is skipped"
+    assert torch.allclose(parts[1].weight, before[1] - 1), "unscaled by the scale that it was made with"
+    assert scaler.get_scale() == 512
+
+
+def test_an_overflow_in_a_factored_gradient_skips_the_step():
+    layer = FactoredLinear(8, 4)
+    other = torch.nn.Parameter(torch.ones(3))
+    optimizer = ChunkedAdam([*layer.parameters(), other], lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for bad, skipped in ((torch.inf, True), (1.0, False)):
+        before = [p.detach().clone() for p in [*layer.parameters(), other]]
+        loss = layer(torch.ones(2, 8)).sum() + other.sum()
+        scaler.scale(loss).backward()
+        (weight,) = [p for p in layer.parameters() if factors_of(p)]
+        factors_of(weight)[0][0][0, 0] *= bad
+        show_overflow([*layer.parameters(), other])
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        same = [torch.equal(p, b) for p, b in zip([*layer.parameters(), other], before, strict=True)]
+        assert all(same) if skipped else not any(same)
+        assert scaler.get_scale() == 512
+
+
+def test_the_rounding_s_noise_is_a_function_of_the_group_s_seed():
+    made = []
+    for seed, drawn in ((1, 0), (1, 5), (2, 0)):
+        torch.manual_seed(drawn)  # as in processes of other numbers
+        weight = torch.nn.Parameter(torch.linspace(-1, 1, 1000))
+        optimizer = ChunkedAdam([weight], lr=0.1, averages="bfloat16")
+        optimizer.param_groups[0]["seed"] = seed
+        weight.grad = torch.linspace(1, 2, 1000)
+        optimizer.step()
+        made.append(optimizer.state[weight]["exp_avg_sq"].clone())
+    assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
 
 
 def test_mixed_precision(data, tmp_path):

@@ -216,7 +216,8 @@ LISTS = {
     "concat": "ffconcat version 1.0\nfile {film}\n",
     "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
     "dash": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><Period>'
-    '<AdaptationSet mimeType="video/mp4"><Representation id="1"><BaseURL>{film}</BaseURL></Representation></AdaptationSet></Period></MPD>',
+    '<AdaptationSet mimeType="video/mp4"><Representation id="1"><BaseURL>{film}</BaseURL></Representation>'
+    "</AdaptationSet></Period></MPD>",
 }
 
 

@@ -110,16 +110,16 @@ class Guard:
         if scope["type"] != "http":
             return await send({"type": "websocket.close", "code": 1008})
         reply = Reply(send, self.rules.policy)
-        waiting = False
+        waiting = True  # for the body, or its end
         try:
             headers = headers_of(scope)
             self.check_host(scope, headers)
             self.check_path(scope)
-            waiting = True
             with self.room(scope, headers) as body:
                 data = await body_of(receive, body.most)
                 waiting = False
-                self.shrink(body, len(data))
+                self.bytes -= body.size - len(data)  # the room that it did not need
+                body.size = len(data)
                 # A proxy's word on names and schemes was heard by the server already, if it is to be heard.
                 scope["headers"] = [(name, value) for name, value in scope["headers"] if not name.startswith(b"x-")]
                 async with asyncio.timeout(LONGEST):
@@ -189,8 +189,9 @@ class Guard:
             check_size(int(lengths[0]) if lengths[0].isdecimal() and len(lengths[0]) < 16 else body.most + 1, body.most)
         body.size = int(lengths[0]) if lengths else body.most
         who = address(scope)
-        full = self.holders.total() >= BODIES or self.bytes + body.size > self.rules.together * self.rules.upload
-        if (upload and full) or self.holders.total() >= 2 * BODIES or (who and self.holders[who] >= BODIES // SHARE):
+        many = self.holders.total() >= (BODIES if upload else 2 * BODIES)  # small ones fit in where uploads do not
+        large = upload and self.bytes + body.size > self.rules.together * self.rules.upload
+        if many or large or (who and self.holders[who] >= BODIES // SHARE):
             raise RefusalError(503, "Too many uploads are coming in: try again in a while.")
         self.holders[who] += 1
         self.bytes += body.size
@@ -199,11 +200,6 @@ class Guard:
         finally:
             self.holders -= Counter([who])
             self.bytes -= body.size
-
-    def shrink(self, body: "Body", size: int) -> None:
-        """Give back the room that a body did not need, now that it is there."""
-        self.bytes -= body.size - min(size, body.size)
-        body.size = min(size, body.size)
 
 
 @dataclass

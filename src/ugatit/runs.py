@@ -5,6 +5,7 @@ import os
 import queue
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from statistics import mean
@@ -72,11 +73,14 @@ def train_all(runs: list[Run], jobs: int) -> None:
         slots.put(slot)
     waiting = [run for run in runs if run.step() < run.config.recipe.steps]
     children: list[subprocess.Popen] = []
+    starting, stopped = threading.Lock(), False
 
     def work(run: Run) -> Run | None:
         slot = slots.get()
         try:
-            with (run.folder / "log.txt").open("a") as log:
+            with starting, (run.folder / "log.txt").open("a") as log:
+                if stopped:
+                    return run
                 command = [sys.executable, "-m", "ugatit", "train", "--resume", str(run.folder)]
                 children.append(child := subprocess.Popen(command, env=environment(slot, jobs), stdout=log, stderr=log))
             return None if child.wait() == 0 and run.step() == run.config.recipe.steps else run
@@ -92,8 +96,10 @@ def train_all(runs: list[Run], jobs: int) -> None:
         except BaseException:
             for future in futures:
                 future.cancel()
-            for child in children:
-                child.terminate()  # it saves
+            with starting:  # no child is just being started, and none will be
+                stopped = True
+                for child in children:
+                    child.terminate()  # it saves
             raise
     failed = [run for future in futures if (run := future.result())]
     if failed:
@@ -104,8 +110,10 @@ def train_all(runs: list[Run], jobs: int) -> None:
 def environment(slot: int, jobs: int) -> dict[str, str]:
     """Of a training process: its share of the CPU's cores, and one of several CUDA devices."""
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))} if jobs > 1 else {}
-    devices = torch.cuda.device_count()
-    return os.environ | threads | ({"CUDA_VISIBLE_DEVICES": str(slot % devices)} if devices > 1 and jobs > 1 else {})
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")  # numbers or names, of which this process has some
+    devices = [str(i) for i in range(torch.cuda.device_count())] if given is None else given.split(",")
+    chosen = {"CUDA_VISIBLE_DEVICES": devices[slot % len(devices)].strip()} if len(devices) > 1 and jobs > 1 else {}
+    return os.environ | threads | chosen
 
 
 def bars() -> Progress:

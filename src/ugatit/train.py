@@ -25,6 +25,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ugatit.checkpoint import Checkpoint, load_newest, pack_optimizers, prune, save_checkpoint, unpack_optimizers
@@ -225,7 +226,8 @@ class Trainer:
         self.pending: list[dict[str, Any]] = []  # losses of the steps not yet logged
         if resume:
             self.restore()
-        self.prepared = {name: self.accelerator.prepare(o) for name, o in self.optimizers.items()}
+        for optimizer in self.optimizers.values():
+            self.accelerator.prepare(optimizer)  # moves its state; clipping asks for all that were prepared
         self.tests = [
             read_tests(spread(test or train, config.preview_pictures), config.model.size, config.model.channels)
             for test, train in (
@@ -281,6 +283,7 @@ class Trainer:
                 if preview:
                     self.guarded(self.preview, "preview")
                 if checkpoint:
+                    self.check_agreement()
                     self.guarded(self.save, "checkpoint", fatal=bool(last or stop))
                 progress.update(task, completed=self.step)
                 if stop:
@@ -292,8 +295,9 @@ class Trainer:
         clock = Clock(self.step, self.config.recipe.steps)
         factor = self.system.lr_factor(clock)
         for name, optimizer in self.optimizers.items():
+            seed = seed_of(self.config.seed, f"rounding {name}", self.step)  # the same in every process
             for group, lr in zip(optimizer.param_groups, self.base_lr[name], strict=True):
-                group["lr"] = lr * factor
+                group["lr"], group["seed"] = lr * factor, seed
         torch.manual_seed(seed_of(self.config.seed, "step", self.step, self.accelerator.process_index))
         losses: dict[str, Tensor] = {}
         updates = self.system.updates(real_a, real_b, clock)
@@ -308,15 +312,26 @@ class Trainer:
             self.average_gradients(parameters)
             if update.clip is not None:
                 self.accelerator.clip_grad_norm_(parameters, update.clip)
-            for name in update.optimizers:
-                self.prepared[name].step()
-                self.prepared[name].zero_grad()
+            self.optimize([self.optimizers[name] for name in update.optimizers])
             self.system.after_update(update)
             losses[f"loss/{update.optimizers[0]}"] = update.loss.detach()
             losses |= {name: term.detach() for name, term in update.terms.items()}
         if self.ema:
             self.ema.update(self.step)
         return losses
+
+    def optimize(self, optimizers: list[Optimizer]) -> None:
+        """Step the optimisers of one update; with fp16 all by one scale, which changes after the last of them."""
+        scaler = self.accelerator.scaler
+        for optimizer in optimizers:
+            if scaler is None:
+                optimizer.step()
+            else:
+                show_overflow([p for group in optimizer.param_groups for p in group["params"]])
+                scaler.step(optimizer)
+            optimizer.zero_grad()
+        if scaler is not None:
+            scaler.update()
 
     def average_gradients(self, parameters: list[nn.Parameter]) -> None:
         """Average the gradients over all processes."""
@@ -450,6 +465,27 @@ class Trainer:
         with self.translating():
             save_model(self.system, self.run / "model", self.step)
 
+    def check_agreement(self) -> None:
+        """Hold every process's weights, averages and optimiser state against the first's.
+
+        Raises:
+            UserError: they differ, in every process.
+        """
+        if self.accelerator.num_processes == 1:
+            return
+        tensors: dict[str, Tensor] = dict(self.system.named_parameters())
+        tensors |= {f"optimiser {name}": value for name, value in pack_optimizers(self.optimizers).items()}
+        tensors |= {f"average {name}": value for name, value in (self.ema.average if self.ema else {}).items()}
+        mine = torch.stack([checksum(tensor.to(self.accelerator.device)) for tensor in tensors.values()])
+        everyone = self.accelerator.gather(mine[None])  # processes x tensors
+        apart = (everyone != everyone[0]).any(0).tolist()
+        if any(apart):
+            first = list(tensors)[apart.index(True)]
+            raise UserError(
+                f"The processes no longer train the same networks at step {self.step}: {sum(apart)} of {len(apart)} "
+                f"tensors differ, the first is {first}. {self.run} keeps the checkpoint before; please report this."
+            )
+
     def restore(self) -> None:
         """Take up the newest whole checkpoint."""
         checkpoint, broken = load_newest(self.run / "checkpoints")
@@ -527,6 +563,20 @@ class Trainer:
     def say(self, text: str, style: str | None = None) -> None:
         if self.accelerator.is_main_process:
             say(text, style)
+
+
+def checksum(tensor: Tensor) -> Tensor:
+    """A number that two tensors have in common if all their bits are the same, and hardly ever else; on the device."""
+    kinds = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return tensor.detach().contiguous().view(kinds[tensor.itemsize]).sum(dtype=torch.int64)
+
+
+def show_overflow(parameters: list[nn.Parameter]) -> None:
+    """Carry what is not finite in factored gradients to a whole one, where the scaler of fp16 looks for it."""
+    whole = next((p.grad for p in parameters if p.grad is not None), None)
+    for grad, x in (pair for p in parameters for pair in factors_of(p)):
+        assert whole is not None, "every network has weights whose gradients are whole"
+        whole += 0 * grad.sum(dtype=torch.float32) * x.sum(dtype=torch.float32)  # nothing, or NaN
 
 
 def preview_columns(system: System, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:

@@ -407,10 +407,8 @@ def translate_files(
             yield from written(0)
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error):
-            source = ready[0][0].source
-            raise UserError(
-                f"There is not enough memory to translate {source}: use --size tiles or --batch 1."
-            ) from None
+            what = ready[0][0].source if ready else "a picture"
+            raise UserError(f"There is not enough memory to translate {what}: use --size tiles or --batch 1.") from None
         raise
     yield from skipped
 

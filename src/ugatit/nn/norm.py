@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 EPS = 1e-5
 
@@ -43,6 +44,7 @@ class LayerInstanceNorm(torch.autograd.Function):
         return torch.addcmul(shift, wide, scale).to(x.dtype)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
         x, rho, gamma, beta, mean_i, mean_l, inv_i, inv_l, scale = ctx.saved_tensors
         pixels, channels = x.shape[2] * x.shape[3], x.shape[1]

@@ -20,7 +20,9 @@ class ChunkedAdam(Adam):
 
     The arithmetic is Adam's in float32 whatever the averages are kept in. In bfloat16 the average of squares is rounded
     up or down at random, so that it is right on average: its steps of 1 - beta2 are smaller than the distance between
-    two such numbers, and rounded to the nearest it would never fall.
+    two such numbers, and rounded to the nearest it would never fall. What is drawn for that depends on the ``seed`` of
+    a parameter group alone, which whoever trains sets before each step as it sets ``lr``: processes that train one
+    network draw the same, whatever else each of them draws.
 
     Args:
         averages: what Adam's two averages are kept in.
@@ -29,6 +31,8 @@ class ChunkedAdam(Adam):
     def __init__(self, params: Any, *args: Any, averages: Average = "float32", **kwargs: Any):
         super().__init__(params, *args, fused=True, **kwargs)
         self.averages = getattr(torch, averages)
+        for group in self.param_groups:
+            group.setdefault("seed", 0)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -75,7 +79,11 @@ class ChunkedAdam(Adam):
             if self.averages == torch.bfloat16:
                 if weight.device not in noise:
                     noise[weight.device] = torch.randint(
-                        1 << 16, (max(CHUNK, wide[1].numel()),), dtype=torch.int32, device=weight.device
+                        1 << 16,
+                        (max(CHUNK, wide[1].numel()),),
+                        dtype=torch.int32,
+                        device=weight.device,
+                        generator=torch.Generator(weight.device).manual_seed(group["seed"]),
                     )
                 narrow[0].copy_(wide[0])
                 narrow[1].copy_(rounded_at_random(wide[1], noise[weight.device]))
