@@ -164,9 +164,21 @@ async def honest(port: int, end: float, seen: Counter[str], seconds: list[float]
         await asyncio.sleep(random.uniform(2, 8))
 
 
-async def hostile(port: int, end: float, seen: Counter[str]) -> None:
+def weapons() -> dict[str, bytes]:
+    """What hostile clients send."""
+    return {
+        "bomb": png(20_000, 20_000, "1"),
+        "tiff": overlapping_tiff(),
+        "keep": png(5000, 5000),
+        "junk": random.randbytes(10**6),
+        "leave": png(64, 64),
+        "deaf": png(1200, 1200),
+        "head": b"",
+    }
+
+
+async def hostile(port: int, end: float, seen: Counter[str], bodies: dict[str, bytes]) -> None:
     """A client that does one bad thing after the other."""
-    fine, bomb, tiff, large = png(64, 64), png(20_000, 20_000, "1"), overlapping_tiff(), png(5000, 5000)
     while time.monotonic() < end:
         kind = random.choice(["stall", "head", "host", "bomb", "tiff", "keep", "path", "leave", "deaf", "junk"])
         if kind == "stall":
@@ -175,13 +187,12 @@ async def hostile(port: int, end: float, seen: Counter[str]) -> None:
             status, _ = await ask(port, "GET", "/api/models", Host="evil.example")
         elif kind == "path":
             status, _ = await ask(port, "POST", "/gradio_api/queue/join", join(file_data("/etc/passwd"), "A to B", 0))
-        elif kind in ("bomb", "tiff", "junk"):
-            body = {"bomb": bomb, "tiff": tiff, "junk": random.randbytes(10**6)}[kind]
-            status, _ = await ask(port, "POST", "/api/translate", body)
-        elif kind == "keep":
-            status, _ = await ask(port, "POST", "/api/translate?size=keep", large)
+        elif kind in ("bomb", "tiff", "junk", "keep"):
+            status, _ = await ask(
+                port, "POST", f"/api/translate?size={'keep' if kind == 'keep' else 'model'}", bodies[kind]
+            )
         else:
-            status = await rude(port, kind, fine)
+            status = await rude(port, kind, bodies[kind])
         seen[f"{kind}: {status}"] += 1
 
 
@@ -194,9 +205,8 @@ async def rude(port: int, kind: str, data: bytes) -> str:
             async with asyncio.timeout(60):
                 await reader.read()
         else:
-            large = png(1200, 1200) if kind == "deaf" else data
-            head = f"POST /api/translate?size=tiles HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(large)}\r\n\r\n"
-            writer.write(head.encode() + large)
+            head = f"POST /api/translate?size=tiles HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
+            writer.write(head.encode() + data)
             await writer.drain()
             await asyncio.sleep(20 if kind == "deaf" else 0.02)
         writer.close()
@@ -209,10 +219,13 @@ async def rude(port: int, kind: str, data: bytes) -> str:
 
 async def soak(port: int, pid: int, clients: int, seconds: float) -> None:
     """Honest and hostile clients for a while; prints the server's memory and what they got."""
+    bodies = weapons()
+    for body in bodies.values():  # the first of each takes memory that is kept for the next
+        await ask(port, "POST", "/api/translate", body)
     seen, taken, end = Counter[str](), list[float](), time.monotonic() + seconds
     start = memory(pid)
     tasks = [
-        asyncio.ensure_future(hostile(port, end, seen) if i % 10 == 0 else honest(port, end, seen, taken))
+        asyncio.ensure_future(hostile(port, end, seen, bodies) if i % 10 == 0 else honest(port, end, seen, taken))
         for i in range(clients)
     ]
     while time.monotonic() < end:
