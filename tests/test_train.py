@@ -296,6 +296,74 @@ def test_processes_that_drift_apart_are_stopped(data, tmp_path):
     assert not list((tmp_path / "run").glob("checkpoints/step-*"))
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_picture_that_vanishes_from_one_process_ends_both_with_a_checkpoint(number, data, tmp_path):
+    script = f"""
+from ugatit.data import Skipped, Unpaired
+from pathlib import Path
+read = Unpaired.__getitem__
+lost = Skipped(Path("lost.png"), "does not exist")
+Unpaired.__getitem__ = lambda self, n: lost if n == {8 + number} else read(self, n)
+"""
+    made = two_processes(script, "train", data, "-o", tmp_path / "run", *SMALL, "--checkpoint-every", 100)
+    assert made.returncode != 0 and "lost.png does not exist since the run began" in made.stderr
+    assert "Another process of this run found a picture" in made.stderr and 'File "<string>"' not in made.stderr
+    assert [f.name for f in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000004"]
+    again = two_processes("", "train", "--resume", tmp_path / "run")
+    assert again.returncode == 0 and (tmp_path / "run" / "checkpoints" / "step-00000006").is_dir(), again.stderr
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_signal_to_one_process_stops_both(number, data, tmp_path):
+    script = f"""
+import os, signal
+step = t.Trainer.train_step
+def train_step(self, *pictures):
+    if self.step == 3 and self.accelerator.process_index == {number}:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return step(self, *pictures)
+t.Trainer.train_step = train_step
+"""
+    made = two_processes(script, "train", data, "-o", tmp_path / "run", *SMALL, "--checkpoint-every", 100)
+    assert made.returncode == 0, made.stderr
+    assert "Stopped after step 4 and saved" in made.stderr
+    assert [f.name for f in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000004"]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_process_that_dies_ends_the_other_with_a_sentence(number, data, tmp_path):
+    script = f"""
+import os
+step = t.Trainer.train_step
+def train_step(self, *pictures):
+    if self.step == 4 and self.accelerator.process_index == {number}:
+        os._exit(9)
+    return step(self, *pictures)
+t.Trainer.train_step = train_step
+"""
+    began = time.monotonic()
+    made = two_processes(script, "train", data, "-o", tmp_path / "run", *SMALL)
+    assert made.returncode != 0 and time.monotonic() - began < 120
+    assert "Another process of this run has ended or cannot be reached" in made.stderr
+    assert 'File "<string>"' not in made.stderr, "no traceback of ours, beside the launcher's"
+    assert [f.name for f in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000003"]
+
+
+def test_a_loss_that_is_not_finite_in_one_process_ends_both(data, tmp_path):
+    script = """
+step = t.Trainer.train_step
+def train_step(self, *pictures):
+    losses = step(self, *pictures)
+    if self.step == 4 and self.accelerator.process_index == 1:
+        losses[next(iter(losses))] = torch.tensor(torch.nan)
+    return losses
+t.Trainer.train_step = train_step
+"""
+    made = two_processes(script, "train", data, "-o", tmp_path / "run", *SMALL)
+    assert made.returncode != 0 and made.stderr.count("became nan at step 5") == 2
+    assert [f.name for f in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000003"]
+
+
 def test_fp16_steps_all_optimisers_of_an_update_by_one_scale(data, tmp_path):
     """With a scaler on the CPU: the first overflows, which must not change the scale for the second."""
     trainer = Trainer(tiny(data, tmp_path / "run"), tmp_path / "run", resume=False)

@@ -7,6 +7,7 @@
 import json
 import math
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -266,16 +267,22 @@ class Trainer:
         with self.signals(), self.progress() as progress:
             task = progress.add_task("", total=config.recipe.steps, completed=self.step, losses="")
             for batch in batches:
-                if isinstance(batch, Skipped):
-                    self.guarded(self.save, "checkpoint")
-                    raise UserError(f"{batch.path} {batch.reason} since the run began: put it back and use --resume.")
+                stop, lost = self.agreed(self.stop_signal is not None, isinstance(batch, Skipped))
+                if stop or lost:
+                    self.settle()
+                    self.check_agreement()
+                    self.guarded(self.save, "checkpoint", fatal=stop)
+                if lost:
+                    raise UserError(lost_picture(batch))
+                if stop:
+                    break
+                assert not isinstance(batch, Skipped)
                 real_a, real_b = (x.to(accelerator.device, non_blocking=True) for x in batch)
                 self.pending.append(self.train_step(real_a, real_b))
                 self.step += 1
                 last = self.step == config.recipe.steps
-                stop = self.asked_to_stop()
                 preview = config.preview_every and (self.step % config.preview_every == 0 or last)
-                checkpoint = self.step % config.checkpoint_every == 0 or last or stop
+                checkpoint = self.step % config.checkpoint_every == 0 or last
                 if checkpoint or preview or self.step % config.log_every == 0:
                     self.settle()
                 if self.step % config.log_every == 0 or last:
@@ -284,10 +291,8 @@ class Trainer:
                     self.guarded(self.preview, "preview")
                 if checkpoint:
                     self.check_agreement()
-                    self.guarded(self.save, "checkpoint", fatal=bool(last or stop))
+                    self.guarded(self.save, "checkpoint", fatal=last)
                 progress.update(task, completed=self.step)
-                if stop:
-                    break
         accelerator.end_training()
 
     def train_step(self, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
@@ -437,9 +442,6 @@ class Trainer:
             OSError: the disk is full, or the like.
             UserError: a weight is not finite.
         """
-        if not self.accelerator.is_main_process:
-            return
-        self.settle()
         weights = self.system.state_dict()
         # The largest magnitude, for `isfinite` of all would take the size of the largest weight one and a half times.
         largest = {name: torch.linalg.vector_norm(value, math.inf) for name, value in weights.items()}
@@ -449,6 +451,8 @@ class Trainer:
                 f"The weight {spoilt} is no longer finite at step {self.step}, so training stopped; {self.run} keeps "
                 "the last good checkpoint: --resume it with a lower --lr, or with --precision no."
             )
+        if not self.accelerator.is_main_process:  # from here on nothing may wait for another process
+            return
         tensors = {"weights": weights, "optimizers": pack_optimizers(self.optimizers)}
         if self.ema:
             tensors["ema"] = self.ema.average
@@ -552,17 +556,23 @@ class Trainer:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def asked_to_stop(self) -> bool:
-        """Whether any process got a signal; every process gets the same answer."""
+    def agreed(self, *mine: bool) -> list[bool]:
+        """What any process says is so; every process gets the same answers."""
         if self.accelerator.num_processes == 1:
-            return self.stop_signal is not None
-        if self.stop_signal is not None:
-            self.accelerator.set_trigger()
-        return self.accelerator.check_trigger()
+            return list(mine)
+        said = torch.tensor(mine, dtype=torch.float32, device=self.accelerator.device)
+        return [value > 0 for value in reduce(said, "sum").tolist()]
 
     def say(self, text: str, style: str | None = None) -> None:
         if self.accelerator.is_main_process:
             say(text, style)
+
+
+def lost_picture(batch: Any) -> str:
+    """What a process says when its own batch, or that of another, has a picture that cannot be read any more."""
+    if isinstance(batch, Skipped):
+        return f"{batch.path} {batch.reason} since the run began: put it back and use --resume."
+    return "Another process of this run found a picture that cannot be read any more: see what it says."
 
 
 def checksum(tensor: Tensor) -> Tensor:
@@ -642,7 +652,17 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     if trainer.accelerator.is_main_process and not resume:
         write_config(config, run)
     trainer.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": trainer.step + 1}})
-    trainer.train()
+    try:
+        trainer.train()
+    except RuntimeError as error:
+        # The libraries below tell it in words only.
+        if trainer.accelerator.num_processes == 1 or not re.search("peer|Connection|NCCL", str(error)):
+            raise
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"Another process of this run has ended or cannot be reached ({reason:.200}): see what it says, then "
+            f"continue with --resume {run}."
+        ) from None
     if trainer.step < config.recipe.steps:
         trainer.say(f"Stopped after step {trainer.step} and saved. Continue with: ugatit train --resume {run}")
     else:
