@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from conftest import one_thread, run_ugatit, tiny_model, write_picture
 from ugatit import files
+from ugatit.cli import main
 from ugatit.errors import UserError
 from ugatit.export import OnnxTranslator
 from ugatit.files import atomic_file, atomic_folder, read_json, read_torch
@@ -484,8 +485,8 @@ def test_onnx_files_of_strangers_are_refused(make, sentence, tmp_path):
     assert sentence in str(refused.value) and "ugatit export" in str(refused.value)
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10 < 500
     write_picture(tmp_path / "x.png", 1)
-    done = run_ugatit("translate", tmp_path / "model", tmp_path / "x.png", "-o", tmp_path / "o", "--backend", "onnx")
-    assert done.returncode == 2 and "Traceback" not in done.stderr
+    given = [tmp_path / "model", tmp_path / "x.png", "-o", tmp_path / "o", "--backend", "onnx", "--device", "cpu"]
+    assert main(["translate", *map(str, given)]) == 2
 
 
 def test_a_graph_that_fits_is_run(tmp_path):

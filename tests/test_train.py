@@ -249,20 +249,29 @@ def test_two_processes_are_one_with_twice_the_batch(data, tmp_path):
 
 
 def two_processes(script: str, *arguments: object) -> subprocess.CompletedProcess:
-    """``ugatit`` in two processes, after some lines of Python in each."""
-    code = f"import sys, torch, ugatit.train as t\n{script}\nfrom ugatit.cli import main\nsys.exit(main(sys.argv[1:]))"
-    launch = [
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "--no-python",
-        sys.executable,
-        "-c",
-        code,
-    ]
-    command = [sys.executable, "-m", *launch, *map(str, arguments)]
-    return subprocess.run(command, env=one_thread(), capture_output=True, text=True, timeout=300)
+    """``ugatit`` in two processes, after some lines of Python in each; forked, so that all is imported only once.
+
+    Unlike under a launcher nobody ends a process when the other has failed.
+    """
+    code = f"""
+import os, socket, sys, torch, ugatit.train as t
+from ugatit.cli import main
+{script}
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    os.environ |= {{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}}
+children = []
+for number in "01":
+    if not (child := os.fork()):
+        os.environ |= {{"RANK": number, "LOCAL_RANK": number, "LOCAL_WORLD_SIZE": "2"}}
+        code = main(sys.argv[1:])
+        sys.stderr.flush()
+        os._exit(code)
+    children.append(child)
+sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+"""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, env=one_thread(), capture_output=True, text=True, timeout=120)
 
 
 SMALL = ["--preset", "quick", "--size", 32, "--width", 2, "--blocks", 1, "--workers", 0, "--batch", 1, "--ema", 0.9]
@@ -291,8 +300,8 @@ t.Trainer.check_agreement = compare
 def test_processes_that_drift_apart_are_stopped(data, tmp_path):
     script = "t.Trainer.average_gradients = lambda self, parameters: None"
     made = two_processes(script, "train", data, "-o", tmp_path / "run", *SMALL)
-    assert made.returncode != 0 and "no longer train the same networks at step 3" in made.stderr
-    assert "Traceback (most recent call last):\n  File" not in made.stderr.split("no longer train")[0]
+    assert made.returncode == 2 and "no longer train the same networks at step 3" in made.stderr
+    assert "Traceback" not in made.stderr
     assert not list((tmp_path / "run").glob("checkpoints/step-*"))
 
 
@@ -306,8 +315,8 @@ lost = Skipped(Path("lost.png"), "does not exist")
 Unpaired.__getitem__ = lambda self, n: lost if n == {8 + number} else read(self, n)
 """
     made = two_processes(script, "train", data, "-o", tmp_path / "run", *SMALL, "--checkpoint-every", 100)
-    assert made.returncode != 0 and "lost.png does not exist since the run began" in made.stderr
-    assert "Another process of this run found a picture" in made.stderr and 'File "<string>"' not in made.stderr
+    assert made.returncode == 2 and "lost.png does not exist since the run began" in made.stderr
+    assert "Another process of this run found a picture" in made.stderr and "Traceback" not in made.stderr
     assert [f.name for f in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000004"]
     again = two_processes("", "train", "--resume", tmp_path / "run")
     assert again.returncode == 0 and (tmp_path / "run" / "checkpoints" / "step-00000006").is_dir(), again.stderr
@@ -343,9 +352,9 @@ t.Trainer.train_step = train_step
 """
     began = time.monotonic()
     made = two_processes(script, "train", data, "-o", tmp_path / "run", *SMALL)
-    assert made.returncode != 0 and time.monotonic() - began < 120
+    assert made.returncode == 9 and time.monotonic() - began < 60
     assert "Another process of this run has ended or cannot be reached" in made.stderr
-    assert 'File "<string>"' not in made.stderr, "no traceback of ours, beside the launcher's"
+    assert "Traceback" not in made.stderr
     assert [f.name for f in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000003"]
 
 
@@ -360,7 +369,7 @@ def train_step(self, *pictures):
 t.Trainer.train_step = train_step
 """
     made = two_processes(script, "train", data, "-o", tmp_path / "run", *SMALL)
-    assert made.returncode != 0 and made.stderr.count("became nan at step 5") == 2
+    assert made.returncode == 2 and made.stderr.count("became nan at step 5") == 2
     assert [f.name for f in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000003"]
 
 
