@@ -4,6 +4,7 @@ import asyncio
 import io
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -113,7 +114,8 @@ def test_an_upload_without_a_stated_length_is_cut_off(desk):
         answers.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/api/translate", "query_string": b"", "headers": []}
-    asyncio.run(endpoint(desk)(scope, receive, send))
+    with ThreadPoolExecutor(1) as pool:  # this thread may have a loop: the browser's
+        pool.submit(lambda: asyncio.run(endpoint(desk)(scope, receive, send))).result()
     assert answers[0]["status"] == 413 and b"larger than 0.5 MiB" in answers[1]["body"]
     assert len(taken) == 6, "the first that is over half a MiB is the last"
 

@@ -89,7 +89,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         UserError: it is a file, or the folder that the program runs in, or one above that.
     """
     path = real(path)
-    if path.exists() and not path.is_dir():
+    if path.is_file():
         raise UserError(f"{path} is a file, where a folder shall be written: give another name.")
     if Path.cwd().is_relative_to(path):
         raise UserError(f"{path} is the current folder or above it, and would be replaced as a whole: give a new one.")
