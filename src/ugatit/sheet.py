@@ -1,5 +1,6 @@
 """Sheets of pictures with labelled columns, and heat maps laid over pictures as in the paper's Figure 2."""
 
+import io
 from pathlib import Path
 
 import matplotlib
@@ -48,6 +49,13 @@ def save_picture(picture: Image.Image, path: Path) -> None:
     """
     with atomic_file(path) as temporary:
         picture.save(temporary, Image.registered_extensions()[path.suffix.lower()], quality=95)
+
+
+def png(picture: Image.Image) -> bytes:
+    """A picture as a PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def draw_sheet(columns: dict[str, Tensor], path: Path) -> None:

@@ -34,6 +34,7 @@ from ugatit.errors import UserError, package
 from ugatit.files import atomic_file, printable
 from ugatit.guard import Rules
 from ugatit.reading import read_picture
+from ugatit.sheet import png
 
 SOURCE = "source"  # the folder of the sources
 LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # none that look alike
@@ -474,9 +475,7 @@ def shown(path: Path) -> bytes:
     Raises:
         ValueError: it cannot be read any more.
     """
-    buffer = io.BytesIO()
-    read_picture(path).save(buffer, "PNG")
-    return buffer.getvalue()
+    return png(read_picture(path))
 
 
 class Pace:

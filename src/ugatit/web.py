@@ -30,7 +30,7 @@ from ugatit.errors import UserError, package
 from ugatit.guard import SMALL, GoneError, Receive, RefusalError, Rules, Scope, Send, body_of, check_size, once
 from ugatit.inspection import held_bytes, translation_cost
 from ugatit.reading import UPLOADS, NoPictureError, TooLargeError, read_picture
-from ugatit.sheet import overlay, to_picture
+from ugatit.sheet import overlay, png, to_picture
 from ugatit.systems.base import Direction, System
 from ugatit.translate import Size, Translator, tile_starts
 
@@ -289,13 +289,6 @@ def seen_pixels(translator: Translator, size: Size, width: int, height: int) -> 
         return len(tile_starts(width, side)) * len(tile_starts(height, side)) * side**2, side**2
     long = max(width, height) / min(width, height) if translator.system.any_size else 1
     return side**2 * long, side**2 * long
-
-
-def png(picture: Image.Image) -> bytes:
-    """A picture as a PNG file."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def load_models(config: ServeConfig) -> dict[str, Translator]:
