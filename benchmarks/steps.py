@@ -31,8 +31,9 @@ from torch.profiler import ProfilerActivity, profile
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import oracle
+from ugatit.config import preset_config
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
-from ugatit.train import Trainer, preset_config
+from ugatit.train import Trainer
 
 console = Console(width=150)
 

@@ -1,5 +1,8 @@
 """Reading pictures of every kind, finding the domains, sampling."""
 
+import os
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +14,10 @@ from ugatit.data import (
     Unpaired,
     check_pictures,
     collate,
+    differences,
     find_files,
     find_pictures,
+    held_out,
     loader,
     read_picture,
     shuffled,
@@ -96,6 +101,48 @@ def test_test_folders_are_used_or_a_share_is_held_out(data):
     assert set(apart.train_a) | set(apart.test_a) == set(found.train_a)
     assert not set(apart.train_a) & set(apart.test_a)
     assert apart == find_pictures(None, data / "trainA", data / "trainB", 0.3, 0)
+
+
+def test_a_picture_is_held_out_by_its_own_name():
+    names = [f"{i}.png" for i in range(4000)]
+    chosen = held_out(names, 0.1, 0)
+    assert 340 < len(chosen) < 460
+    assert held_out(names[::2], 0.1, 0) == chosen & set(names[::2]), "others do not matter"
+    assert len(held_out(names, 0.1, 1) & chosen) < 80, "the seed does"
+    assert held_out(names, 0, 0) == held_out(["one.png"], 0.9, 0) == set()
+    for share in (0.001, 0.999):
+        assert [len(held_out(names[:4], share, seed)) for seed in range(9)] == [1 if share < 0.5 else 3] * 9
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_test_picture_of_a_run_is_ever_trained_on(seed, data, tmp_path):
+    """Pictures come and go, and the folder is moved."""
+    before = find_pictures(None, data / "trainA", data / "trainB", 0.3, seed)
+    moved = shutil.copytree(data / "trainA", tmp_path / "elsewhere")
+    for file in before.train_a[::2]:
+        (moved / file.name).unlink()
+    for i in range(6, 30):
+        write_picture(moved / f"{i}.png", i)
+    after = find_pictures(None, moved, data / "trainB", 0.3, seed, before.inventory())
+    trained, tested = ({file.name for file in part} for part in (after.train_a, after.test_a))
+    assert {file.name for file in before.test_a} <= tested
+    assert not {file.name for file in before.train_a} & tested
+    assert len(trained) > 8 and len(tested) > 2
+
+
+def test_what_changed_in_the_data_is_told_by_name(data):
+    before = find_pictures(data, None, None, 0, 0).inventory()
+    (data / "trainA" / "1.png").unlink()
+    write_picture(data / "trainA" / "sub" / "new.png", 99)
+    write_picture(data / "trainB" / "0.png", 98)
+    os.utime(data / "trainB" / "1.png")
+    now = find_pictures(data, None, None, 0, 0).inventory()
+    assert differences(before, now) == {
+        "added to trainA": ["sub/new.png"],
+        "removed from trainA": ["1.png"],
+        "altered in trainB": ["0.png"],
+    }
+    assert differences(now, now) == {}
 
 
 def test_missing_and_empty_domains_are_errors(data, tmp_path):

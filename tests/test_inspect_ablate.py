@@ -12,11 +12,12 @@ from PIL import Image
 
 from conftest import TINY, run_ugatit
 from ugatit.ablate import AblateConfig, plan
+from ugatit.config import preset_config
 from ugatit.errors import UserError
 from ugatit.inspection import rho_by_layer, training_cost, translation_cost
+from ugatit.systems.cartoongan import CartoonGAN, CartoonGANConfig
 from ugatit.systems.folder import save_model
 from ugatit.systems.ugatit import TABLE_1, UGATIT, UGATITConfig
-from ugatit.train import preset_config
 
 
 def on_meta(**settings) -> UGATIT:
@@ -50,6 +51,18 @@ def test_memory_is_the_weights_and_what_backward_needs():
     assert three - two == pytest.approx(two - one, rel=0.02)
     kept = sum(p.numel() for p in on_meta(size=64, width=8, light=True).parameters())
     assert kept * 12 < one - (two - one) < kept * 16
+
+
+def test_a_step_costs_what_steps_cost_on_average_and_the_memory_of_the_largest():
+    def cost(first):
+        config = CartoonGANConfig(size=32, width=4, blocks=1, content="efficientnet-lite0", first=first)
+        return training_cost(CartoonGAN(config), 1)
+
+    always, half, fifth = cost(0), cost(0.5), cost(0.2)  # without a discriminator until then
+    assert always.bytes == half.bytes == fifth.bytes
+    saved = always.multiply_adds - half.multiply_adds
+    assert saved > 0.1 * always.multiply_adds
+    assert always.multiply_adds - fifth.multiply_adds == pytest.approx(0.4 * saved, rel=1e-6)
 
 
 def test_saved_bytes_of_one_layer():

@@ -10,16 +10,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torchvision.models import VGG19_Weights, vgg16, vgg19
 
-from conftest import least_side, run_ugatit
+from conftest import least_side, run_ugatit, tiny_model
 from test_train import assert_same_run
+from ugatit.config import TrainConfig, preset_config
 from ugatit.data import find_files
 from ugatit.demo import EMOJI
 from ugatit.errors import UserError
 from ugatit.features import content_network
 from ugatit.nn.edges import canny, grey, smooth_edges
+from ugatit.nn.spectral import SpectralConv2d
 from ugatit.systems import REGISTRY
 from ugatit.systems.aggan import AGGAN, AGGANConfig
 from ugatit.systems.base import Clock
@@ -30,7 +34,7 @@ from ugatit.systems.folder import load_model, save_model
 from ugatit.systems.munit import MUNIT, MUNITConfig
 from ugatit.systems.pool import Pool
 from ugatit.systems.unit import UNIT, UNITConfig
-from ugatit.train import TrainConfig, preset_config, train
+from ugatit.train import train
 from ugatit.translate import Translator
 
 OTHERS = [name for name in REGISTRY if name != "ugatit"]
@@ -275,7 +279,7 @@ def test_unit_is_the_textbook_s(monkeypatch):
     # In the order in which the step draws: for the discriminators a, b; then a, b, cycle of a, cycle of b.
     n = torch.randn(6, 2, 16, 16, 16, dtype=torch.float64)
     noise = iter(n)
-    monkeypatch.setattr(torch, "randn_like", lambda _: next(noise))
+    monkeypatch.setattr(torch, "randn", lambda *_, **__: next(noise))
     losses = step(system, a, b, Clock(0, 10))
     fake_b, fake_a = g_b(e_a(a) + n[0]), g_a(e_b(b) + n[1])
     disc = sum(
@@ -338,7 +342,7 @@ def test_munit_is_the_textbook_s(cycle, vgg, monkeypatch):
     d_a, d_b = (twin(UnitDiscriminator(4), getattr(system, n)) for n in ("disc_a", "disc_b"))
     a, b = pictures(64)
     drawn = torch.randn(2, 2, 2, 8, dtype=torch.float64)  # for the discriminators, then for the generators
-    styles = iter(drawn)
+    styles = iter(drawn.flatten(0, 1))
     monkeypatch.setattr(torch, "randn", lambda *_, **__: next(styles))
     losses = step(system, a, b, Clock(0, 10))
     z_a, z_b = drawn[0]
@@ -440,9 +444,9 @@ def test_drit_is_the_textbook_s(monkeypatch):
     c_a, c_b = content(a, e.a, n[0]), content(b, e.b, n[1])
     about_content = entropy(d_c(c_a), 0) + entropy(d_c(c_b), 1)
     monkeypatch.setattr(torch, "randn", lambda *_, **__: next(drawn))
-    drawn = iter([n])
+    drawn = iter(n)
     assert list(step(system, real_a, real_b, Clock(3, 9))) == [("judge_content",)]
-    drawn = iter([n, z, m])
+    drawn = iter([*n, z, *m])
     losses = step(system, real_a, real_b, Clock(5, 9))
     fake_a, fake_b = g_a(c_b, s_a(a)), g_b(c_a, s_b(b))
     random_a, random_b = g_a(c_b, z), g_b(c_a, z)
@@ -638,7 +642,7 @@ def test_a_shared_model_does_not_tell_where_files_lay(tmp_path):
 def test_pool_is_filled_then_exchanges_half_of_the_time():
     torch.manual_seed(0)
     pool, made = Pool(5, 1, 1, 1), torch.arange(1, 2001.0).view(-1, 1, 1, 1, 1)
-    shown = [float(pool.exchange(image, step)) for step, image in enumerate(made)]
+    shown = [float(pool.exchange(image, Clock(step, 200))) for step, image in enumerate(made)]
     assert shown[:5] == [1, 2, 3, 4, 5]
     new = sum(value == i for i, value in enumerate(shown[5:], start=6)) / len(shown[5:])
     assert 0.46 < new < 0.54
@@ -675,3 +679,78 @@ def test_each_trains_resumes_bit_for_bit_and_translates(system, data, tmp_path):
     for direction in translator.system.directions:
         made = translator(x, direction, size="keep")
         assert made.shape == x.shape and made.isfinite().all() and not torch.equal(made, x)
+
+
+# What the trainer and the costs ask of every system
+
+
+LAYERS = ("convolution", "mm", "addmm", "avg_pool2d")  # half precision is for these
+EXACT = ("adaptive_max_pool2d", "slice", "split", "unbind", "new_ones", "new_zeros", "view", "expand")
+
+
+class Reductions(TorchDispatchMode):
+    """Collects the operations that make less of half-precision numbers and keep it in half precision."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        given, out = ([t for t in tree_leaves(x) if isinstance(t, Tensor)] for x in ((args, kwargs), made))
+        fewer = given and out and max(t.numel() for t in out) < max(t.numel() for t in given)
+        if fewer and any(t.dtype in (torch.bfloat16, torch.float16) for t in out):
+            self.seen.add(function.overloadpacket.__name__)
+        return made
+
+
+@pytest.mark.parametrize("name", list(REGISTRY))
+def test_all_sums_are_in_float32_under_mixed_precision(name):
+    options = {"cartoongan": {"content": "efficientnet-lite0"}, "munit": {"cycle_weight": 1.0}}.get(name, {})
+    system = tiny_model(name, **options).train().requires_grad_(True)
+    side, reductions = least_side(name), Reductions()
+    real_a, real_b = torch.rand(2, 2, 3, side, side) * 2 - 1
+    for clock, _ in system.kinds_of_steps():
+        with torch.autocast("cpu", torch.bfloat16), reductions:
+            for update in system.updates(real_a, real_b, clock):
+                assert all(term.dtype == torch.float32 for term in (update.loss, *update.terms.values()))
+    assert "convolution" in reductions.seen, "the precision is mixed"
+    assert reductions.seen <= {*LAYERS, *EXACT}
+
+
+def test_spectral_norm_divides_by_the_same_number_under_mixed_precision():
+    layer = SpectralConv2d(3, 8, 4, 2, bias=False).eval()
+    sigma = layer.u @ layer.weight.flatten(1) @ layer.v
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        made, plain = layer(x), layer._conv_forward(x, layer.weight, None)
+    assert torch.equal(made, plain / sigma)
+
+
+@pytest.mark.parametrize("name", list(REGISTRY))
+def test_the_kinds_of_steps_are_all_that_a_run_has(name):
+    system = tiny_model(name, **({"content": "efficientnet-lite0"} if name == "cartoongan" else {}))
+    kinds = system.kinds_of_steps()
+    assert sum(share for _, share in kinds) == pytest.approx(1)
+    parts = {"drit": [1 / 3] * 3, "aggan": [0.3, 0.7], "cartoongan": [1 / 11, 10 / 11]}.get(name, [1.0])
+    assert [share for _, share in kinds] == pytest.approx(parts)
+
+    def done(step, steps):
+        side = least_side(name)
+        with torch.no_grad():
+            updates = system.updates(*torch.rand(2, 2, 3, side, side), Clock(step, steps))
+            return tuple((update.optimizers, tuple(update.terms)) for update in updates)
+
+    everywhere = {done(step, 33) for step in range(33)}
+    assert {done(clock.step, clock.steps) for clock, _ in kinds} == everywhere
+
+
+def test_processes_draw_what_one_draws_for_all():
+    like = torch.zeros(4, 3)
+    torch.manual_seed(1)
+    alone = Clock(0, 9).noise(like, 2, 5)
+    parts = []
+    for rank in range(2):
+        torch.manual_seed(1)
+        parts.append(Clock(0, 9, rank, 2).noise(like[:2], 2, 5))
+    assert torch.equal(torch.cat(parts), alone)

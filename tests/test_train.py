@@ -1,6 +1,7 @@
 """Whole runs: what they leave behind, stopping, killing, resuming, and what can go wrong on the way."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 import ugatit.train
-from conftest import TINY, one_thread, run_ugatit
+from conftest import TINY, least_side, one_thread, run_ugatit, write_picture
+from ugatit.cli import main
+from ugatit.config import TrainConfig, preset_config, read_run
 from ugatit.errors import UserError
 from ugatit.files import save_tensors
 from ugatit.nn.factored import FactoredLinear, factors_of
@@ -24,7 +27,7 @@ from ugatit.systems import REGISTRY
 from ugatit.systems.adam import ChunkedAdam
 from ugatit.systems.base import Preset, Recipe, System, Translation, Update
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
-from ugatit.train import Ema, TrainConfig, Trainer, preset_config, read_run, show_overflow, train
+from ugatit.train import Ema, Trainer, show_overflow, train
 from ugatit.translate import Translator
 
 
@@ -155,13 +158,125 @@ def test_a_signal_saves_and_exits_cleanly_and_the_run_goes_on(number, data, tmp_
     assert_same_run(whole, stopped)
 
 
-def test_resume_can_train_for_longer(data, tmp_path):
+def test_options_given_with_resume_are_the_run_s_from_then_on(data, tmp_path):
+    """A run of 4 steps goes on to 12 with other options, is stopped, and goes on as its last sentence says."""
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    train(tiny(data, run))
+    data.rename(moved)
+    script = """
+import signal
+step = t.Trainer.train_step
+def stop(self, *pictures):
+    if self.step == 5:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return step(self, *pictures)
+t.Trainer.train_step = stop
+"""
+    given = [moved, "--steps", 12, "--lr", 0.001, "--precision", "bf16", "--log-every", 1]
+    codes, said = forked(script, (1, ["train", "--resume", run, *given]), (1, ["train", "--resume", run]))
+    assert codes == [0, 0], said
+    assert (
+        "From step 4 on --lr is 0.001; it was 0.0006." in said and f"Continue with: ugatit train --resume {run}" in said
+    )
+    now = read_run(run)
+    assert (now.recipe.steps, now.model.lr, now.precision, now.data) == (12, 0.001, "bf16", moved)
+    history = json.loads((run / "config.json").read_text())["history"]
+    assert [(change["step"], change["pictures"]) for change in history] == [(4, {})], "the second time nothing changed"
+    settings = history[0]["settings"]
+    assert settings.pop("data") == [str(data), str(moved)]
+    assert settings == {
+        "steps": [4, 12], "lr": [0.0006, 0.001], "precision": ["no", "bf16"], "log-every": [2, 1]
+    }  # fmt: skip
+    assert [line["lr/gen"] for line in metrics(run)][-8:] == pytest.approx(
+        [0.001 * min(1, (12 - step) / 6) for step in range(4, 12)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--seed", 1], "--seed cannot be changed by --resume"),
+        (["--holdout", 0.2], "--holdout cannot be changed"),
+        (["--preset", "light"], "--preset cannot be changed"),
+        (["--system", "unit"], "--system cannot be changed"),
+        (["--out", "elsewhere"], "--out cannot be changed"),
+        (["--width", 3], "other networks"),
+    ],
+)
+def test_what_a_run_cannot_change_is_refused_and_changes_nothing(given, says, data, tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
     train(tiny(data, run))
-    assert run_ugatit("train", "--resume", run, "--steps", 6).returncode == 0
-    assert metrics(run)[-1]["step"] == 6
-    changed = run_ugatit("train", "--resume", run, "--width", 3)
-    assert changed.returncode == 2 and "other networks" in changed.stderr
+    before = (run / "config.json").read_bytes()
+    assert main(["train", "--resume", str(run), *map(str, given)]) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+    assert (run / "config.json").read_bytes() == before
+
+
+def test_a_resumed_run_says_what_has_changed_in_its_pictures(data, tmp_path, capsys):
+    run = tmp_path / "run"
+    for name in ("testA", "testB"):
+        shutil.rmtree(data / name)
+    config = tiny(data, run)
+    train(config)
+    tests = json.loads((run / "pictures.json").read_text())["testA"]
+    for number in range(5):
+        write_picture(data / "trainA" / f"new{number}.png", 50 + number)
+    (data / "trainB" / "0.png").unlink()
+    train(replace(config, recipe=Recipe(steps=6, ema=0.9)), resume=True)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "were added to trainA: new0.png, new" in said and "1 pictures were removed from trainB: 0.png." in said
+    change = json.loads((run / "config.json").read_text())["history"][0]
+    assert change["step"] == 4 and change["pictures"]["removed from trainB"] == ["0.png"]
+    now = json.loads((run / "pictures.json").read_text())
+    assert tests.items() <= now["testA"].items() and not tests.keys() & now["trainA"].keys()
+
+
+def test_a_second_run_in_a_process_is_the_first(data, tmp_path):
+    """Of a system that loads a feature network, which draws random weights, at its first run."""
+    script = "torch.manual_seed(0)"
+    options = ["--system", "cartoongan", "--preset", "quick", "--size", 32, "--width", 2, "--blocks", 1, "--workers", 0]
+    runs = [tmp_path / name for name in ("first", "second")]
+    twice = f"""
+def twice(arguments, once=main):
+    return max(once([*arguments, "-o", run]) for run in {[str(run) for run in runs]!r})
+main = twice
+"""
+    codes, errors = forked(script + twice, (1, ["train", data, *options, "--steps", 2, "--log-every", 1]))
+    assert codes == [0], errors
+    assert_same_run(*runs)
+
+
+def test_float32_is_float32_unless_asked_for_tf32(data, tmp_path, monkeypatch):
+    seen, step = [], Trainer.train_step
+
+    def watched(self, *pictures):
+        seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+        return step(self, *pictures)
+
+    monkeypatch.setattr(Trainer, "train_step", watched)
+    train(tiny(data, tmp_path / "exact", steps=1))
+    train(tiny(data, tmp_path / "faster", steps=1, tf32=True))
+    assert seen == [(False, False), (True, True)]
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == (False, True), "torch's own"
+
+
+def test_machines_that_do_not_share_the_run_s_folder_are_told(data, tmp_path):
+    run, local = tmp_path / "run", tmp_path / "local"
+    code, errors = two_processes("", "train", data, "-o", run, *SMALL)
+    assert code == 0, errors
+    local.mkdir()
+    shutil.copy(run / "config.json", local)
+    script = f"""
+def train_here(config, resume, real=t.train):
+    run = config.out if os.environ["RANK"] == "0" else __import__("pathlib").Path({str(local)!r})
+    return real(t.replace(config, out=run), resume)
+import ugatit.cli
+from dataclasses import replace
+t.replace = replace
+ugatit.cli.train = train_here
+"""
+    code, errors = two_processes(script, "train", "--resume", run, "--steps", 9)
+    assert code == 2 and errors.count("process 0 finds step 6 and process 1 step 0") == 2, errors
 
 
 def test_a_broken_checkpoint_falls_back_to_the_one_before(data, tmp_path, capsys):
@@ -235,73 +350,102 @@ def test_a_disk_that_is_full_for_a_while_ends_nothing(data, tmp_path, monkeypatc
     assert [f.name for f in (run / "checkpoints").iterdir()] == ["step-00000008"]
 
 
-def test_two_processes_are_one_with_twice_the_batch(data, tmp_path):
-    shared = ["--size", 32, "--width", 2, "--blocks", 1, "--workers", 0, "--steps", 4, "--log-every", 1]
-    shared += ["--preview-every", 4, "--checkpoint-every", 2, "--preset", "quick"]
-    one, two = tmp_path / "one", tmp_path / "two"
-    assert run_ugatit("train", data, "--out", one, "--batch", 2, *shared).returncode == 0
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
-    command = [*launch, "-m", "ugatit", "train", data, "--out", two, "--batch", 1, *shared]
-    made = subprocess.run([str(c) for c in command], env=one_thread(), capture_output=True, text=True, timeout=300)
-    assert made.returncode == 0, made.stderr
-    for alone, together in zip(metrics(one), metrics(two), strict=True):
-        assert alone == pytest.approx(together, rel=2e-4)
+def forked(script: str, *commands: tuple[int, list]) -> tuple[list[int], str]:
+    """``ugatit`` commands one after the other, each in so many processes, after some lines of Python in each; forked,
+    so that all is imported only once.
 
+    Unlike under a launcher nobody ends a process when another has failed.
 
-def two_processes(script: str, *arguments: object) -> subprocess.CompletedProcess:
-    """``ugatit`` in two processes, after some lines of Python in each; forked, so that all is imported only once.
-
-    Unlike under a launcher nobody ends a process when the other has failed.
+    Returns:
+        The largest exit code of each, the signal's number with a minus if one was killed; and what all wrote to stderr.
     """
     code = f"""
-import os, socket, sys, torch, ugatit.train as t
+import json, os, socket, sys, torch, ugatit.train as t
 from ugatit.cli import main
 {script}
-with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    os.environ |= {{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}}
-children = []
-for number in "01":
-    if not (child := os.fork()):
-        os.environ |= {{"RANK": number, "LOCAL_RANK": number, "LOCAL_WORLD_SIZE": "2"}}
-        code = main(sys.argv[1:])
-        sys.stderr.flush()
-        os._exit(code)
-    children.append(child)
-sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+codes = []
+for count, arguments in json.loads(sys.argv[1]):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        os.environ |= {{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}}
+    children = []
+    for number in range(count):
+        if not (child := os.fork()):
+            if count > 1:
+                os.environ |= {{"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(count)}}
+            code = main(arguments)
+            sys.stderr.flush()
+            os._exit(code)
+        children.append(child)
+    codes.append(max((os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children), key=abs))
+print(json.dumps(codes))
 """
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, env=one_thread(), capture_output=True, text=True, timeout=120)
+    given = json.dumps([[count, [str(word) for word in words]] for count, words in commands])
+    made = subprocess.run([sys.executable, "-c", code, given], env=one_thread(), capture_output=True, text=True)
+    return json.loads(made.stdout or "[]"), made.stderr
+
+
+def two_processes(script: str, *arguments: object) -> tuple[int, str]:
+    """Exit code and stderr of one command in two processes, see `forked`."""
+    (code,), errors = forked(script, (2, list(arguments)))
+    return code, errors
 
 
 SMALL = ["--preset", "quick", "--size", 32, "--width", 2, "--blocks", 1, "--workers", 0, "--batch", 1, "--ema", 0.9]
 SMALL += ["--preview-every", 0, "--checkpoint-every", 3, "--steps", 6]
 
-
-@pytest.mark.parametrize("averages", ["float32", "bfloat16"])
-def test_processes_stay_together_bit_for_bit(averages, data, tmp_path):
-    """Weights, averages and optimiser state of both, gathered by hand and not by the check that is tested below."""
-    script = f"""
+# Weights, pools, averages and optimiser state of all processes, gathered by hand and not by the check that is tested
+# below; and runs called "killed" are, once.
+WATCHED = """
+import pathlib, signal
 def compare(self, check=t.Trainer.check_agreement):
     check(self)
-    tensors = {{**self.system.state_dict(), **t.pack_optimizers(self.optimizers), **self.ema.average}}
-    for name, tensor in tensors.items():
-        both = [torch.empty_like(tensor) for _ in range(2)]
-        torch.distributed.all_gather(both, tensor.contiguous())
-        assert torch.equal(*both), name
-    open({str(tmp_path)!r} + f"/same-{{self.accelerator.process_index}}-{{self.step}}", "w").close()
-t.Trainer.check_agreement = compare
+    tensors = {**self.system.state_dict(), **t.pack_optimizers(self.optimizers), **self.ema.average}
+    for name, tensor in tensors.items() if self.accelerator.num_processes > 1 else ():
+        everyone = [torch.empty_like(tensor) for _ in range(self.accelerator.num_processes)]
+        torch.distributed.all_gather(everyone, tensor.contiguous())
+        assert all(torch.equal(other, tensor) for other in everyone), name
+    pathlib.Path(f"{self.run}-{self.accelerator.process_index}-{self.step}").touch()
+def killed(self, *pictures, step=t.Trainer.train_step):
+    if self.run.name == "killed" and self.step == 13 and self.started[1] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, *pictures)
+t.Trainer.check_agreement, t.Trainer.train_step = compare, killed
 """
-    made = two_processes(script, "train", data, "-o", tmp_path / "run", "--adam-averages", averages, "--light", *SMALL)
-    assert made.returncode == 0, made.stderr
-    assert sorted(f.name for f in tmp_path.glob("same-*")) == ["same-0-3", "same-0-6", "same-1-3", "same-1-6"]
+CASES = {name: ["--system", name] for name in REGISTRY}
+CASES["cartoongan"] += ["--content", "efficientnet-lite0", "--first", 0.2]
+CASES["full, bfloat16"] = ["--no-light", "--adam-averages", "bfloat16"]
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("case", CASES)
+def test_several_processes_are_one_and_go_on_to_the_bit(case, processes, data, tmp_path):
+    """Twenty steps: the same everywhere, after a kill too, and those of one process with the larger batch."""
+    size, batch = least_side(case), 2 if case == "drit" else 1
+    options = [*SMALL, *CASES[case], "--size", size, "--steps", 20, "--checkpoint-every", 8, "--log-every", 5]
+    options += ["--lr", 1e-5]  # so small that differences of rounding stay so
+    one, whole, killed = (tmp_path / name for name in ("one", "whole", "killed"))
+    codes, errors = forked(
+        WATCHED,
+        (1, ["train", data, "-o", one, *options, "--batch", batch * processes]),
+        (processes, ["train", data, "-o", whole, *options, "--batch", batch]),
+        (processes, ["train", data, "-o", killed, *options, "--batch", batch]),
+        (processes, ["train", "--resume", killed]),
+    )
+    assert codes == [0, 0, -signal.SIGKILL, 0], errors
+    for run in (whole, killed):
+        seen = {f.name.removeprefix(run.name + "-") for f in tmp_path.glob(f"{run.name}-*")}
+        assert seen == {f"{number}-{step}" for number in range(processes) for step in (8, 16, 20)}
+    assert_same_run(whole, killed)
+    for alone, together in zip(metrics(one), metrics(whole), strict=True):
+        assert alone == pytest.approx(together, rel=2e-4)
 
 
 def test_processes_that_drift_apart_are_stopped(data, tmp_path):
     script = "t.Trainer.average_gradients = lambda self, parameters: None"
-    made = two_processes(script, "train", data, "-o", tmp_path / "run", *SMALL)
-    assert made.returncode == 2 and "no longer train the same networks at step 3" in made.stderr
-    assert "Traceback" not in made.stderr
+    code, errors = two_processes(script, "train", data, "-o", tmp_path / "run", *SMALL)
+    assert code == 2 and "no longer train the same networks at step 3" in errors
+    assert "Traceback" not in errors
     assert not list((tmp_path / "run").glob("checkpoints/step-*"))
 
 
@@ -314,12 +458,12 @@ read = Unpaired.__getitem__
 lost = Skipped(Path("lost.png"), "does not exist")
 Unpaired.__getitem__ = lambda self, n: lost if n == {8 + number} else read(self, n)
 """
-    made = two_processes(script, "train", data, "-o", tmp_path / "run", *SMALL, "--checkpoint-every", 100)
-    assert made.returncode == 2 and "lost.png does not exist since the run began" in made.stderr
-    assert "Another process of this run found a picture" in made.stderr and "Traceback" not in made.stderr
+    code, errors = two_processes(script, "train", data, "-o", tmp_path / "run", *SMALL, "--checkpoint-every", 100)
+    assert code == 2 and "lost.png does not exist since the run began" in errors
+    assert "Another process of this run found a picture" in errors and "Traceback" not in errors
     assert [f.name for f in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000004"]
-    again = two_processes("", "train", "--resume", tmp_path / "run")
-    assert again.returncode == 0 and (tmp_path / "run" / "checkpoints" / "step-00000006").is_dir(), again.stderr
+    again, said = two_processes("", "train", "--resume", tmp_path / "run")
+    assert again == 0 and (tmp_path / "run" / "checkpoints" / "step-00000006").is_dir(), said
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -333,9 +477,9 @@ def train_step(self, *pictures):
     return step(self, *pictures)
 t.Trainer.train_step = train_step
 """
-    made = two_processes(script, "train", data, "-o", tmp_path / "run", *SMALL, "--checkpoint-every", 100)
-    assert made.returncode == 0, made.stderr
-    assert "Stopped after step 4 and saved" in made.stderr
+    code, errors = two_processes(script, "train", data, "-o", tmp_path / "run", *SMALL, "--checkpoint-every", 100)
+    assert code == 0, errors
+    assert "Stopped after step 4 and saved" in errors
     assert [f.name for f in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000004"]
 
 
@@ -351,10 +495,10 @@ def train_step(self, *pictures):
 t.Trainer.train_step = train_step
 """
     began = time.monotonic()
-    made = two_processes(script, "train", data, "-o", tmp_path / "run", *SMALL)
-    assert made.returncode == 9 and time.monotonic() - began < 60
-    assert "Another process of this run has ended or cannot be reached" in made.stderr
-    assert "Traceback" not in made.stderr
+    code, errors = two_processes(script, "train", data, "-o", tmp_path / "run", *SMALL)
+    assert code == 9 and time.monotonic() - began < 60
+    assert "Another process of this run has ended or cannot be reached" in errors
+    assert "Traceback" not in errors
     assert [f.name for f in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000003"]
 
 
@@ -368,8 +512,8 @@ def train_step(self, *pictures):
     return losses
 t.Trainer.train_step = train_step
 """
-    made = two_processes(script, "train", data, "-o", tmp_path / "run", *SMALL)
-    assert made.returncode == 2 and made.stderr.count("became nan at step 5") == 2
+    code, errors = two_processes(script, "train", data, "-o", tmp_path / "run", *SMALL)
+    assert code == 2 and errors.count("became nan at step 5") == 2
     assert [f.name for f in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000003"]
 
 

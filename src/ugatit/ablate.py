@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from ugatit.config import TrainConfig
 from ugatit.errors import UserError
 from ugatit.evaluate import Protocol
 from ugatit.features import FeatureName
 from ugatit.runs import DIRECTIONS, Run, evaluate_all, train_all, write_tables
 from ugatit.systems.ugatit import TABLE_1, UGATITConfig
-from ugatit.train import TrainConfig
 
 
 @dataclass(frozen=True)

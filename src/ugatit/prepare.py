@@ -21,7 +21,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from rich.table import Table
 from tyro.conf import UseAppendAction, arg
 
-from ugatit.data import find_files, hold_out, spread
+from ugatit.data import find_files, held_out, spread
 from ugatit.errors import UserError, package
 from ugatit.files import atomic_file, atomic_folder, digest, printable, read_json, real
 from ugatit.reading import read_picture
@@ -415,10 +415,11 @@ def with_results(entries: list[Entry], domain: str, config: PrepareConfig) -> li
     if not kept:
         reasons = ", ".join(f"{count} {reason}" for reason, count in reasons_of(entries).most_common())
         raise UserError(f"Nothing of domain {domain} is left ({reasons or 'no files'}): give more, or other options.")
-    tests = set(hold_out(kept, config.test, config.seed)[1])
+    names = [Path(entries[i].file).name for i in kept]
+    tests = held_out(names, config.test, config.seed)
     found = list(entries)
     for number, i in enumerate(kept):
-        part = "test" if i in tests else "train"
+        part = "test" if names[number] in tests else "train"
         stem = printable(Path(entries[i].file).stem).encode()[:100].decode(errors="ignore")
         name = f"{number:06d}-{stem}.png"
         found[i] = replace(entries[i], result=f"{part}{domain}/{name}")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
@@ -17,13 +18,14 @@ from rich.table import Table
 from torch import Tensor
 
 from ugatit.checkpoint import checkpoints
+from ugatit.config import TrainConfig, read_run, write_run
 from ugatit.data import find_tests, read_tests, spread
 from ugatit.errors import UserError
 from ugatit.evaluate import Judge, Protocol, evaluate_model, figure
 from ugatit.files import atomic_file, results
 from ugatit.sheet import draw_sheet
 from ugatit.systems.base import Direction
-from ugatit.train import TrainConfig, console, read_run, write_config
+from ugatit.train import console
 from ugatit.translate import Translator, find_device
 
 SHEET_ROWS = 6
@@ -57,8 +59,8 @@ class Run(NamedTuple):
             UserError: the folder has a run with other settings.
         """
         if not (self.folder / "config.json").exists():
-            write_config(self.config, self.folder)
-        elif read_run(self.folder) != self.config:
+            write_run(self.config, self.folder)
+        elif replace(read_run(self.folder), out=self.folder) != self.config:
             raise UserError(f"{self.folder} was started with other settings: give those again, or another -o.")
 
 

@@ -1,6 +1,7 @@
 """Training: one loop for every system, and the run folder it fills.
 
-``RUN/`` holds ``config.json`` (all that is needed to repeat the run), ``metrics.jsonl``, ``tensorboard/``,
+``RUN/`` holds ``config.json`` (all that is needed to repeat the run, and what was changed when it was resumed),
+``pictures.json`` (the files that it trains on and those that it never does), ``metrics.jsonl``, ``tensorboard/``,
 ``previews/``, ``checkpoints/`` and ``model/``, the folder to keep and share.
 """
 
@@ -12,17 +13,14 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Any
 
 import torch
-import tyro
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import reduce
-from pydantic import Field, TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
@@ -30,11 +28,14 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ugatit.checkpoint import Checkpoint, load_newest, pack_optimizers, prune, save_checkpoint, unpack_optimizers
+from ugatit.config import TrainConfig, changed_settings, check_range, read_run, run_adapter, write_run
 from ugatit.data import (
+    Inventory,
     Pictures,
     Skipped,
     Slices,
     Unpaired,
+    differences,
     find_pictures,
     loader,
     read_tests,
@@ -45,132 +46,19 @@ from ugatit.data import (
 from ugatit.errors import UserError
 from ugatit.files import atomic_file, results
 from ugatit.nn.factored import factors_of
+from ugatit.nn.precision import tf32
 from ugatit.sheet import draw_sheet, overlay
 from ugatit.systems import REGISTRY
-from ugatit.systems.base import Clock, Direction, Recipe, System
-from ugatit.systems.folder import first_problem, save_model
+from ugatit.systems.base import Clock, Direction, System
+from ugatit.systems.folder import save_model
 
 console = Console(stderr=True)
-ModelConfig = TypeVar("ModelConfig")
 
 
 def say(text: str, style: str | None = None) -> None:
     """Print a line as it is, brackets too, in a style such as "yellow"; codes for terminals only by their names."""
     text = "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
     console.print(text, style=style, soft_wrap=True, markup=False, highlight=False)
-
-
-@dataclass(frozen=True)
-class TrainConfig(Generic[ModelConfig]):
-    """Everything that a run depends on."""
-
-    model: ModelConfig
-    recipe: Recipe
-    data: tyro.conf.Positional[Path | None] = None
-    """Folder with trainA and trainB inside, and perhaps testA and testB."""
-    source: Path | None = None
-    """Instead of DATA: folder of domain A's pictures."""
-    target: Path | None = None
-    """Instead of DATA: folder of domain B's pictures."""
-    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
-    """Folder for everything that the run makes; runs/DATA-PRESET, or runs/DATA-SYSTEM-PRESET, if not given."""
-    system: str = "ugatit"
-    """Method to train."""
-    preset: str = "paper"
-    """Where the defaults of the other options come from."""
-    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of a domain's pictures that is kept for testing where it has no test folder."""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Of weights, order and augmentation."""
-    precision: Literal["no", "bf16", "fp16"] = "no"
-    """Mixed precision; "no" is float32 throughout."""
-    workers: Annotated[int, Field(ge=0)] | None = None
-    """Processes that decode pictures; 4 on CUDA and 1 on the CPU if not given, 0 for none."""
-    cache: Annotated[float, Field(ge=0)] = 0
-    """GiB of decoded pictures that each of these processes keeps, so that it decodes them once."""
-    log_every: Annotated[int, Field(ge=1)] = 50
-    """Steps between two lines of metrics."""
-    preview_every: Annotated[int, Field(ge=0)] = 1000
-    """Steps between two preview sheets; 0 for none."""
-    preview_pictures: Annotated[int, Field(ge=1)] = 4
-    """Test pictures of each domain on a preview sheet."""
-    checkpoint_every: Annotated[int, Field(ge=1)] = 1000
-    """Steps between two checkpoints."""
-    keep_last: Annotated[int, Field(ge=1)] = 2
-    """How many of the newest checkpoints are kept."""
-    keep_every: Annotated[int, Field(ge=0)] = 0
-    """Checkpoints at multiples of this many steps are kept for good; 0 for none."""
-
-
-def run_adapter(system: str) -> TypeAdapter:
-    """Reads, writes and checks a `TrainConfig` of the named system.
-
-    Raises:
-        UserError: there is no such system.
-    """
-    if system not in REGISTRY:
-        raise UserError(f"--system {system} is not known: choose one of {', '.join(REGISTRY)}.")
-    return TypeAdapter(TrainConfig[REGISTRY[system].Config])  # type: ignore[misc,arg-type]
-
-
-def preset_config(system: str, preset: str) -> TrainConfig:
-    """The defaults of a preset.
-
-    Raises:
-        UserError: there is no such system or preset.
-    """
-    run_adapter(system)
-    presets = REGISTRY[system].presets
-    if preset not in presets:
-        raise UserError(f"--preset {preset} is not known: {system} has {', '.join(presets)}.")
-    chosen = presets[preset]
-    return TrainConfig(model=chosen.model, recipe=chosen.recipe, system=system, preset=preset)
-
-
-def check_range(kind: Any, value: Any) -> Any:
-    """Check every field's range.
-
-    Args:
-        kind: dataclass, or a `TypeAdapter` of it.
-        value: of that kind.
-
-    Raises:
-        UserError: one is out of range; the message names the option.
-    """
-    adapter = kind if isinstance(kind, TypeAdapter) else TypeAdapter(kind)
-    try:
-        return adapter.validate_python(adapter.dump_python(value))
-    except ValidationError as error:
-        option = (
-            first_problem(error).replace("model.", "").replace("recipe.", "").replace("protocol.", "").replace("_", "-")
-        )
-        raise UserError(f"--{option}: choose another value.") from None
-
-
-def read_run(run: Path) -> TrainConfig:
-    """The configuration of an existing run.
-
-    Raises:
-        UserError: the folder holds no run, or its configuration is damaged.
-    """
-    path = run / "config.json"
-    try:
-        text = path.read_text()
-        return run_adapter(json.loads(text)["system"]).validate_json(text)
-    except FileNotFoundError:
-        raise UserError(f"{run} holds no run to resume, it has no config.json: give the run's folder.") from None
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}): restore it to resume the run.") from None
-
-
-def write_config(config: TrainConfig, run: Path) -> None:
-    """Write the run's configuration.
-
-    Raises:
-        UserError: the folder cannot be written.
-    """
-    with results(run), atomic_file(run / "config.json") as temporary:
-        temporary.write_bytes(run_adapter(config.system).dump_json(config, indent=2) + b"\n")
 
 
 class Ema:
@@ -206,6 +94,7 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, run: Path, resume: bool):
         self.config, self.run = config, run
+        self.known = read_inventory(run) if resume else None
         AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
         self.accelerator = Accelerator(
             mixed_precision=config.precision,
@@ -215,7 +104,9 @@ class Trainer:
         )
         if config.precision == "fp16" and self.accelerator.scaler is None:
             raise UserError(f"--precision fp16 cannot be used on {self.accelerator.device}: use bf16 or no.")
-        self.pictures = find_pictures(config.data, config.source, config.target, config.holdout, config.seed)
+        self.pictures = find_pictures(
+            config.data, config.source, config.target, config.holdout, config.seed, self.known
+        )
         torch.manual_seed(seed_of(config.seed, "weights"))
         self.system: System = REGISTRY[config.system](config.model)
         self.system.init_weights()
@@ -227,6 +118,7 @@ class Trainer:
         self.pending: list[dict[str, Any]] = []  # losses of the steps not yet logged
         if resume:
             self.restore()
+            self.check_step()
         for optimizer in self.optimizers.values():
             self.accelerator.prepare(optimizer)  # moves its state; clipping asks for all that were prepared
         self.tests = [
@@ -264,7 +156,7 @@ class Trainer:
         )
         self.system.train()
         self.started = (time.monotonic(), self.step)
-        with self.signals(), self.progress() as progress:
+        with tf32(config.tf32), self.signals(), self.progress() as progress:
             task = progress.add_task("", total=config.recipe.steps, completed=self.step, losses="")
             for batch in batches:
                 stop, lost = self.agreed(self.stop_signal is not None, isinstance(batch, Skipped))
@@ -297,13 +189,14 @@ class Trainer:
 
     def train_step(self, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
         """One step of the system; the losses, on the device."""
-        clock = Clock(self.step, self.config.recipe.steps)
+        processes = self.accelerator.num_processes
+        clock = Clock(self.step, self.config.recipe.steps, self.accelerator.process_index, processes)
         factor = self.system.lr_factor(clock)
         for name, optimizer in self.optimizers.items():
             seed = seed_of(self.config.seed, f"rounding {name}", self.step)  # the same in every process
             for group, lr in zip(optimizer.param_groups, self.base_lr[name], strict=True):
                 group["lr"], group["seed"] = lr * factor, seed
-        torch.manual_seed(seed_of(self.config.seed, "step", self.step, self.accelerator.process_index))
+        torch.manual_seed(seed_of(self.config.seed, "step", self.step))
         losses: dict[str, Tensor] = {}
         updates = self.system.updates(real_a, real_b, clock)
         while True:
@@ -470,14 +363,14 @@ class Trainer:
             save_model(self.system, self.run / "model", self.step)
 
     def check_agreement(self) -> None:
-        """Hold every process's weights, averages and optimiser state against the first's.
+        """Hold every process's weights, pools, averages and optimiser state against the first's.
 
         Raises:
             UserError: they differ, in every process.
         """
         if self.accelerator.num_processes == 1:
             return
-        tensors: dict[str, Tensor] = dict(self.system.named_parameters())
+        tensors: dict[str, Tensor] = dict(self.system.state_dict())
         tensors |= {f"optimiser {name}": value for name, value in pack_optimizers(self.optimizers).items()}
         tensors |= {f"average {name}": value for name, value in (self.ema.average if self.ema else {}).items()}
         mine = torch.stack([checksum(tensor.to(self.accelerator.device)) for tensor in tensors.values()])
@@ -515,6 +408,22 @@ class Trainer:
             self.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
         self.step, self.pending = checkpoint.state["step"], checkpoint.state["pending"]
         self.forget_metrics()
+
+    def check_step(self) -> None:
+        """See that all processes go on at the same step.
+
+        Raises:
+            UserError: they do not, in every process.
+        """
+        if self.accelerator.num_processes == 1:
+            return
+        steps = self.accelerator.gather(torch.tensor([self.step], device=self.accelerator.device)).tolist()
+        if len(set(steps)) > 1:
+            other = next(i for i, step in enumerate(steps) if step != steps[0])
+            raise UserError(
+                f"In {self.run} process 0 finds step {steps[0]} and process {other} step {steps[other]}: all machines "
+                "need the same folder, so copy the first one's to each, or put it where all see it, and --resume."
+            )
 
     def forget_metrics(self) -> None:
         """Drop the lines of metrics written after the step to resume from; they will be written again."""
@@ -628,6 +537,41 @@ def report_pictures(pictures: Pictures, say: Callable[..., None]) -> None:
             say(f"  {file} {reason}")
 
 
+def read_inventory(run: Path) -> Inventory | None:
+    """The pictures that a run was trained with, if that is known."""
+    path = run / "pictures.json"
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}): restore it, or remove it to hold out pictures anew.") from None
+
+
+def keep_record(trainer: Trainer, settings: dict[str, list[Any]]) -> None:
+    """Write what the run is trained with from now on; what is not as it was is said, and kept in its history.
+
+    Args:
+        trainer: of the run.
+        settings: those that have changed, with the old value and the new.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    run, inventory = trainer.run, trainer.pictures.inventory()
+    pictures = {} if trainer.known is None else differences(trainer.known, inventory)
+    for name, (old, new) in settings.items():
+        say(f"From step {trainer.step} on --{name} is {new}; it was {old}.")
+    for what, names in pictures.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        say(f"Since the run was started or resumed, {len(names)} pictures were {what}: {', '.join(names[:3])}{more}.")
+    change = {"step": trainer.step, "settings": settings, "pictures": pictures} if settings or pictures else None
+    write_run(trainer.config, run, change)
+    if inventory != trainer.known:
+        with results(run), atomic_file(run / "pictures.json") as temporary:
+            temporary.write_text(json.dumps(inventory) + "\n")
+
+
 def train(config: TrainConfig, resume: bool = False) -> Path:
     """Train a system.
 
@@ -643,14 +587,16 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     """
     assert config.out is not None
     run = config.out
+    before = read_run(run) if resume else config
+    changed = changed_settings(before, config)
     config = check_range(run_adapter(config.system), config)
     if not resume and (run / "config.json").exists():
         raise UserError(f"{run} already holds a run: continue it with --resume {run}, or give another -o.")
     trainer = Trainer(config, run, resume)
     trainer.say(f"run folder {run}, device {trainer.accelerator.device}")
     report_pictures(trainer.pictures, trainer.say)
-    if trainer.accelerator.is_main_process and not resume:
-        write_config(config, run)
+    if trainer.accelerator.is_main_process:
+        keep_record(trainer, changed)
     trainer.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": trainer.step + 1}})
     try:
         trainer.train()

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ugatit.nn.factored import FEW, factored_product
+from ugatit.nn.precision import full_precision, mean_pixel, wide, without_autocast
 
 
 class Cam(nn.Module):
@@ -30,13 +31,13 @@ class Cam(nn.Module):
         self.spectral = spectral
 
     def logit(self, x: Tensor) -> Tensor:
-        """``cam_logit``, N x 2, of maps N x C x H x W: average branch, maximum branch."""
+        """``cam_logit``, N x 2, of maps N x C x H x W: average branch, maximum branch; in float32 at least."""
         avg, top = self.avg_fc.weight, self.max_fc.weight  # 1 C each
         if self.spectral:
             avg, top = F.normalize(avg, dim=1), F.normalize(top, dim=1)
-        pooled_avg = F.adaptive_avg_pool2d(x, 1).flatten(1)
-        pooled_max = F.adaptive_max_pool2d(x, 1).flatten(1)
-        return torch.cat([F.linear(pooled_avg, avg), F.linear(pooled_max, top)], 1)
+        pooled_max = full_precision(F.adaptive_max_pool2d(x, 1).flatten(1))
+        with without_autocast(x.device):
+            return torch.cat([F.linear(mean_pixel(x), avg), F.linear(pooled_max, top)], 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Maps N x C x H x W to (attended maps N x C x H x W, ``cam_logit`` N x 2)."""
@@ -59,4 +60,4 @@ class Cam(nn.Module):
 
 def heatmap(attended: Tensor) -> Tensor:
     """Attention map of attended maps N x C x H x W: the sum over channels, N x 1 x H x W, not scaled."""
-    return attended.sum(1, keepdim=True)
+    return attended.sum(1, keepdim=True, dtype=wide(attended.dtype))

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ugatit.nn.norm import without_autocast
+from ugatit.nn.precision import without_autocast
 
 LOW, HIGH = 100, 200  # gradients of 8-bit grey from which an edge goes on, and from which one begins
 TAN_22 = 0.4142135623730951  # of 22.5 degrees

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ugatit.nn.norm import full_precision, without_autocast
+from ugatit.nn.precision import full_precision, without_autocast
 
 FEW = 64  # pixels of a batch up to which a convolution of a large weight is better done as a product of matrices
 Factors = list[tuple[Tensor, Tensor]]  # pairs of R x C' and R x C; the gradient is the sum of their products

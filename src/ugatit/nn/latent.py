@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from ugatit.nn.blocks import Conv3, ResBlock, conv_block
 from ugatit.nn.norm import InstanceNorm, WholeNorm, adaptive_instance_norm
+from ugatit.nn.precision import mean_pixel
 
 
 def content_encoder(channels: int, width: int, blocks: int) -> nn.Sequential:
@@ -38,10 +39,18 @@ def style_encoder(channels: int, width: int, numbers: int) -> nn.Sequential:
         conv_block(channels, width, 7, 1, None, relu),
         conv_block(width, 2 * width, 4, 2, None, relu),
         *[conv_block(i * width, 4 * width, 4, 2, None, relu) for i in (2, 4, 4)],
-        nn.AdaptiveAvgPool2d(1),
+        MeanPixel(),
         nn.Conv2d(4 * width, numbers, 1),
         nn.Flatten(),
     )
+
+
+class MeanPixel(nn.Module):
+    """The mean over all pixels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x H x W to N x C x 1 x 1."""
+        return mean_pixel(x)[:, :, None, None]
 
 
 class AdaptiveResBlock(nn.Module):

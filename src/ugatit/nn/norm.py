@@ -1,24 +1,14 @@
 """Layer-instance normalisation (paper section 2.1.1, Eq. 1)."""
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ugatit.nn.precision import full_precision
+
 EPS = 1e-5
-
-
-def full_precision(x: Tensor) -> Tensor:
-    """Half-precision numbers as float32, others as they are."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def without_autocast(device: torch.device) -> AbstractContextManager:
-    """Within this context mixed precision is off."""
-    known = torch.amp.is_autocast_available(device.type)  # not on the meta device
-    return torch.autocast(device.type, enabled=False) if known else nullcontext()
 
 
 class LayerInstanceNorm(torch.autograd.Function):

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ugatit.nn.factored import FEW, factored_product
-from ugatit.nn.norm import without_autocast
+from ugatit.nn.precision import without_autocast
 
 
 class SpectralConv2d(nn.Conv2d):
@@ -33,7 +33,9 @@ class SpectralConv2d(nn.Conv2d):
         y, weighted_v = self.few_pixels(x, width) if few else self.many_pixels(x)
         if self.training:
             self.u = F.normalize(weighted_v.detach(), dim=0)
-        y = y / (self.u @ weighted_v)
+        with without_autocast(x.device):
+            sigma = self.u @ weighted_v
+        y = y / sigma
         return y if self.bias is None else y + self.bias[:, None, None]
 
     @torch.no_grad()

@@ -19,7 +19,7 @@ from torch.optim import Adam, Optimizer
 from ugatit.nn.blocks import conv_block, up_block
 from ugatit.nn.norm import InstanceNorm
 from ugatit.nn.patch import PatchDiscriminator
-from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, toward
+from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, l1, toward
 from ugatit.systems.pool import Pool
 
 
@@ -139,6 +139,7 @@ class AGGAN(System):
         self.disc_a, self.disc_b = discriminator(config), discriminator(config)
         shape = config.channels + 1, config.size, config.size
         self.pool_a, self.pool_b = Pool(config.pool, *shape), Pool(config.pool, *shape)
+        self.phases = (0.0, config.attention_until) if config.attention_until else (0.0,)
 
     @property
     def any_size(self) -> bool:
@@ -178,8 +179,8 @@ class AGGAN(System):
             fake_back, _ = self.paste(real[target], back)
         terms = {
             f"gen_{direction}/adv": toward(self.judge(target, fake, mask, clock), 1),
-            f"gen_{direction}/cycle_{source}": F.l1_loss(self.paste(fake, back)[0], real[source]),
-            f"gen_{direction}/cycle_{target}": F.l1_loss(self.paste(fake_back, direction)[0], real[target]),
+            f"gen_{direction}/cycle_{source}": l1(self.paste(fake, back)[0], real[source]),
+            f"gen_{direction}/cycle_{target}": l1(self.paste(fake_back, direction)[0], real[target]),
         }
         adversarial, *cycles = terms.values()
         learning = clock.share < self.config.attention_until
@@ -189,7 +190,7 @@ class AGGAN(System):
     def discriminator_update(self, domain: str, real: Tensor, fake: tuple[Tensor, Tensor], clock: Clock) -> Update:
         """Half the least squares of real pictures to 1 and of the pool's fakes to 0."""
         pool: Pool = getattr(self, f"pool_{domain}")
-        pooled = pool.exchange(torch.cat(fake, 1), clock.step)
+        pooled = pool.exchange(torch.cat(fake, 1), clock)
         with torch.no_grad():
             mask = self.get_submodule(f"att_{domain}")(real)
         on_real = self.judge(domain, real, mask, clock)

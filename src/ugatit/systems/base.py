@@ -6,20 +6,29 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
+from accelerate.utils import gather
 from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ugatit.nn.norm import full_precision
+from ugatit.nn.precision import full_precision
 
 Direction = Literal["a2b", "b2a"]
+LONG = 100_000  # steps of a run that serves as an example
 
 
 class Clock(NamedTuple):
-    """Where training is."""
+    """Where training is, and in which of the processes that train the same networks together.
+
+    Several processes are one with the larger batch: what a system draws at random it draws for the pictures of all,
+    from torch's generator, which is seeded alike in each; and what it keeps of its pictures it keeps of all.
+    """
 
     step: int  # counted from 0
     steps: int  # the whole run's
+    rank: int = 0  # of this process
+    processes: int = 1
 
     @property
     def share(self) -> float:
@@ -29,6 +38,19 @@ class Clock(NamedTuple):
     def linear_decay(self, start: float) -> float:
         """1 for the first ``start`` of the run, then falling linearly to 0 at its end."""
         return min(1.0, (1 - self.share) / (1 - start)) if start < 1 else 1.0
+
+    def own(self, everyone: Tensor) -> Tensor:
+        """This process's rows of what all processes have in common."""
+        return everyone.chunk(self.processes)[self.rank]
+
+    def everyone(self, own: Tensor) -> Tensor:
+        """The rows of all processes, as many of each."""
+        return own if self.processes == 1 else gather(own.contiguous())
+
+    def noise(self, like: Tensor, *shape: int) -> Tensor:
+        """A row of N(0, 1) of a shape for each row of ``like``, on its device and of its type."""
+        rows = self.processes * len(like)
+        return self.own(torch.randn(rows, *shape, device=like.device, dtype=like.dtype))
 
 
 class Update(NamedTuple):
@@ -48,6 +70,11 @@ def toward(prediction: Tensor, target: float) -> Tensor:
 def toward_each(predictions: list[Tensor], target: float) -> Tensor:
     """`toward` for each scale of a discriminator, added up."""
     return torch.stack([toward(prediction, target) for prediction in predictions]).sum()
+
+
+def l1(x: Tensor, y: Tensor) -> Tensor:
+    """The mean of ``|x - y|``."""
+    return F.l1_loss(full_precision(x), full_precision(y))
 
 
 class Translation(NamedTuple):
@@ -94,6 +121,11 @@ class System(nn.Module, ABC):
     """Names of the submodules that translation needs; the others are there for training only."""
     directions: ClassVar[tuple[Direction, ...]] = ("a2b", "b2a")
 
+    cycle: ClassVar[int] = 1
+    """Steps after which what a step does repeats."""
+    phases: tuple[float, ...] = (0.0,)
+    """Shares of the run at which a step begins to do something else, the beginning among them."""
+
     styles: ClassVar[int] = 0
     """Numbers that decide, beside the picture, how it is translated; 0 where it alone decides."""
 
@@ -125,7 +157,17 @@ class System(nn.Module, ABC):
 
         Args:
             real_a, real_b: pictures of the two domains, N x channels x size x size in [-1, 1].
+            clock: where training is; noise is drawn through it.
         """
+
+    def kinds_of_steps(self) -> list[tuple[Clock, float]]:
+        """One step of each kind that a long run has, and the share of the run's steps that are of this kind."""
+        starts = [start for start in self.phases if start < 1]
+        kinds = []
+        for start, end in zip(starts, [*starts[1:], 1.0], strict=True):
+            first = (int(start * LONG) // self.cycle + 1) * self.cycle
+            kinds += [(Clock(first + i, LONG), (end - start) / self.cycle) for i in range(self.cycle)]
+        return kinds
 
     def after_update(self, update: Update) -> None:
         """Called after the optimisers of ``update`` have stepped."""

@@ -21,8 +21,9 @@ from torch.optim import Adam, Optimizer
 from ugatit.features import content_network
 from ugatit.nn.blocks import ResBlock, conv_block, init_normal
 from ugatit.nn.edges import smooth_edges
-from ugatit.nn.norm import InstanceNorm, full_precision
-from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update
+from ugatit.nn.norm import InstanceNorm
+from ugatit.nn.precision import full_precision
+from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, l1
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ class CartoonGAN(System):
         super().__init__()
         self.config = config
         self.gen_a2b, self.disc_b = generator(config), discriminator(config)
+        self.phases = (0.0, config.first) if config.first else (0.0,)
 
     @property
     def any_size(self) -> bool:
@@ -134,7 +136,7 @@ class CartoonGAN(System):
         content = content_network(self.config.content, self.config.vgg, photo.device)
         with torch.no_grad():
             wanted = content(photo)
-        return F.l1_loss(full_precision(content(fake)), full_precision(wanted))
+        return l1(content(fake), wanted)
 
     def updates(self, real_a: Tensor, real_b: Tensor, clock: Clock) -> Iterator[Update]:
         """The generator alone in the first phase; later the discriminator, then the generator."""

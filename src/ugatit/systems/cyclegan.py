@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
@@ -17,7 +16,7 @@ from torch.optim import Adam, Optimizer
 from ugatit.nn.blocks import ResBlock, conv_block, init_normal, up_block
 from ugatit.nn.norm import InstanceNorm
 from ugatit.nn.patch import PatchDiscriminator
-from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, toward
+from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, l1, toward
 from ugatit.systems.pool import Pool
 
 
@@ -103,18 +102,18 @@ class CycleGAN(System):
         terms = {
             "gen/adv_a": toward(self.disc_a(fake_a), 1),
             "gen/adv_b": toward(self.disc_b(fake_b), 1),
-            "gen/cycle_a": F.l1_loss(self.gen_b2a(fake_b), real_a),
-            "gen/cycle_b": F.l1_loss(self.gen_a2b(fake_a), real_b),
-            "gen/identity_a": F.l1_loss(same_a, real_a),
-            "gen/identity_b": F.l1_loss(same_b, real_b),
+            "gen/cycle_a": l1(self.gen_b2a(fake_b), real_a),
+            "gen/cycle_b": l1(self.gen_a2b(fake_a), real_b),
+            "gen/identity_a": l1(same_a, real_a),
+            "gen/identity_b": l1(same_b, real_b),
         }
         weights = {"adv": 1.0, "cycle": self.config.cycle_weight, "identity": self.config.identity_weight}
         loss = torch.stack([weights[name[4:-2]] * term for name, term in terms.items()]).sum()
         yield Update(("gen",), loss, terms)
 
         terms = {
-            "disc/adv_a": self.discriminator_loss(self.disc_a, real_a, self.pool_a.exchange(fake_a, clock.step)),
-            "disc/adv_b": self.discriminator_loss(self.disc_b, real_b, self.pool_b.exchange(fake_b, clock.step)),
+            "disc/adv_a": self.discriminator_loss(self.disc_a, real_a, self.pool_a.exchange(fake_a, clock)),
+            "disc/adv_b": self.discriminator_loss(self.disc_b, real_b, self.pool_b.exchange(fake_b, clock)),
         }
         yield Update(("disc",), terms["disc/adv_a"] + terms["disc/adv_b"], terms)
 

@@ -18,9 +18,10 @@ from torch.optim import Adam, Optimizer
 
 from ugatit.nn.blocks import ResBlock, conv_block
 from ugatit.nn.latent import style_encoder
-from ugatit.nn.norm import InstanceNorm, LayerNorm, full_precision
+from ugatit.nn.norm import InstanceNorm, LayerNorm
 from ugatit.nn.patch import MultiScaleDiscriminator
-from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update
+from ugatit.nn.precision import full_precision
+from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, l1
 
 ATTRIBUTE = 8  # numbers
 SLOPE = 0.01  # of every leaky ReLU
@@ -181,6 +182,7 @@ class DRIT(System):
     }
     translators = ("content", "attribute_a", "attribute_b", "gen_a", "gen_b")
     styles = ATTRIBUTE
+    cycle = 3
 
     def __init__(self, config: DRITConfig):
         super().__init__()
@@ -215,30 +217,27 @@ class DRIT(System):
             self.content(a, "a", noise[0]), self.content(b, "b", noise[1]), self.attribute_a(a), self.attribute_b(b)
         )
 
-    def noise(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def noise(self, x: Tensor, clock: Clock) -> tuple[Tensor, Tensor]:
         """Noise of the contents of ``x`` and of as many pictures of the other domain."""
-        n, _, h, w = x.shape
-        shape = 2, n, 4 * self.config.width, h // 4, w // 4
-        first, second = torch.randn(shape, device=x.device, dtype=x.dtype)
-        return first, second
+        shape = 4 * self.config.width, x.shape[2] // 4, x.shape[3] // 4
+        return clock.noise(x, *shape), clock.noise(x, *shape)
 
     def updates(self, real_a: Tensor, real_b: Tensor, clock: Clock) -> Iterator[Update]:
         """Two steps of three train the content discriminator alone; the third trains all.
 
-        The first half of a batch is translated; the rest are the real pictures that translations with random attributes
-        are told from, or the same where the batch is 1.
+        Every other picture of a batch is translated, from the first on; the rest are the real pictures that
+        translations with random attributes are told from, or the same where the batch is 1.
         """
-        half = max(1, len(real_a) // 2)
-        a, b = real_a[:half], real_b[:half]
-        noise = self.noise(a)
-        if clock.step % 3 != 2:
+        a, b = real_a[::2], real_b[::2]
+        noise = self.noise(a, clock)
+        if clock.step % self.cycle != 2:
             with torch.no_grad():
                 content_a, content_b = self.content(a, "a", noise[0]), self.content(b, "b", noise[1])
             yield self.content_update(content_a, content_b)
             return
 
-        others_a, others_b = (x[half:] if len(x) > half else x for x in (real_a, real_b))
-        random = torch.randn(half, ATTRIBUTE, device=a.device, dtype=a.dtype)
+        others_a, others_b = (x[1::2] if len(x) > 1 else x for x in (real_a, real_b))
+        random = clock.noise(a, ATTRIBUTE)
         own = self.encode(a, b, noise)
         # Exchanged attributes, random ones and the picture's own in one batch a generator.
         fake_a, random_a, same_a = self.gen_a(
@@ -261,25 +260,31 @@ class DRIT(System):
         }
         yield Update(("disc",), torch.stack(list(terms.values())).sum(), terms)
         yield self.content_update(own.content_a, own.content_b)
-        yield self.encoders_update(a, b, own, (fake_a, fake_b), (same_a, same_b))
+        yield self.encoders_update(a, b, own, (fake_a, fake_b), (same_a, same_b), clock)
         yield self.generators_update(a, b, random, noise)
 
     def encoders_update(
-        self, a: Tensor, b: Tensor, own: Latents, fake: tuple[Tensor, Tensor], same: tuple[Tensor, Tensor]
+        self,
+        a: Tensor,
+        b: Tensor,
+        own: Latents,
+        fake: tuple[Tensor, Tensor],
+        same: tuple[Tensor, Tensor],
+        clock: Clock,
     ) -> Update:
         """Encoders and generators, from translations with the attribute of a picture of the target."""
         config = self.config
         # Exchanged again: the content of A is in the picture of B.
-        back = self.encode(*fake, self.noise(a))
+        back = self.encode(*fake, self.noise(a, clock))
         terms = {
             "gen/adv_a": judged(self.disc_a(fake[0]), 1.0),
             "gen/adv_b": judged(self.disc_b(fake[1]), 1.0),
             "gen/content_a": cross_entropy(self.judge_content(own.content_a), 0.5),
             "gen/content_b": cross_entropy(self.judge_content(own.content_b), 0.5),
-            "gen/cycle_a": F.l1_loss(self.gen_a(back.content_b, back.attribute_a), a),
-            "gen/cycle_b": F.l1_loss(self.gen_b(back.content_a, back.attribute_b), b),
-            "gen/recon_a": F.l1_loss(same[0], a),
-            "gen/recon_b": F.l1_loss(same[1], b),
+            "gen/cycle_a": l1(self.gen_a(back.content_b, back.attribute_a), a),
+            "gen/cycle_b": l1(self.gen_b(back.content_a, back.attribute_b), b),
+            "gen/recon_a": l1(same[0], a),
+            "gen/recon_b": l1(same[1], b),
             "gen/kl_a": full_precision(own.content_a).square().mean() + full_precision(own.attribute_a).square().mean(),
             "gen/kl_b": full_precision(own.content_b).square().mean() + full_precision(own.attribute_b).square().mean(),
         }
@@ -294,8 +299,8 @@ class DRIT(System):
         terms = {
             "gen/adv_random_a": judged(self.disc_random_a(fake_a), 1.0),
             "gen/adv_random_b": judged(self.disc_random_b(fake_b), 1.0),
-            "gen/latent_a": F.l1_loss(self.attribute_a(fake_a), random),
-            "gen/latent_b": F.l1_loss(self.attribute_b(fake_b), random),
+            "gen/latent_a": l1(self.attribute_a(fake_a), random),
+            "gen/latent_b": l1(self.attribute_b(fake_b), random),
         }
         adversarial_a, adversarial_b, *latent = terms.values()
         loss = adversarial_a + adversarial_b + self.config.latent_weight * torch.stack(latent).sum()

@@ -18,9 +18,10 @@ from torch.optim import Adam, Optimizer
 from ugatit.features import content_network
 from ugatit.nn.blocks import init_normal
 from ugatit.nn.latent import StyledDecoder, content_encoder, init_kaiming, style_encoder
-from ugatit.nn.norm import InstanceNorm, full_precision
+from ugatit.nn.norm import InstanceNorm
 from ugatit.nn.patch import MultiScaleDiscriminator
-from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, toward_each
+from ugatit.nn.precision import full_precision
+from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, l1, toward_each
 
 STYLE = 8  # numbers
 
@@ -118,7 +119,7 @@ class MUNIT(System):
     def updates(self, real_a: Tensor, real_b: Tensor, clock: Clock) -> Iterator[Update]:
         """Discriminators, then auto-encoders; each with styles of its own, so translations are made twice."""
         gen_a, gen_b = self.gen_a, self.gen_b
-        style_a, style_b = torch.randn(2, len(real_a), STYLE, device=real_a.device, dtype=real_a.dtype)
+        style_a, style_b = clock.noise(real_a, STYLE), clock.noise(real_b, STYLE)
         with torch.no_grad():
             fake_a = gen_a.decode(gen_b.content(real_b), style_a)
             fake_b = gen_b.decode(gen_a.content(real_a), style_b)
@@ -128,7 +129,7 @@ class MUNIT(System):
         }
         yield Update(("disc",), self.config.adv_weight * (terms["disc/adv_a"] + terms["disc/adv_b"]), terms)
 
-        style_a, style_b = torch.randn(2, len(real_a), STYLE, device=real_a.device, dtype=real_a.dtype)
+        style_a, style_b = clock.noise(real_a, STYLE), clock.noise(real_b, STYLE)
         content_a, content_b = gen_a.content(real_a), gen_b.content(real_b)
         own_a, own_b = gen_a.style(real_a), gen_b.style(real_b)
         # Reconstruction and translation of one decoder in one batch.
@@ -138,16 +139,16 @@ class MUNIT(System):
         terms = {
             "gen/adv_a": toward_each(self.disc_a(fake_a), 1),
             "gen/adv_b": toward_each(self.disc_b(fake_b), 1),
-            "gen/recon_a": F.l1_loss(same_a, real_a),
-            "gen/recon_b": F.l1_loss(same_b, real_b),
-            "gen/style_a": F.l1_loss(gen_a.style(fake_a), style_a),
-            "gen/style_b": F.l1_loss(gen_b.style(fake_b), style_b),
-            "gen/content_a": F.l1_loss(found_a, content_a),
-            "gen/content_b": F.l1_loss(found_b, content_b),
+            "gen/recon_a": l1(same_a, real_a),
+            "gen/recon_b": l1(same_b, real_b),
+            "gen/style_a": l1(gen_a.style(fake_a), style_a),
+            "gen/style_b": l1(gen_b.style(fake_b), style_b),
+            "gen/content_a": l1(found_a, content_a),
+            "gen/content_b": l1(found_b, content_b),
         }
         if self.config.cycle_weight:
-            terms["gen/cycle_a"] = F.l1_loss(gen_a.decode(found_a, own_a), real_a)
-            terms["gen/cycle_b"] = F.l1_loss(gen_b.decode(found_b, own_b), real_b)
+            terms["gen/cycle_a"] = l1(gen_a.decode(found_a, own_a), real_a)
+            terms["gen/cycle_b"] = l1(gen_b.decode(found_b, own_b), real_b)
         if self.config.vgg_weight:
             terms["gen/vgg_a"] = self.perceptual(fake_a, real_b)
             terms["gen/vgg_b"] = self.perceptual(fake_b, real_a)

@@ -3,11 +3,14 @@
 import torch
 from torch import Tensor, nn
 
+from ugatit.systems.base import Clock
+
 
 class Pool(nn.Module):
     """The last fakes, more or less: once it is full, each new one stays out or takes a random one's place, evens.
 
-    It is a buffer, so that checkpoints keep it; how full it is follows from the step.
+    It is a buffer, so that checkpoints keep it; how full it is follows from the step. Several processes hold the same
+    one, which takes the fakes of all.
 
     Args:
         size: how many it holds.
@@ -21,10 +24,10 @@ class Pool(nn.Module):
         self.register_buffer("images", torch.zeros(size, *shape))
 
     @torch.no_grad()
-    def exchange(self, made: Tensor, step: int) -> Tensor:
+    def exchange(self, made: Tensor, clock: Clock) -> Tensor:
         """Offer this step's fakes, N x channels x height x width; what the discriminator is shown instead of them."""
-        shown = []
-        for number, image in enumerate(made.detach().to(self.images.dtype), start=step * len(made)):
+        shown, everyone = [], clock.everyone(made.detach().to(self.images.dtype))
+        for number, image in enumerate(everyone, start=clock.step * len(everyone)):
             full = number >= len(self.images)
             if full and torch.rand(()) < 0.5:
                 shown.append(image)
@@ -32,4 +35,4 @@ class Pool(nn.Module):
             place = int(torch.randint(len(self.images), ())) if full else number
             shown.append(self.images[place].clone() if full else image)
             self.images[place] = image
-        return torch.stack(shown)
+        return clock.own(torch.stack(shown))

@@ -23,9 +23,10 @@ from ugatit.nn.blocks import ResBlock, UpBlock, conv, conv_in_relu, init_normal
 from ugatit.nn.cam import Cam, heatmap
 from ugatit.nn.discriminator import LOCAL_HALVINGS, CamDiscriminator, Judgement, global_halvings
 from ugatit.nn.factored import FactoredLinear
-from ugatit.nn.norm import LIN, AdaLIN, InstanceNorm, clip_rho, full_precision
+from ugatit.nn.norm import LIN, AdaLIN, InstanceNorm, clip_rho
+from ugatit.nn.precision import full_precision, mean_pixel
 from ugatit.systems.adam import Average, ChunkedAdam
-from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, toward
+from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, l1, toward
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ class Generator(nn.Module):
 
     def style(self, attended: Tensor) -> tuple[Tensor, Tensor]:
         """Gamma and beta, N x 4w x 1 x 1 each, of attended maps N x 4w x H/4 x W/4."""
-        pooled = F.adaptive_avg_pool2d(attended, 1) if self.light else attended
+        pooled = mean_pixel(attended) if self.light else attended
         style = self.mlp(pooled.flatten(1))  # N 4w
         return self.gamma(style)[:, :, None, None], self.beta(style)[:, :, None, None]
 
@@ -284,10 +285,10 @@ class UGATIT(System):
         with self.judging():
             adversarial = self.adversarial_loss("a", fake_a) | self.adversarial_loss("b", fake_b)
         cycle = {
-            "gen/cycle_a": F.l1_loss(self.gen_b2a(fake_b).image, real_a),  # Eq. 3
-            "gen/cycle_b": F.l1_loss(self.gen_a2b(fake_a).image, real_b),
+            "gen/cycle_a": l1(self.gen_b2a(fake_b).image, real_a),  # Eq. 3
+            "gen/cycle_b": l1(self.gen_a2b(fake_a).image, real_b),
         }
-        identity = {"gen/identity_a": F.l1_loss(same_a, real_a), "gen/identity_b": F.l1_loss(same_b, real_b)}  # Eq. 4
+        identity = {"gen/identity_a": l1(same_a, real_a), "gen/identity_b": l1(same_b, real_b)}  # Eq. 4
         cam = {
             f"gen/cam_{direction}": cam_loss(*made.cam_logit.chunk(2))  # Eq. 5
             for direction, made in (("a2b", from_a2b), ("b2a", from_b2a))

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from ugatit.nn.blocks import ResBlock, init_normal
 from ugatit.nn.latent import content_encoder, init_kaiming, up_sampler
-from ugatit.nn.norm import InstanceNorm, full_precision
+from ugatit.nn.norm import InstanceNorm
 from ugatit.nn.patch import MultiScaleDiscriminator
-from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, toward_each
+from ugatit.nn.precision import full_precision
+from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, l1, toward_each
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ class UNIT(System):
     def updates(self, real_a: Tensor, real_b: Tensor, clock: Clock) -> Iterator[Update]:
         """Discriminators, then encoders and decoders; each with noise of its own, so translations are made twice."""
         with torch.no_grad():
-            fake_b = self.dec_b(noisy(self.enc_a(real_a)))
-            fake_a = self.dec_a(noisy(self.enc_b(real_b)))
+            fake_b = self.dec_b(noisy(self.enc_a(real_a), clock))
+            fake_a = self.dec_a(noisy(self.enc_b(real_b), clock))
         terms = {
             "disc/adv_a": toward_each(self.disc_a(real_a), 1) + toward_each(self.disc_a(fake_a), 0),
             "disc/adv_b": toward_each(self.disc_b(real_b), 1) + toward_each(self.disc_b(fake_b), 0),
@@ -105,7 +105,7 @@ class UNIT(System):
         yield Update(("disc",), self.config.adv_weight * (terms["disc/adv_a"] + terms["disc/adv_b"]), terms)
 
         code_a, code_b = self.enc_a(real_a), self.enc_b(real_b)
-        latent_a, latent_b = noisy(code_a), noisy(code_b)
+        latent_a, latent_b = noisy(code_a, clock), noisy(code_b, clock)
         # Reconstruction and translation of one decoder in one batch.
         same_a, fake_a = self.dec_a(torch.cat([latent_a, latent_b])).chunk(2)
         same_b, fake_b = self.dec_b(torch.cat([latent_b, latent_a])).chunk(2)
@@ -113,12 +113,12 @@ class UNIT(System):
         terms = {
             "gen/adv_a": toward_each(self.disc_a(fake_a), 1),
             "gen/adv_b": toward_each(self.disc_b(fake_b), 1),
-            "gen/recon_a": F.l1_loss(same_a, real_a),
-            "gen/recon_b": F.l1_loss(same_b, real_b),
+            "gen/recon_a": l1(same_a, real_a),
+            "gen/recon_b": l1(same_b, real_b),
             "gen/kl_a": mean_square(code_a),
             "gen/kl_b": mean_square(code_b),
-            "gen/cycle_a": F.l1_loss(self.dec_a(noisy(code_fake_b)), real_a),
-            "gen/cycle_b": F.l1_loss(self.dec_b(noisy(code_fake_a)), real_b),
+            "gen/cycle_a": l1(self.dec_a(noisy(code_fake_b, clock)), real_a),
+            "gen/cycle_b": l1(self.dec_b(noisy(code_fake_a, clock)), real_b),
             "gen/cycle_kl_a": mean_square(code_fake_b),
             "gen/cycle_kl_b": mean_square(code_fake_a),
         }
@@ -143,9 +143,9 @@ class UNIT(System):
         return Translation(self.get_submodule(f"dec_{target}")(code), None)
 
 
-def noisy(code: Tensor) -> Tensor:
+def noisy(code: Tensor, clock: Clock) -> Tensor:
     """A sample of the posterior, N(code, 1)."""
-    return code + torch.randn_like(code)
+    return code + clock.noise(code, *code.shape[1:])
 
 
 def mean_square(code: Tensor) -> Tensor:

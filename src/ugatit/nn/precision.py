@@ -1,0 +1,44 @@
+"""How many digits are computed with: what stays in float32 under mixed precision, and what float32 means on a card."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def wide(kind: torch.dtype) -> torch.dtype:
+    """What sums of numbers of a type are kept in: float32 for half precision, else the same."""
+    return torch.promote_types(kind, torch.float32)
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """Half-precision numbers as float32, others as they are."""
+    return x.to(wide(x.dtype))
+
+
+def mean_pixel(x: Tensor) -> Tensor:
+    """The mean of each map, N x C, of maps N x C x H x W; in float32 at least."""
+    return x.mean((2, 3), dtype=wide(x.dtype))
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """Within this context mixed precision is off."""
+    known = torch.amp.is_autocast_available(device.type)  # not on the meta device
+    return torch.autocast(device.type, enabled=False) if known else nullcontext()
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Within this context float32 convolutions and matrix products on NVIDIA cards from Ampere on keep 10 of their
+    factors' 23 bits, or all; torch alone keeps all of a product's and 10 of a convolution's."""
+    switches: tuple[Any, Any] = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [switch.allow_tf32 for switch in switches]
+    try:
+        for switch in switches:
+            switch.allow_tf32 = allowed
+        yield
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.allow_tf32 = value
