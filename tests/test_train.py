@@ -176,7 +176,7 @@ t.Trainer.train_step = stop
     codes, said = forked(script, (1, ["train", "--resume", run, *given]), (1, ["train", "--resume", run]))
     assert codes == [0, 0], said
     assert (
-        "From step 4 on --lr is 0.001; it was 0.0006." in said and f"Continue with: ugatit train --resume {run}" in said
+        "From step 4 on --lr is 0.001; it was 0.0001." in said and f"Continue with: ugatit train --resume {run}" in said
     )
     now = read_run(run)
     assert (now.recipe.steps, now.model.lr, now.precision, now.data) == (12, 0.001, "bf16", moved)
@@ -185,7 +185,7 @@ t.Trainer.train_step = stop
     settings = history[0]["settings"]
     assert settings.pop("data") == [str(data), str(moved)]
     assert settings == {
-        "steps": [4, 12], "lr": [0.0006, 0.001], "precision": ["no", "bf16"], "log-every": [2, 1]
+        "steps": [4, 12], "lr": [0.0001, 0.001], "precision": ["no", "bf16"], "log-every": [2, 1]
     }  # fmt: skip
     assert [line["lr/gen"] for line in metrics(run)][-8:] == pytest.approx(
         [0.001 * min(1, (12 - step) / 6) for step in range(4, 12)]
@@ -612,7 +612,7 @@ class Tint(System):
         return 1.0
 
     def updates(self, real_a, real_b, clock):
-        noise = 0.01 * torch.randn_like(real_a)
+        noise = 0.01 * clock.noise(real_a, *real_a.shape[1:])
         gap = (self.shift(real_a + noise).mean((0, 2, 3)) - real_b.mean((0, 2, 3))).square().mean()
         yield Update(("only",), gap, {"gap": gap})
 

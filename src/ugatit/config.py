@@ -169,5 +169,5 @@ def changed_settings(before: TrainConfig, now: TrainConfig) -> dict[str, list[An
 def settings_of(config: TrainConfig) -> dict[str, Any]:
     """All settings by the names of their options, as JSON has them."""
     record = run_adapter(config.system).dump_python(config, mode="json")
-    flat = record | record.pop("model") | record.pop("recipe")
-    return {name.replace("_", "-"): value for name, value in flat.items() if name != "out"}
+    parts = record.pop("model"), record.pop("recipe"), record
+    return {name.replace("_", "-"): value for part in parts for name, value in part.items() if name != "out"}

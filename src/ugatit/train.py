@@ -605,9 +605,10 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
         if trainer.accelerator.num_processes == 1 or not re.search("peer|Connection|NCCL", str(error)):
             raise
         reason = str(error).splitlines()[0]
+        again = f"continue with --resume {run}" if (run / "config.json").exists() else "start it again"
         raise UserError(
             f"Another process of this run has ended or cannot be reached ({reason:.200}): see what it says, then "
-            f"continue with --resume {run}."
+            f"{again}."
         ) from None
     if trainer.step < config.recipe.steps:
         trainer.say(f"Stopped after step {trainer.step} and saved. Continue with: ugatit train --resume {run}")
