@@ -115,6 +115,7 @@ def find_pictures(
     holdout: float,
     seed: int,
     known: Inventory | None = None,
+    old: bool = False,
 ) -> Pictures:
     """Find and check the pictures of both domains.
 
@@ -124,6 +125,7 @@ def find_pictures(
         holdout: share of a domain's pictures kept for testing where it has no test folder, in [0, 1).
         seed: which ones.
         known: what a run that goes on was trained with; what was kept for testing stays so, and what was trained on.
+        old: hold out as version 0.1.0 did, whose runs do not tell what they were trained with.
 
     Raises:
         UserError: a folder is missing, or a domain has no usable picture.
@@ -165,7 +167,8 @@ def find_pictures(
         else:
             before = [set((known or {}).get(part, ())) for part in parts]
             names = names_in(train, good)
-            tests = (held_out(names, holdout, seed) | before[1]) - before[0]
+            choose = held_out_before if old else held_out
+            tests = (choose(names, holdout, seed) | before[1]) - before[0]
             found[f"train_{domain}"] = [file for file, name in zip(good, names, strict=True) if name not in tests]
             found[f"test_{domain}"] = [file for file, name in zip(good, names, strict=True) if name in tests]
     return Pictures(**found, skipped=skipped, roots=roots)
@@ -213,6 +216,13 @@ def held_out(names: list[str], share: float, seed: int) -> set[str]:
     if share and not chosen:
         chosen = [min(names, key=place)]
     return set(chosen[: len(names) - 1])
+
+
+def held_out_before(names: list[str], share: float, seed: int) -> set[str]:
+    """What version 0.1.0 kept for testing: a share of the files by their place among all."""
+    count = min(max(round(len(names) * share), 1 if share else 0), len(names) - 1)
+    order = torch.randperm(len(names), generator=generator(seed, "holdout"))
+    return {names[i] for i in order[:count].tolist()}
 
 
 # Sampling. Everything random is a function of (seed, what for, which one), so a run can go on at any sample, with

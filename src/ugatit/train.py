@@ -27,7 +27,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from ugatit.checkpoint import Checkpoint, load_newest, pack_optimizers, prune, save_checkpoint, unpack_optimizers
+from ugatit.checkpoint import (
+    Checkpoint,
+    checkpoints,
+    load_newest,
+    pack_optimizers,
+    prune,
+    save_checkpoint,
+    unpack_optimizers,
+)
 from ugatit.config import TrainConfig, changed_settings, check_range, read_run, run_adapter, write_run
 from ugatit.data import (
     Inventory,
@@ -95,6 +103,7 @@ class Trainer:
     def __init__(self, config: TrainConfig, run: Path, resume: bool):
         self.config, self.run = config, run
         self.known = read_inventory(run) if resume else None
+        old = resume and self.known is None and bool(checkpoints(run / "checkpoints"))
         AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
         self.accelerator = Accelerator(
             mixed_precision=config.precision,
@@ -105,7 +114,7 @@ class Trainer:
         if config.precision == "fp16" and self.accelerator.scaler is None:
             raise UserError(f"--precision fp16 cannot be used on {self.accelerator.device}: use bf16 or no.")
         self.pictures = find_pictures(
-            config.data, config.source, config.target, config.holdout, config.seed, self.known
+            config.data, config.source, config.target, config.holdout, config.seed, self.known, old
         )
         torch.manual_seed(seed_of(config.seed, "weights"))
         self.system: System = REGISTRY[config.system](config.model)
@@ -196,7 +205,7 @@ class Trainer:
             seed = seed_of(self.config.seed, f"rounding {name}", self.step)  # the same in every process
             for group, lr in zip(optimizer.param_groups, self.base_lr[name], strict=True):
                 group["lr"], group["seed"] = lr * factor, seed
-        torch.manual_seed(seed_of(self.config.seed, "step", self.step))
+        torch.manual_seed(seed_of(self.config.seed, "step", self.step, 0))  # in all processes what was the first's
         losses: dict[str, Tensor] = {}
         updates = self.system.updates(real_a, real_b, clock)
         while True:
