@@ -13,7 +13,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ugatit.data import Slices, Unpaired, find_pictures, loader, train_transform
+from ugatit.data.finding import find_pictures
+from ugatit.data.sampling import Slices, Unpaired, loader, train_transform
 from ugatit.systems.base import Recipe
 
 

@@ -29,12 +29,13 @@ import torch
 import tyro
 from PIL import Image
 
-import ugatit.checkpoint
-import ugatit.train
+import ugatit.training.checkpoint
+import ugatit.training.trainer
 from ugatit.cli import main
-from ugatit.data import Skipped, Unpaired
+from ugatit.data.finding import Skipped
+from ugatit.data.sampling import Unpaired
 from ugatit.systems import REGISTRY
-from ugatit.train import Trainer
+from ugatit.training.trainer import Trainer
 
 Change = Callable[[int], None]  # what is done to a process before it starts, from its number
 OPTIONS = "--preset quick --width 2 --blocks 1 --workers 0 --preview-every 0 --log-every 5".split()  # noqa: SIM905
@@ -152,7 +153,7 @@ def full(number: int, times: int) -> Change:
     """Its disk is full, so many times that something is written."""
 
     def change(mine: int) -> None:
-        real, left = ugatit.checkpoint.save_tensors, [times]
+        real, left = ugatit.training.checkpoint.save_tensors, [times]
 
         def save(*arguments):
             if mine == number and left[0]:
@@ -160,7 +161,7 @@ def full(number: int, times: int) -> Change:
                 raise OSError(28, "No space left on device")
             return real(*arguments)
 
-        ugatit.checkpoint.save_tensors = save  # type: ignore[assignment]
+        ugatit.training.checkpoint.save_tensors = save  # type: ignore[assignment]
 
     return change
 

@@ -31,9 +31,9 @@ from torch.profiler import ProfilerActivity, profile
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import oracle
-from ugatit.config import preset_config
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
-from ugatit.train import Trainer
+from ugatit.training.config import preset_config
+from ugatit.training.trainer import Trainer
 
 console = Console(width=150)
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import oracle
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
-from ugatit.translate import Translator
+from ugatit.translation.translator import Translator
 
 
 @dataclass(frozen=True)

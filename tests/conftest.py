@@ -116,8 +116,8 @@ def tiny_model(name: str = "ugatit", **options) -> System:
 @pytest.fixture(scope="session")
 def runtime() -> Path:
     """The npm package onnxruntime-web, downloaded once for all test runs."""
-    from ugatit.errors import UserError
-    from ugatit.page import runtime
+    from ugatit.apps.page import runtime
+    from ugatit.io.errors import UserError
 
     try:
         return runtime(None)

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from ugatit.checkpoint import pack_optimizers, unpack_optimizers
-from ugatit.nn.factored import FactoredLinear, gradient
+from ugatit.nn.fast.adam import ChunkedAdam, rounded_at_random
+from ugatit.nn.fast.factored import FactoredLinear, gradient
 from ugatit.systems import adam
-from ugatit.systems.adam import ChunkedAdam, rounded_at_random
+from ugatit.training.checkpoint import pack_optimizers, unpack_optimizers
 
 SETTINGS = {"lr": 1e-2, "betas": (0.5, 0.999), "weight_decay": 1e-2}
 

@@ -9,22 +9,9 @@ import torch
 from PIL import Image
 
 from conftest import write_picture
-from ugatit.data import (
-    Slices,
-    Unpaired,
-    check_pictures,
-    collate,
-    differences,
-    find_files,
-    find_pictures,
-    held_out,
-    loader,
-    read_picture,
-    shuffled,
-    spread,
-    train_transform,
-)
-from ugatit.errors import UserError
+from ugatit.data.finding import check_pictures, differences, find_files, find_pictures, held_out, read_picture, spread
+from ugatit.data.sampling import Slices, Unpaired, collate, loader, shuffled, train_transform
+from ugatit.io.errors import UserError
 
 
 def grey_levels(path, channels=3) -> set:

@@ -7,9 +7,10 @@ import torch
 from PIL import Image
 
 from conftest import run_ugatit
-from ugatit.demo import EMOJI, SHIPPED, emoji_distances
-from ugatit.evaluate import Judge, Protocol
-from ugatit.translate import Translator
+from ugatit.apps.demo import EMOJI, SHIPPED, emoji_distances
+from ugatit.evaluation.evaluate import Judge
+from ugatit.evaluation.metrics import Protocol
+from ugatit.translation.translator import Translator
 
 AT_MOST = {"l1": 0.6, "perceptual": 0.75}  # of the untranslated pictures' distance
 

@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 
 from conftest import run_ugatit, write_picture
-from ugatit.data import find_pictures, find_tests
-from ugatit.errors import UserError
-from ugatit.evaluate import Files, Judge, Protocol, attention_rank, evaluate_folders, fid, kid, paired
-from ugatit.features import load_features, perceptual_distance
-from ugatit.systems.folder import save_model
+from ugatit.data.finding import find_pictures, find_tests
+from ugatit.evaluation.evaluate import Judge, evaluate_folders
+from ugatit.evaluation.features import load_features, perceptual_distance
+from ugatit.evaluation.metrics import Files, Protocol, attention_rank, fid, kid, paired
+from ugatit.io.errors import UserError
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
+from ugatit.translation.folder import save_model
 
 OFFLINE = Protocol(features="efficientnet-lite0")
 CPU = torch.device("cpu")

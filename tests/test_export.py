@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 from conftest import run_ugatit, tiny_model, write_picture
-from ugatit.errors import UserError
-from ugatit.export import OnnxTranslator, difference, export, write_onnx
-from ugatit.page import write_page
-from ugatit.systems.folder import save_model
-from ugatit.translate import Translator
+from ugatit.apps.page import write_page
+from ugatit.io.errors import UserError
+from ugatit.translation.export import OnnxTranslator, difference, export, write_onnx
+from ugatit.translation.folder import save_model
+from ugatit.translation.translator import Translator
 
 
 @pytest.mark.parametrize(("name", "options"), [("ugatit", {"light": False}), ("munit", {}), ("aggan", {})])
@@ -55,7 +55,7 @@ def test_a_file_that_does_something_else_is_noticed(tmp_path, monkeypatch):
     def other_file(system, direction, path):
         write_onnx(other, direction, path)
 
-    monkeypatch.setattr("ugatit.export.write_onnx", other_file)
+    monkeypatch.setattr("ugatit.translation.export.write_onnx", other_file)
     with pytest.raises(UserError, match="a2b differs by"):
         export(translator, tmp_path / "wrong")
     assert not (tmp_path / "wrong").exists()

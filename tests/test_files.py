@@ -20,15 +20,15 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import load_file, save_file
 
 from conftest import one_thread, run_ugatit, tiny_model, write_picture
-from ugatit import files
 from ugatit.cli import main
-from ugatit.errors import UserError
-from ugatit.export import OnnxTranslator
-from ugatit.files import atomic_file, atomic_folder, read_json, read_torch
-from ugatit.released import import_released
+from ugatit.io import files
+from ugatit.io.errors import UserError
+from ugatit.io.files import atomic_file, atomic_folder, read_json, read_torch
 from ugatit.systems import REGISTRY
-from ugatit.systems.folder import load_model, save_model
-from ugatit.translate import Translator
+from ugatit.translation.export import OnnxTranslator
+from ugatit.translation.folder import load_model, save_model
+from ugatit.translation.released import import_released
+from ugatit.translation.translator import Translator
 
 # Writing
 
@@ -57,7 +57,7 @@ def test_several_processes_that_write_one_name_never_leave_half_a_file(tmp_path)
     code = f"""
 import sys, time
 from pathlib import Path
-from ugatit.files import atomic_file
+from ugatit.io.files import atomic_file
 end = time.monotonic() + 1.5
 while time.monotonic() < end:
     with atomic_file(Path({str(tmp_path / "x")!r})) as temporary:
@@ -126,7 +126,7 @@ def test_processes_that_replace_one_folder_take_turns(tmp_path):
     code = f"""
 import sys, time
 from pathlib import Path
-from ugatit.files import atomic_folder
+from ugatit.io.files import atomic_folder
 end = time.monotonic() + 1.5
 while time.monotonic() < end:
     with atomic_folder(Path({str(tmp_path / "x")!r})) as temporary:
@@ -296,7 +296,7 @@ def test_every_system_s_own_folder_is_read(name, tmp_path):
 
 
 def test_attention_without_numbers_is_an_overlay(tmp_path):
-    from ugatit.sheet import overlay
+    from ugatit.io.sheet import overlay
 
     made = overlay(torch.zeros(1, 3, 8, 8), torch.full((1, 1, 2, 2), NAN))
     assert made.isfinite().all()

@@ -20,12 +20,12 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from conftest import one_thread, run_ugatit, served, tiny_model, write_picture
-from ugatit import guard, study, web
-from ugatit.errors import UserError
-from ugatit.guard import Guard, RefusalError, Rules
-from ugatit.systems.folder import save_model
-from ugatit.translate import Translator
-from ugatit.web import Desk, ServeConfig, Shelf, endpoint
+from ugatit.apps import guard, serve, study
+from ugatit.apps.guard import Guard, RefusalError, Rules
+from ugatit.apps.serve import Desk, ServeConfig, Shelf, endpoint
+from ugatit.io.errors import UserError
+from ugatit.translation.folder import save_model
+from ugatit.translation.translator import Translator
 
 
 def noise(width: int, height: int) -> Image.Image:
@@ -114,7 +114,7 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def client(model):
     config = ServeConfig([str(model)], max_mib=1, names=["pictures.example"])
-    with running(web.application(config), web.rules(config)) as found:
+    with running(serve.application(config), serve.rules(config)) as found:
         yield found
 
 
@@ -209,7 +209,7 @@ def test_parts_of_gradio_that_the_page_does_not_need_are_not_there(path, client)
 
 
 def test_the_page_keeps_a_bounded_number_of_bytes_that_only_its_owner_reads():
-    shelf = Shelf(most=2 * (100 + web.ENTRY) + 50)
+    shelf = Shelf(most=2 * (100 + serve.ENTRY) + 50)
     paths = [shelf.put(bytes([i]) * 100, "picture") for i in range(4)]
     with pytest.raises(RefusalError, match="no such picture"):
         shelf.get(paths[1])
@@ -312,7 +312,7 @@ def impatient(monkeypatch, model):
     """The page of an application whose guard waits for half a second instead of ten."""
     monkeypatch.setattr(guard, "SILENCE", 0.5)
     config = ServeConfig([str(model)], max_mib=19)
-    with running(web.application(config), web.rules(config)) as found:
+    with running(serve.application(config), serve.rules(config)) as found:
         yield found
 
 
@@ -412,7 +412,7 @@ def test_who_does_not_take_an_answer_is_left(model, monkeypatch):
     """Sixty connections that ask for 8 MiB and read nothing, or a little."""
     monkeypatch.setattr(guard, "SILENCE", 0.5)
     config = ServeConfig([str(model)], max_mib=9)
-    with running(web.application(config), web.rules(config)) as client:
+    with running(serve.application(config), serve.rules(config)) as client:
         mine = client.upload(FINE + bytes(8 * 2**20))
         before = high("VmRSS")
         many = []
@@ -466,7 +466,7 @@ def test_room_is_kept_for_what_a_body_is_and_not_for_what_it_might_be(model):
 
 def test_one_address_of_another_machine_has_a_share(model):
     """As ASGI scopes: there is no other machine here."""
-    from ugatit.guard import BODIES, SHARE
+    from ugatit.apps.guard import BODIES, SHARE
 
     one = Guard(endpoint, Rules("", uploads=["/u"], upload=2**20))
     headers = {"content-length": ["10"]}
@@ -533,7 +533,7 @@ def large():
 @pytest.mark.parametrize("size", ["keep", "tiles"])
 def test_a_translation_s_cost_is_computed_before_the_picture_is_decoded(size, large):
     data = encoded(Image.new("RGB", (5000, 5000)))
-    large.rates["one"] = web.Rates(layer=64 * 4 * 3, seconds=1e-5)  # as of a network of 64 channels
+    large.rates["one"] = serve.Rates(layer=64 * 4 * 3, seconds=1e-5)  # as of a network of 64 channels
     began = time.monotonic()
     with pytest.raises(RefusalError, match=r"5000 x 5000 pixels would take .* the most is (4|60)") as refused:
         large.translate(data, ["one"], "a2b", size)
@@ -543,7 +543,7 @@ def test_a_translation_s_cost_is_computed_before_the_picture_is_decoded(size, la
 
 
 def test_the_cost_of_several_models_adds_up(large):
-    large.rates["one"] = web.Rates(layer=1, seconds=1e-5)
+    large.rates["one"] = serve.Rates(layer=1, seconds=1e-5)
     large.check_cost(["one"], "keep", 2000, 2000)
     with pytest.raises(RefusalError, match="would take 80 s"):
         large.check_cost(["one", "one"], "keep", 2000, 2000)
@@ -558,10 +558,10 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from ugatit.guard import RefusalError
+from ugatit.apps.guard import RefusalError
 from ugatit.systems import REGISTRY
-from ugatit.translate import Translator
-from ugatit.web import Desk, ServeConfig, png
+from ugatit.translation.translator import Translator
+from ugatit.apps.serve import Desk, ServeConfig, png
 def high(name):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 2**20
@@ -588,7 +588,7 @@ print(high("VmHWM") - before, computed)
 
 def test_a_translation_that_takes_too_long_ends(large, monkeypatch):
     monkeypatch.setattr(large, "config", ServeConfig([], max_seconds=0.2))
-    large.rates["one"] = web.Rates(layer=1, seconds=0)  # believed to be quick
+    large.rates["one"] = serve.Rates(layer=1, seconds=0)  # believed to be quick
     began = time.monotonic()
     with pytest.raises(RefusalError, match=r"longer than 0\.2 s"):
         large.translate(encoded(noise(1500, 1500)), ["one"], "a2b", "tiles")
@@ -597,7 +597,7 @@ def test_a_translation_that_takes_too_long_ends(large, monkeypatch):
 
 def test_who_hangs_up_ends_the_work(model):
     desk = Desk({"one": Translator.load(model, "cpu")}, ServeConfig([], max_megapixels=30, queue=3))
-    desk.rates["one"] = web.Rates(layer=1, seconds=0)
+    desk.rates["one"] = serve.Rates(layer=1, seconds=0)
     data = encoded(noise(2500, 2500))
     with running(endpoint(desk), Rules("", uploads=["/api/translate"], upload=2**26)) as client:
         head = f"POST /api/translate?size=tiles HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"

@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 
 from conftest import TINY, run_ugatit
-from ugatit.ablate import AblateConfig, plan
-from ugatit.config import preset_config
-from ugatit.errors import UserError
-from ugatit.inspection import rho_by_layer, training_cost, translation_cost
+from ugatit.evaluation.inspection import rho_by_layer, training_cost, translation_cost
+from ugatit.experiments.ablate import AblateConfig, plan
+from ugatit.io.errors import UserError
 from ugatit.systems.cartoongan import CartoonGAN, CartoonGANConfig
-from ugatit.systems.folder import save_model
 from ugatit.systems.ugatit import TABLE_1, UGATIT, UGATITConfig
+from ugatit.training.config import preset_config
+from ugatit.translation.folder import save_model
 
 
 def on_meta(**settings) -> UGATIT:
@@ -66,7 +66,7 @@ def test_a_step_costs_what_steps_cost_on_average_and_the_memory_of_the_largest()
 
 
 def test_saved_bytes_of_one_layer():
-    from ugatit.inspection import SavedBytes
+    from ugatit.evaluation.inspection import SavedBytes
 
     weight = torch.zeros(5, 7, requires_grad=True)
     saved = SavedBytes([weight])
@@ -179,7 +179,7 @@ def test_every_row_of_table_1_is_a_setting(tmp_path):
 
 
 def test_children_get_the_cards_that_this_process_was_given(monkeypatch):
-    from ugatit.runs import environment
+    from ugatit.experiments.runs import environment
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for given, expected in (

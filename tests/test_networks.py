@@ -9,10 +9,10 @@ from ugatit.nn import spectral
 from ugatit.nn.blocks import up_conv
 from ugatit.nn.cam import Cam
 from ugatit.nn.discriminator import global_halvings
-from ugatit.nn.factored import factored_product, gradient
+from ugatit.nn.fast.factored import factored_product, gradient
+from ugatit.nn.fast.winograd import winograd_conv
 from ugatit.nn.norm import InstanceNorm, clip_rho, layer_instance_norm
 from ugatit.nn.spectral import SpectralConv2d
-from ugatit.nn.winograd import winograd_conv
 from ugatit.systems.base import Clock
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
 

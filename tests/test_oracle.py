@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import oracle
 import ugatit.nn.cam as nn_cam
 from ugatit.nn import winograd
-from ugatit.nn.factored import gradient
+from ugatit.nn.fast.factored import gradient
 from ugatit.systems.base import Clock
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
 

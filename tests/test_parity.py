@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ugatit.released import import_released, record_step
+from ugatit.translation.released import import_released, record_step
 
 OUTPUT, GRADIENT = 1e-4, 1e-3  # relative to the tensor's norm
 ROUNDINGS = 8

@@ -17,10 +17,10 @@ from onnx import TensorProto, helper
 from PIL import Image, ImageFilter
 
 from conftest import run_ugatit, write_picture
+from ugatit.apps.prepare import PrepareConfig, detector, enlarger, prepare, squared_box, yunet_faces
 from ugatit.cli import main
-from ugatit.data import find_files
-from ugatit.errors import UserError
-from ugatit.prepare import PrepareConfig, detector, enlarger, prepare, squared_box, yunet_faces
+from ugatit.data.finding import find_files
+from ugatit.io.errors import UserError
 
 PICTURES = Path(skimage.__file__).parent / "data"  # photographs that the package brings
 
@@ -150,7 +150,7 @@ def test_a_manifest_is_repeated_only_with_the_very_same_files(change, sentence, 
     shutil.rmtree(tmp_path / "again")
     capsys.readouterr()
     change(tmp_path)
-    monkeypatch.setattr("ugatit.prepare.read_picture", lambda *_: pytest.fail("no picture is decoded before that"))
+    monkeypatch.setattr("ugatit.apps.prepare.read_picture", lambda *_: pytest.fail("no picture is decoded before that"))
     assert main(again) == 2 and sentence in capsys.readouterr().err.replace("\n", " ")
     assert not (tmp_path / "again").exists()
 
@@ -209,7 +209,7 @@ def test_drawn_faces_are_not_looked_for_in_vain(monkeypatch):
         detector("drawn", "faces-a")
     monkeypatch.setitem(sys.modules, "animeface", types.SimpleNamespace())
     for found, fine in (("12.0.0", False), ("11.3.0", True)):
-        monkeypatch.setattr("ugatit.prepare.version", {"animeface": "2.0.3", "pillow": found}.get)
+        monkeypatch.setattr("ugatit.apps.prepare.version", {"animeface": "2.0.3", "pillow": found}.get)
         if fine:
             assert detector("drawn", "faces-a")
         else:

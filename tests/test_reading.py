@@ -13,9 +13,9 @@ from PIL import ExifTags, Image, ImageOps, features
 from PIL.PngImagePlugin import PngInfo
 
 from conftest import run_ugatit, tiny_model, write_picture
-from ugatit.data import check_pictures, find_files
-from ugatit.reading import NoPictureError, TooLargeError, read_picture, strip_segments
-from ugatit.systems.folder import save_model
+from ugatit.data.finding import check_pictures, find_files
+from ugatit.data.reading import NoPictureError, TooLargeError, read_picture, strip_segments
+from ugatit.translation.folder import save_model
 
 ORIENTATIONS = range(1, 9)
 

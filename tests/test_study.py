@@ -10,8 +10,8 @@ from fastapi.testclient import TestClient
 from scipy.stats import binomtest
 
 from conftest import run_ugatit, served, write_picture
-from ugatit.errors import UserError
-from ugatit.study import Answers, Study, StudyConfig, application, find_questions, shares, wilson
+from ugatit.apps.study import Answers, Study, StudyConfig, application, find_questions, shares, wilson
+from ugatit.io.errors import UserError
 
 METHODS = ("alpha", "beta", "gamma")
 

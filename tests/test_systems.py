@@ -17,12 +17,11 @@ from torchvision.models import VGG19_Weights, vgg16, vgg19
 
 from conftest import least_side, run_ugatit, tiny_model
 from test_train import assert_same_run
-from ugatit.config import TrainConfig, preset_config
-from ugatit.data import find_files
-from ugatit.demo import EMOJI
-from ugatit.errors import UserError
-from ugatit.features import content_network
+from ugatit.apps.demo import EMOJI
+from ugatit.data.finding import find_files
+from ugatit.io.errors import UserError
 from ugatit.nn.edges import canny, grey, smooth_edges
+from ugatit.nn.pretrained import content_network
 from ugatit.nn.spectral import SpectralConv2d
 from ugatit.systems import REGISTRY
 from ugatit.systems.aggan import AGGAN, AGGANConfig
@@ -30,12 +29,13 @@ from ugatit.systems.base import Clock
 from ugatit.systems.cartoongan import CartoonGAN, CartoonGANConfig
 from ugatit.systems.cyclegan import CycleGAN, CycleGANConfig
 from ugatit.systems.drit import DRIT, DRITConfig
-from ugatit.systems.folder import load_model, save_model
 from ugatit.systems.munit import MUNIT, MUNITConfig
 from ugatit.systems.pool import Pool
 from ugatit.systems.unit import UNIT, UNITConfig
-from ugatit.train import train
-from ugatit.translate import Translator
+from ugatit.training.config import TrainConfig, preset_config
+from ugatit.training.trainer import train
+from ugatit.translation.folder import load_model, save_model
+from ugatit.translation.translator import Translator
 
 OTHERS = [name for name in REGISTRY if name != "ugatit"]
 

@@ -16,19 +16,20 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-import ugatit.train
+import ugatit.training.trainer
 from conftest import TINY, least_side, one_thread, run_ugatit, write_picture
 from ugatit.cli import main
-from ugatit.config import TrainConfig, preset_config, read_run
-from ugatit.errors import UserError
-from ugatit.files import save_tensors
-from ugatit.nn.factored import FactoredLinear, factors_of
+from ugatit.io.errors import UserError
+from ugatit.io.files import save_tensors
+from ugatit.nn.fast.adam import ChunkedAdam
+from ugatit.nn.fast.factored import FactoredLinear, factors_of
 from ugatit.systems import REGISTRY
-from ugatit.systems.adam import ChunkedAdam
 from ugatit.systems.base import Preset, Recipe, System, Translation, Update
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
-from ugatit.train import Ema, Trainer, show_overflow, train
-from ugatit.translate import Translator
+from ugatit.training.config import TrainConfig, preset_config, read_run
+from ugatit.training.ema import Ema
+from ugatit.training.trainer import Trainer, show_overflow, train
+from ugatit.translation.translator import Translator
 
 
 def tiny(data: Path, run: Path, steps: int = 4, **changes) -> TrainConfig:
@@ -270,10 +271,10 @@ def test_machines_that_do_not_share_the_run_s_folder_are_told(data, tmp_path):
 def train_here(config, resume, real=t.train):
     run = config.out if os.environ["RANK"] == "0" else __import__("pathlib").Path({str(local)!r})
     return real(t.replace(config, out=run), resume)
-import ugatit.cli
+import ugatit.commands.train
 from dataclasses import replace
 t.replace = replace
-ugatit.cli.train = train_here
+ugatit.commands.train.train = train_here
 """
     code, errors = two_processes(script, "train", "--resume", run, "--steps", 9)
     assert code == 2 and errors.count("process 0 finds step 6 and process 1 step 0") == 2, errors
@@ -337,13 +338,13 @@ def test_a_disk_that_is_full_for_a_while_ends_nothing(data, tmp_path, monkeypatc
             raise OSError(28, "No space left on device")
         save_tensors(tensors, path, metadata)
 
-    monkeypatch.setattr("ugatit.checkpoint.save_tensors", full)
+    monkeypatch.setattr("ugatit.training.checkpoint.save_tensors", full)
     train(tiny(data, run, steps=8))
     said = " ".join(capsys.readouterr().err.split())
     assert said.count("No space left on device") == 3 and "step 2" in said
     assert [f.name for f in (run / "checkpoints").iterdir()] == ["step-00000008"]
 
-    monkeypatch.setattr("ugatit.checkpoint.save_tensors", lambda *_: full({}, run / "x"))
+    monkeypatch.setattr("ugatit.training.checkpoint.save_tensors", lambda *_: full({}, run / "x"))
     calls.clear()
     with pytest.raises(UserError, match="free some space"):
         train(replace(tiny(data, run), recipe=Recipe(steps=9, ema=0.9)), resume=True)
@@ -360,7 +361,7 @@ def forked(script: str, *commands: tuple[int, list]) -> tuple[list[int], str]:
         The largest exit code of each, the signal's number with a minus if one was killed; and what all wrote to stderr.
     """
     code = f"""
-import json, os, socket, sys, torch, ugatit.train as t
+import json, os, socket, sys, torch, ugatit.training.trainer as t
 from ugatit.cli import main
 {script}
 codes = []
@@ -452,7 +453,8 @@ def test_processes_that_drift_apart_are_stopped(data, tmp_path):
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_picture_that_vanishes_from_one_process_ends_both_with_a_checkpoint(number, data, tmp_path):
     script = f"""
-from ugatit.data import Skipped, Unpaired
+from ugatit.data.finding import Skipped
+from ugatit.data.sampling import Unpaired
 from pathlib import Path
 read = Unpaired.__getitem__
 lost = Skipped(Path("lost.png"), "does not exist")
@@ -647,7 +649,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(data, tmp_path):
 
 
 def test_a_picture_that_vanishes_stops_the_run_with_its_name(data, tmp_path, monkeypatch):
-    real, seen = ugatit.train.Trainer.train_step, []
+    real, seen = ugatit.training.trainer.Trainer.train_step, []
 
     def step(self, *batch):
         seen.append(1)
@@ -656,7 +658,7 @@ def test_a_picture_that_vanishes_stops_the_run_with_its_name(data, tmp_path, mon
                 file.unlink()
         return real(self, *batch)
 
-    monkeypatch.setattr(ugatit.train.Trainer, "train_step", step)
+    monkeypatch.setattr(ugatit.training.trainer.Trainer, "train_step", step)
     with pytest.raises(UserError, match="trainB"):
         train(tiny(data, tmp_path / "run", steps=9, checkpoint_every=100))
     assert list((tmp_path / "run" / "checkpoints").iterdir())

@@ -12,14 +12,15 @@ from safetensors.torch import load_file, save_file
 
 import ugatit
 from conftest import run_ugatit, write_picture
-from ugatit.data import Skipped
-from ugatit.errors import UserError
-from ugatit.reading import read_picture
-from ugatit.released import import_released
-from ugatit.sheet import overlay, to_picture
-from ugatit.systems.folder import load_model, save_model
+from ugatit.data.finding import Skipped
+from ugatit.data.reading import read_picture
+from ugatit.io.errors import UserError
+from ugatit.io.sheet import overlay, to_picture
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
-from ugatit.translate import Translator, plan_jobs, tile_starts, translate_files
+from ugatit.translation.files import plan_jobs, translate_files
+from ugatit.translation.folder import load_model, save_model
+from ugatit.translation.released import import_released
+from ugatit.translation.translator import Translator, tile_starts
 
 
 def save_random(folder, seed=0, **settings):
@@ -142,7 +143,7 @@ def test_push_to_hub_sends_only_what_translation_needs(light, monkeypatch):
 
             sent[repo_id] = {f.name for f in Path(folder_path).iterdir()}
 
-    monkeypatch.setattr("ugatit.translate.HfApi", Api)
+    monkeypatch.setattr("ugatit.translation.translator.HfApi", Api)
     assert Translator.load(light).push_to_hub("me/cat2dog") == "hub/me/cat2dog"
     assert sent == {"me/cat2dog": {"config.json", "translator.safetensors"}}
 
@@ -154,7 +155,7 @@ def test_a_hub_id_downloads_the_model_s_own_files_only(light, monkeypatch):
         asked[repo_id] = allow_patterns
         return str(light)
 
-    monkeypatch.setattr("ugatit.translate.snapshot_download", download)
+    monkeypatch.setattr("ugatit.translation.translator.snapshot_download", download)
     Translator.load("me/cat2dog")
     wanted = ["config.json", "translator.safetensors", "training.safetensors"]
     others = ["sub/translator.safetensors", "sub/config.json", "large.safetensors", "run.py", "model.bin"]
@@ -290,8 +291,8 @@ def load_file_bytes(path, content):
 
 
 def released_names(system):
-    from ugatit.released import NETWORKS
-    from ugatit.released import released_names as names
+    from ugatit.translation.released import NETWORKS
+    from ugatit.translation.released import released_names as names
 
     state = system.state_dict()
     return {

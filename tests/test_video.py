@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 
 from conftest import one_thread, run_ugatit, tiny_model, write_picture
-from ugatit.data import find_files
-from ugatit.demo import EMOJI
-from ugatit.errors import UserError
+from ugatit.apps.demo import EMOJI
+from ugatit.data.finding import find_files
+from ugatit.io.errors import UserError
 from ugatit.systems.base import Translation
-from ugatit.systems.folder import save_model
-from ugatit.translate import Translator
-from ugatit.video import PIECE, frames, opened, translate_video, upright
+from ugatit.translation.folder import save_model
+from ugatit.translation.translator import Translator
+from ugatit.translation.video import PIECE, frames, opened, translate_video, upright
 
 BT709, BT601, TV, PC = 1, 5, 1, 2  # FFmpeg's numbers
 

@@ -13,11 +13,11 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from conftest import run_ugatit, served, tiny_model, write_picture
-from ugatit.reading import read_picture
-from ugatit.sheet import overlay, to_picture
-from ugatit.systems.folder import save_model
-from ugatit.translate import Translator
-from ugatit.web import Desk, ServeConfig, endpoint
+from ugatit.apps.serve import Desk, ServeConfig, endpoint
+from ugatit.data.reading import read_picture
+from ugatit.io.sheet import overlay, to_picture
+from ugatit.translation.folder import save_model
+from ugatit.translation.translator import Translator
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ The run was, in 35 minutes of one core,
 import sys
 from pathlib import Path
 
-from ugatit.demo import SHIPPED
-from ugatit.systems.folder import save_model
-from ugatit.translate import Translator
+from ugatit.apps.demo import SHIPPED
+from ugatit.translation.folder import save_model
+from ugatit.translation.translator import Translator
 
 
 def main(run: Path) -> None:

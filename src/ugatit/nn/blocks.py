@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ugatit.nn.fast.winograd import winograd_conv, winograd_wins
 from ugatit.nn.norm import InstanceNorm
-from ugatit.nn.winograd import winograd_conv, winograd_wins
 
 
 def conv(channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ugatit.nn.factored import FEW, factored_product
+from ugatit.nn.fast.factored import FEW, factored_product
 from ugatit.nn.precision import full_precision, mean_pixel, wide, without_autocast
 
 

@@ -18,11 +18,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from ugatit.features import content_network
 from ugatit.nn.blocks import ResBlock, conv_block, init_normal
 from ugatit.nn.edges import smooth_edges
 from ugatit.nn.norm import InstanceNorm
 from ugatit.nn.precision import full_precision
+from ugatit.nn.pretrained import content_network
 from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, l1
 
 

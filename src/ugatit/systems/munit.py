@@ -15,12 +15,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from ugatit.features import content_network
 from ugatit.nn.blocks import init_normal
 from ugatit.nn.latent import StyledDecoder, content_encoder, init_kaiming, style_encoder
 from ugatit.nn.norm import InstanceNorm
 from ugatit.nn.patch import MultiScaleDiscriminator
 from ugatit.nn.precision import full_precision
+from ugatit.nn.pretrained import content_network
 from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, l1, toward_each
 
 STYLE = 8  # numbers

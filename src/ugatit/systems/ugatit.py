@@ -22,10 +22,10 @@ from torch.utils.checkpoint import checkpoint
 from ugatit.nn.blocks import ResBlock, UpBlock, conv, conv_in_relu, init_normal
 from ugatit.nn.cam import Cam, heatmap
 from ugatit.nn.discriminator import LOCAL_HALVINGS, CamDiscriminator, Judgement, global_halvings
-from ugatit.nn.factored import FactoredLinear
+from ugatit.nn.fast.adam import Average, ChunkedAdam
+from ugatit.nn.fast.factored import FactoredLinear
 from ugatit.nn.norm import LIN, AdaLIN, InstanceNorm, clip_rho
 from ugatit.nn.precision import full_precision, mean_pixel
-from ugatit.systems.adam import Average, ChunkedAdam
 from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, l1, toward
 
 

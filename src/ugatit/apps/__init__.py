@@ -1,0 +1,1 @@
+"""What people use a model through, and what they make data with."""

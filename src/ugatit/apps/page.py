@@ -1,0 +1,86 @@
+"""A web page in one file that translates in the visitor's browser: no server, and nothing leaves the browser."""
+
+import base64
+import gzip
+import hashlib
+import json
+import tarfile
+from pathlib import Path
+
+import torch
+
+from ugatit.io.errors import UserError
+from ugatit.io.files import atomic_file
+from ugatit.translation.folder import configured
+
+VERSION = "1.30.0"  # of onnxruntime-web
+URL = f"https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-{VERSION}.tgz"
+SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
+PARTS = {"ort": "ort.wasm.bundle.min.mjs", "wasm": "ort-wasm-simd-threaded.wasm"}
+LARGEST = 300  # MiB of ONNX files that a browser is asked to open at once
+TEMPLATE = Path(__file__).with_name("page.html")
+
+
+def runtime(given: Path | None) -> Path:
+    """The npm package onnxruntime-web as a file: the one given, or downloaded once.
+
+    Raises:
+        UserError: it cannot be had, or is not this version's.
+    """
+    path = given or Path(torch.hub.get_dir()) / URL.rsplit("/", 1)[1]
+    if given is None and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with atomic_file(path) as temporary:
+                torch.hub.download_url_to_file(URL, str(temporary), progress=False)
+        except OSError as error:
+            raise UserError(f"{URL} cannot be downloaded ({error}): give the file with --runtime.") from None
+    try:
+        found = base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
+    except OSError as error:
+        raise UserError(f"--runtime {path} cannot be read ({error.strerror}): give the file that {URL} is.") from None
+    if found != SHA512:
+        raise UserError(f"--runtime {path} is not onnxruntime-web {VERSION}: give the file that {URL} is.")
+    return path
+
+
+def packed(data: bytes) -> str:
+    """Bytes as the page holds them."""
+    return base64.b64encode(gzip.compress(data, mtime=0)).decode()
+
+
+def write_page(folder: Path, given: Path | None) -> Path:
+    """Write ``index.html`` into a folder that `ugatit.translation.export.export` made.
+
+    Args:
+        folder: of the ONNX files.
+        given: the npm package onnxruntime-web, if it shall not be downloaded.
+
+    Raises:
+        UserError: the model is too large for a browser, or onnxruntime-web cannot be had.
+        OSError: the page cannot be written.
+    """
+    system = configured(folder)
+    models = {direction: (folder / f"{direction}.onnx").read_bytes() for direction in system.directions}
+    size = sum(map(len, models.values())) // 2**20
+    if size > LARGEST:
+        raise UserError(f"--page: the model has {size} MiB, a page at most {LARGEST}: export a light model.")
+    with tarfile.open(runtime(given)) as archive:
+        files = {name: archive.extractfile(f"package/dist/{file}") for name, file in PARTS.items()}
+        parts = {name: file.read() for name, file in files.items() if file}
+    settings = {
+        "size": system.config.size,
+        "channels": system.config.channels,
+        "anySize": system.any_size,
+        "styles": system.styles,
+        "directions": system.directions,
+    }
+    blocks = [
+        f'<script type="application/octet-stream" id="{name}">{packed(data)}</script>'
+        for name, data in (parts | models).items()
+    ]
+    page = TEMPLATE.read_text().replace("SETTINGS", json.dumps(settings)).replace("BLOCKS", "\n".join(blocks))
+    path = folder / "index.html"
+    with atomic_file(path) as temporary:
+        temporary.write_text(page)
+    return path

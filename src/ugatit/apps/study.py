@@ -1,0 +1,525 @@
+"""The preference study (Table 2) as a tool: which method's translation do people find best?
+
+A participant sees a source and its translations by all methods, in an order of its own and without names, and points at
+the best. Answers are kept in SQLite, one row a judgement; a participant is a random code and nothing else.
+"""
+
+import base64
+import csv
+import hashlib
+import io
+import ipaddress
+import logging
+import random
+import secrets
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from statistics import NormalDist
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BaseModel, Field
+from rich.table import Table
+from rich.text import Text
+from tyro.conf import Positional, arg
+
+from ugatit.apps.guard import Rules
+from ugatit.data.finding import check_pictures, find_files
+from ugatit.data.reading import read_picture
+from ugatit.experiments.compare import SOURCE
+from ugatit.io.errors import UserError, package
+from ugatit.io.files import atomic_file, printable
+from ugatit.io.sheet import png
+
+LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # none that look alike
+PAGE = Path(__file__).with_name("study.html")
+HOURLY = 60  # new participants, and codes that nobody has, that one address may send in an hour
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # beginnings of what a spreadsheet computes
+POLICY = (
+    "default-src 'none'; img-src 'self' data:; connect-src 'self'; script-src {script}; style-src {style}; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS secret (word TEXT);
+CREATE TABLE IF NOT EXISTS question (id INTEGER PRIMARY KEY, domain TEXT, name TEXT, source TEXT,
+    UNIQUE (domain, name));
+CREATE TABLE IF NOT EXISTS candidate (question INTEGER REFERENCES question, method TEXT, path TEXT,
+    PRIMARY KEY (question, method));
+CREATE TABLE IF NOT EXISTS participant (code TEXT PRIMARY KEY, began TEXT DEFAULT CURRENT_TIMESTAMP);
+CREATE TABLE IF NOT EXISTS judgement (participant TEXT REFERENCES participant, question INTEGER, method TEXT,
+    at TEXT DEFAULT CURRENT_TIMESTAMP, PRIMARY KEY (participant, question),
+    FOREIGN KEY (question, method) REFERENCES candidate);
+"""
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Ask people which of several translations is the best, on a local web page."""
+
+    folders: Positional[list[Path]]
+    """One folder with DOMAIN/METHOD/PICTURES and DOMAIN/source/PICTURES inside, as ugatit compare leaves in
+    OUT/pictures; or, with --source, a folder for each method."""
+    source: Path | None = None
+    """Folder of the sources; pictures of the same name belong together."""
+    db: Path = Path("study.sqlite")
+    """File of the answers; an existing one goes on."""
+    questions: Annotated[int, Field(ge=1)] | None = None
+    """How many sources a participant is asked about, another random choice for each; all if not given."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 opens the page to the whole network."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 7861
+    """Port to listen on; 0 for any that is free."""
+    names: list[str] = field(default_factory=list)
+    """Names that browsers call this server by, such as a proxy's; its address and localhost are known."""
+    participants: Annotated[int, Field(ge=1)] = 1000
+    """Most participants; further ones are turned away."""
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Print how often each method was found the best."""
+
+    db: Annotated[Positional[Path], arg(name="db")] = Path("study.sqlite")
+    """File of the answers."""
+    csv: Path | None = None
+    """Also write the table to this file."""
+
+
+class Question(NamedTuple):
+    """A source and its translations."""
+
+    domain: str
+    name: str
+    source: Path
+    candidates: dict[str, Path]  # by method
+
+
+# What is asked
+
+
+def find_questions(config: StudyConfig, say: Any) -> list[Question]:
+    """The questions that the folders make up; says what is left out.
+
+    Raises:
+        UserError: the folders are not laid out as needed, or there is nothing to compare.
+    """
+    if config.source is not None:
+        return questions_of("", config.source, {folder.name: folder for folder in config.folders}, say)
+    if len(config.folders) > 1:
+        raise UserError("Several folders need --source DIR, the folder of their sources.")
+    root = config.folders[0]
+    if not root.is_dir():
+        raise UserError(f"The folder {root} does not exist: check the path.")
+    domains = {part.parent for part in [root / SOURCE, *root.glob(f"*/{SOURCE}")] if part.is_dir()}
+    if not domains:
+        raise UserError(f"{root} has no folder {SOURCE} or DOMAIN/{SOURCE}: name the folders and --source DIR instead.")
+    found = []
+    for domain in sorted(domains):
+        methods = {part.name: part for part in sorted(domain.iterdir()) if part.is_dir() and part.name != SOURCE}
+        found += questions_of("" if domain == root else domain.name, domain / SOURCE, methods, say)
+    return found
+
+
+def questions_of(domain: str, source: Path, methods: dict[str, Path], say: Any) -> list[Question]:
+    """The sources of one domain that every method has translated."""
+    by_name = {name: pictures_of(folder) for name, folder in {SOURCE: source, **methods}.items()}
+    if len(methods) < 2:
+        raise UserError(f"{source.parent} has the translations of {len(methods)} methods: give at least two.")
+    common = set.intersection(*(set(found) for found in by_name.values()))
+    if not common:
+        raise UserError(f"No picture of {source} has the same name in every method's folder: check the names.")
+    left = len(by_name[SOURCE]) - len(common)
+    if left:
+        say(f"{left} pictures of {source} are left out, as not every method has them.")
+    return [
+        Question(domain, name, by_name[SOURCE][name], {method: by_name[method][name] for method in sorted(methods)})
+        for name in sorted(common)
+    ]
+
+
+def pictures_of(folder: Path) -> dict[str, Path]:
+    """Usable pictures below a folder by their name without suffix.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"The folder {folder} does not exist: check the path.")
+    good, _ = check_pictures(find_files(folder))
+    return {str(file.relative_to(folder).with_suffix("")): file for file in good}
+
+
+# What is kept
+
+
+class Answers:
+    """The database: a connection for each call, so that any number of threads may ask.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @contextmanager
+    def opened(self, new: bool = False) -> Iterator[sqlite3.Connection]:
+        """A transaction.
+
+        Args:
+            new: make the file if it does not exist.
+
+        Raises:
+            UserError: the file is not such a database, or cannot be written.
+        """
+        try:
+            mode = "rwc" if new else "rw"  # a file that was deleted is not begun anew
+            address = f"{self.path.absolute().as_uri()}?mode={mode}"
+            with closing(sqlite3.connect(address, timeout=30, uri=True)) as connection, connection:
+                connection.execute("PRAGMA foreign_keys = ON")
+                yield connection
+        except sqlite3.DatabaseError as error:
+            raise UserError(f"--db {self.path} cannot be used ({error}): give another file.") from None
+
+    def begin(self, questions: list[Question]) -> None:
+        """Make the tables, or go on with them.
+
+        Raises:
+            UserError: the file belongs to a study with other pictures.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.opened(new=True) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(SCHEMA)
+            connection.execute(
+                "INSERT INTO secret SELECT ? WHERE NOT EXISTS (SELECT 1 FROM secret)", (secrets.token_hex(16),)
+            )
+            rows = [
+                (q.domain, q.name, method, str(path.resolve()))
+                for q in questions
+                for method, path in q.candidates.items()
+            ]
+            known = connection.execute(
+                "SELECT domain, name, method, path FROM question JOIN candidate ON question = id ORDER BY id, method"
+            ).fetchall()
+            if known and known != rows:
+                raise UserError(f"--db {self.path} belongs to a study of other pictures: give another file.")
+            if not known:
+                for number, q in enumerate(questions, start=1):
+                    source = str(q.source.resolve())
+                    connection.execute("INSERT INTO question VALUES (?, ?, ?, ?)", (number, q.domain, q.name, source))
+                    candidates = [(number, method, str(path.resolve())) for method, path in q.candidates.items()]
+                    connection.executemany("INSERT INTO candidate VALUES (?, ?, ?)", candidates)
+
+    def secret(self) -> str:
+        """What the orders depend on besides the participants' codes, which they know."""
+        with self.opened() as connection:
+            return connection.execute("SELECT word FROM secret").fetchone()[0]
+
+    def new_participant(self, most: int) -> str | None:
+        """A new participant's code; None if there are ``most`` participants already."""
+        code = "".join(secrets.choice(LETTERS) for _ in range(8))
+        with self.opened() as connection:
+            made = connection.execute(
+                "INSERT INTO participant (code) SELECT ? WHERE (SELECT COUNT(*) FROM participant) < ?", (code, most)
+            )
+            return code if made.rowcount else None
+
+    def known(self, code: str) -> bool:
+        """Whether there is a participant with that code."""
+        with self.opened() as connection:
+            return connection.execute("SELECT 1 FROM participant WHERE code = ?", (code,)).fetchone() is not None
+
+    def answered(self, code: str) -> set[int]:
+        """The questions that a participant has answered."""
+        with self.opened() as connection:
+            return {
+                row[0] for row in connection.execute("SELECT question FROM judgement WHERE participant = ?", (code,))
+            }
+
+    def judge(self, code: str, question: int, method: str) -> None:
+        """Keep a judgement; the first one of a participant on a question counts."""
+        with self.opened() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO judgement (participant, question, method) VALUES (?, ?, ?)",
+                (code, question, method),
+            )
+
+    def counts(self) -> list[tuple[str, str, int, int]]:
+        """Domain, method, how often it was chosen, and of how many judgements.
+
+        Raises:
+            UserError: the file does not exist, or is no such database.
+        """
+        if not self.path.is_file():
+            raise UserError(f"{self.path} does not exist: give the file that ugatit study wrote.")
+        with self.opened() as connection:
+            return connection.execute(
+                """
+                SELECT domain, candidate.method, SUM(candidate.method = judgement.method), COUNT(judgement.method)
+                FROM question JOIN candidate ON candidate.question = id LEFT JOIN judgement ON judgement.question = id
+                GROUP BY domain, candidate.method ORDER BY domain, candidate.method
+                """
+            ).fetchall()
+
+
+# What comes of it (Table 2)
+
+
+class Share(NamedTuple):
+    """How often a method was found the best."""
+
+    domain: str
+    method: str
+    chosen: int
+    judgements: int
+    percent: float
+    low: float  # of the 95 % interval, in per cent
+    high: float
+
+
+def wilson(chosen: int, judgements: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval (1927) of a share, between 0 and 1; the whole range without judgements."""
+    if not judgements:
+        return 0.0, 1.0
+    z, n, share = NormalDist().inv_cdf(0.5 + confidence / 2), judgements, chosen / judgements
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def shares(answers: Answers) -> list[Share]:
+    """Every method's share in every domain, the best first; over all domains, called "all", if there are several."""
+    counts = answers.counts()
+    if len({domain for domain, *_ in counts}) > 1:
+        for method in sorted({method for _, method, *_ in counts}):
+            found = [(chosen or 0, total) for _, name, chosen, total in counts if name == method]
+            counts.append(("all", method, sum(c for c, _ in found), sum(t for _, t in found)))
+    rows = []
+    for domain, method, chosen, total in counts:
+        low, high = wilson(chosen or 0, total)
+        share = (chosen or 0) / total if total else 0.0
+        rows.append(Share(domain, method, chosen or 0, total, 100 * share, 100 * low, 100 * high))
+    order = {domain: i for i, domain in enumerate(dict.fromkeys(row.domain for row in rows))}
+    return sorted(rows, key=lambda row: (order[row.domain], -row.percent))
+
+
+def report_table(rows: list[Share]) -> Table:
+    """The preference table for the terminal."""
+    table = Table("domain", "method", "best in %", "95 % interval", "chosen", "of", title="Preference (Table 2)")
+    for row in rows:
+        interval = f"{row.low:.1f} to {row.high:.1f}"
+        names = Text(printable(row.domain)), Text(printable(row.method))  # brackets are no markup
+        table.add_row(*names, f"{row.percent:.1f}", interval, str(row.chosen), str(row.judgements))
+    return table
+
+
+def write_csv(rows: list[Share], path: Path) -> None:
+    """Write the preference table as CSV, atomically; an apostrophe stands before names that a spreadsheet would run."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(Share._fields)
+    for row in rows:
+        writer.writerow(f"'{cell}" if str(cell).startswith(FORMULA) else cell for cell in row)
+    with atomic_file(path) as temporary:
+        temporary.write_text(buffer.getvalue())
+
+
+# The page
+
+
+class Answer(BaseModel):
+    """What a participant sends."""
+
+    question: Annotated[int, Field(ge=1, le=10**9)]
+    choice: Annotated[int, Field(ge=0, le=10**9)]  # place among the candidates as this participant sees them
+
+
+class Study:
+    """What each participant is shown next.
+
+    Args:
+        questions: all of them, numbered from 1 in the database.
+        answers: the database.
+        asked: how many each participant gets; all if None.
+    """
+
+    def __init__(self, questions: list[Question], answers: Answers, asked: int | None):
+        self.questions, self.answers = questions, answers
+        self.asked = min(asked or len(questions), len(questions))
+        self.secret = answers.secret()
+
+    def order(self, code: str) -> list[int]:
+        """The numbers of a participant's questions, always the same for the code."""
+        return random.Random(f"{self.secret} {code}").sample(range(1, len(self.questions) + 1), self.asked)
+
+    def methods(self, code: str, number: int) -> list[str]:
+        """A question's methods in the order in which the participant sees them."""
+        methods = list(self.questions[number - 1].candidates)
+        random.Random(f"{self.secret} {code} {number}").shuffle(methods)
+        return methods
+
+    def state(self, code: str) -> dict[str, Any]:
+        """What the page shows: how far the participant is, and the next question's pictures."""
+        order, answered = self.order(code), self.answers.answered(code)
+        number = next((number for number in order if number not in answered), None)
+        state: dict[str, Any] = {"code": code, "done": sum(n in answered for n in order), "total": len(order)}
+        if number is not None:
+            base = f"/api/pictures/{code}/{number}"
+            places = range(len(self.questions[number - 1].candidates))
+            state |= {"question": number, "source": f"{base}/source", "candidates": [f"{base}/{i}" for i in places]}
+        return state
+
+    def picture(self, code: str, number: int, place: str) -> Path | None:
+        """The file of a participant's picture: "source", or a place among the candidates."""
+        if number not in self.order(code):
+            return None
+        question = self.questions[number - 1]
+        if place == SOURCE:
+            return question.source
+        places = {str(i): method for i, method in enumerate(self.methods(code, number))}
+        return question.candidates[places[place]] if place in places else None
+
+    def judge(self, code: str, answer: Answer) -> bool:
+        """Keep an answer; whether it was to a question of this participant's."""
+        methods = self.methods(code, answer.question) if answer.question in self.order(code) else []
+        if answer.choice not in range(len(methods)):
+            return False
+        self.answers.judge(code, answer.question, methods[answer.choice])
+        return True
+
+
+def application(config: StudyConfig, say: Any) -> Any:
+    """The FastAPI application of a study.
+
+    Raises:
+        UserError: the folders or the database cannot be used, or fastapi is not installed.
+    """
+    package("fastapi", "web")
+    from fastapi import FastAPI, HTTPException, Request
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import FileResponse, JSONResponse, Response
+
+    questions, answers = find_questions(config, say), Answers(config.db)
+    answers.begin(questions)
+    study = Study(questions, answers, config.questions)
+    say(f"{len(questions)} sources, {len(questions[0].candidates)} methods, answers go to {config.db}")
+    app = FastAPI(title="ugatit study", docs_url=None, redoc_url=None, openapi_url=None)
+    begun, guessed = Pace(HOURLY), Pace(HOURLY)
+
+    def participant(code: str, request: Request) -> str:
+        if not answers.known(code):
+            guessed.check(request.client)
+            raise HTTPException(404, "This code is not known: check it, or begin anew.")
+        return code
+
+    @app.exception_handler(UserError)
+    async def unkept(_request: Request, error: UserError) -> Response:
+        logging.getLogger(__name__).error("%s", error)
+        return JSONResponse({"detail": "The answers cannot be kept just now: try again in a while."}, 503)
+
+    @app.exception_handler(RequestValidationError)
+    async def explain(_request: Request, _error: RequestValidationError) -> Response:
+        return JSONResponse({"detail": "This is no answer to one of your questions: reload the page."}, 422)
+
+    @app.exception_handler(Exception)
+    async def failed(_request: Request, _error: Exception) -> Response:
+        return JSONResponse({"detail": "Something went wrong here: try again."}, 500)
+
+    @app.get("/")
+    def page() -> FileResponse:
+        return FileResponse(PAGE)
+
+    @app.post("/api/participants")
+    def begin(request: Request) -> dict[str, Any]:
+        begun.check(request.client)
+        code = answers.new_participant(config.participants)
+        if code is None:
+            raise HTTPException(409, "This study has all its participants: thank you all the same.")
+        return study.state(code)
+
+    @app.get("/api/participants/{code}")
+    def state(code: str, request: Request) -> dict[str, Any]:
+        return study.state(participant(code, request))
+
+    @app.post("/api/participants/{code}/answers")
+    def judge(code: str, answer: Answer, request: Request) -> dict[str, Any]:
+        if not study.judge(participant(code, request), answer):
+            raise HTTPException(422, "This is no answer to one of your questions: reload the page.")
+        return study.state(code)
+
+    @app.get("/api/pictures/{code}/{number}/{place}")
+    def picture(code: str, number: int, place: str, request: Request) -> Response:
+        path = study.picture(participant(code, request), number, place)
+        try:
+            if path is None:
+                raise ValueError
+            data = shown(path)
+        except ValueError:
+            raise HTTPException(404, "There is no such picture: reload the page.") from None
+        return Response(data, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
+
+    return app
+
+
+@lru_cache(maxsize=64)
+def shown(path: Path) -> bytes:
+    """A picture as participants get it: a PNG file that tells nothing of the file it was, nor when that was made.
+
+    Raises:
+        ValueError: it cannot be read any more.
+    """
+    return png(read_picture(path))
+
+
+class Pace:
+    """How often an address may do something in an hour; this machine as often as it likes.
+
+    Args:
+        most: that often.
+    """
+
+    def __init__(self, most: int):
+        self.most = most
+        self.times: dict[str, deque[float]] = {}
+        self.lock = threading.Lock()
+
+    def check(self, client: Any) -> None:
+        """Count one more time for the address of a request's client.
+
+        Raises:
+            HTTPException: it was too often, status 429.
+        """
+        from fastapi import HTTPException
+
+        try:
+            address = ipaddress.ip_address(client.host)
+        except (AttributeError, ValueError):  # a socket of this machine
+            return
+        if address.is_loopback:
+            return
+        # Whoever has one address of IPv6 has all that share its first half.
+        key = str(address) if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))
+        now = time.monotonic()
+        with self.lock:
+            self.times = {k: times for k, times in self.times.items() if now - times[-1] < 3600}
+            times = self.times.setdefault(key, deque(maxlen=self.most))
+            if len(times) == self.most and now - times[0] < 3600:
+                raise HTTPException(429, "Too many requests come from your address: try again in an hour.")
+            times.append(now)
+
+
+def rules(config: StudyConfig) -> Rules:
+    """What the guard of the study lets through; the page's own script and style are known by their hashes."""
+    text = PAGE.read_text("utf-8")
+    hashes = {}
+    for tag in ("script", "style"):
+        inner = text.split(f"<{tag}>", 1)[1].split(f"</{tag}>", 1)[0]
+        hashes[tag] = f"'sha256-{base64.b64encode(hashlib.sha256(inner.encode()).digest()).decode()}'"
+    return Rules(POLICY.format(**hashes), config.names, config.host)

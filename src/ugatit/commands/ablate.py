@@ -1,0 +1,31 @@
+"""Train and measure every row of the paper's Table 1 on one data folder."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import tyro
+from tyro.conf import OmitArgPrefixes
+
+from ugatit.commands.parsing import option
+from ugatit.evaluation.evaluate import protocol_text
+from ugatit.experiments.ablate import AblateConfig, ablate
+from ugatit.io.errors import UserError
+from ugatit.io.terminal import say
+from ugatit.training.config import check_range, preset_config
+
+
+def main(arguments: list[str]) -> None:
+    start = AblateConfig(preset_config("ugatit", option(arguments, "--preset") or "paper"))
+    options = tyro.cli(
+        OmitArgPrefixes[AblateConfig],
+        prog="ugatit ablate",
+        description=f"{__doc__} It takes the options of ugatit train; --seeds replaces --seed.",
+        default=start,
+        args=arguments,
+    )
+    check_range(AblateConfig, options)
+    if options.train.data is None:
+        raise UserError("No pictures were named: give DATA, a folder with trainA and trainB inside.")
+    out = (options.train.out or Path("runs") / f"{options.train.data.resolve().name}-table1").resolve()
+    metrics = ablate(replace(options, train=replace(options.train, data=options.train.data.resolve(), out=out)))
+    say(f"Protocol:\n{protocol_text(metrics)}\nWritten to {out}")

@@ -1,0 +1,20 @@
+"""Train several systems on one data folder and compare them: the paper's Table 3 and Figure 4."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import tyro
+
+from ugatit.evaluation.evaluate import protocol_text
+from ugatit.experiments.compare import CompareConfig, compare
+from ugatit.io.terminal import say
+from ugatit.training.config import check_range
+
+
+def main(arguments: list[str]) -> None:
+    options = tyro.cli(CompareConfig, prog="ugatit compare", args=arguments)
+    check_range(CompareConfig, options)
+    data = options.data.resolve()
+    out = (options.out or Path("runs") / f"{data.name}-table3").resolve()
+    metrics = compare(replace(options, data=data, out=out))
+    say(f"Protocol:\n{protocol_text(metrics)}\nWritten to {out}")

@@ -1,0 +1,63 @@
+"""Measure a model, or a folder of translated pictures: KID, FID and more, with the protocol."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from pydantic import Field
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from ugatit.data.finding import find_tests
+from ugatit.evaluation.evaluate import Judge, evaluate_folders, evaluate_model, metrics_table, protocol_text
+from ugatit.evaluation.metrics import Protocol
+from ugatit.io.errors import UserError
+from ugatit.io.terminal import console, say
+from ugatit.training.config import check_range
+from ugatit.translation.translator import Translator, find_device
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Measure a model on test pictures, or one folder of pictures against another (--real DIR --fake DIR)."""
+
+    protocol: Protocol
+    model: Positional[str | None] = None
+    """Model folder (RUN/model), or a hub id like user/name."""
+    data: Positional[Path | None] = None
+    """Folder with testA and testB inside; where they are missing, the share that training holds out is used."""
+    real: Path | None = None
+    """Instead of MODEL and DATA: folder of real pictures."""
+    fake: Path | None = None
+    """Instead of MODEL and DATA: folder of translated pictures."""
+    out: Annotated[Path, arg(aliases=["-o"])] = Path("evaluation")
+    """Folder for metrics.json, sheet.png and the translations."""
+    paired: bool = False
+    """Pictures of the same name are true counterparts: also measure the distance to them."""
+    size: Annotated[int, Field(ge=32, le=4096)] = 256
+    """With --real and --fake: side in pixels of the squares that pictures are made; a model's is its own."""
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """The run's --holdout; only matters where there are no test folders. The run's --seed is then this command's."""
+    device: str | None = None
+    """cuda, cpu, ...; CUDA where there is one if not given."""
+
+
+def main(arguments: list[str]) -> None:
+    options = tyro.cli(OmitArgPrefixes[EvaluateConfig], prog="ugatit evaluate", args=arguments)
+    folders = options.real is not None and options.fake is not None
+    if folders == (options.model is not None) or (not folders and options.data is None):
+        raise UserError("Nothing to evaluate was named: give MODEL and DATA, or --real DIR and --fake DIR.")
+    check_range(EvaluateConfig, options)
+    if options.real is not None and options.fake is not None:
+        judge = Judge(options.protocol, find_device(options.device))
+        metrics = evaluate_folders(judge, options.real, options.fake, options.size, options.paired, options.out, say)
+    else:
+        assert options.model is not None and options.data is not None
+        translator = Translator.load(options.model, options.device)
+        judge = Judge(options.protocol, translator.device)
+        tests, roots, skipped = find_tests(options.data, options.holdout, options.protocol.seed)
+        for file, reason in skipped:
+            say(f"  skipped: {file} {reason}")
+        metrics = evaluate_model(judge, translator, tests, roots if options.paired else None, options.out)
+    console.print(metrics_table(metrics))
+    say(f"Protocol:\n{protocol_text(metrics)}\nWritten to {options.out}")

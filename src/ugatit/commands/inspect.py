@@ -1,0 +1,68 @@
+"""Show what a model costs, what its rho chose and where its networks look."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from pydantic import Field
+from tyro.conf import Positional, arg
+
+from ugatit.data.finding import check_pictures, find_files, spread
+from ugatit.data.sampling import read_tests
+from ugatit.evaluation.inspection import inspect
+from ugatit.io.errors import UserError
+from ugatit.io.terminal import console, say
+from ugatit.systems.base import Direction
+from ugatit.translation.files import plan_jobs
+from ugatit.translation.translator import Translator
+
+
+@dataclass(frozen=True)
+class InspectConfig:
+    """Show what a model costs, what its rho chose and where its networks look."""
+
+    model: Positional[str]
+    """Model folder (RUN/model), or a hub id like user/name."""
+    inputs: Annotated[Positional[list[str]], arg(name="input")] = field(default_factory=list)
+    """Pictures to look at: files, folders or globs; or one folder with testA and testB inside."""
+    direction: Direction = "a2b"
+    """Which way the pictures go; both ways for a folder with testA and testB."""
+    pictures: Annotated[int, Field(ge=1)] = 4
+    """How many of them, evenly spread."""
+    size: Annotated[int | None, Field(ge=32, le=4096, multiple_of=4)] = None
+    """Side in pixels of the picture whose translation is costed; the model's own if not given."""
+    batch: Annotated[int, Field(ge=1)] = 1
+    """Pictures of each domain in the training step that is costed."""
+    out: Annotated[Path, arg(aliases=["-o"])] = Path("inspection")
+    """Folder for inspection.json, rho.png and attention.png."""
+    device: str | None = None
+    """cuda, cpu, ...; CUDA where there is one if not given."""
+
+
+def main(arguments: list[str]) -> None:
+    options = tyro.cli(InspectConfig, prog="ugatit inspect", args=arguments)
+    for name, value, least in (
+        ("size", options.size, 32),
+        ("batch", options.batch, 1),
+        ("pictures", options.pictures, 1),
+    ):
+        if value is not None and value < least:
+            raise UserError(f"--{name} {value} is too small: give {least} or more.")
+    if options.size is not None and options.size % 4:
+        raise UserError(f"--size {options.size}: give a multiple of 4.")
+    translator = Translator.load(options.model, options.device, with_training=True)
+    folders = {side: Path(options.inputs[0]) / f"test{side}" for side in "AB"} if len(options.inputs) == 1 else {}
+    if folders and all(folder.is_dir() for folder in folders.values()):
+        files = {side: find_files(folder) for side, folder in folders.items()}
+    else:
+        files = {options.direction[0].upper(): [job.source for job in plan_jobs(options.inputs, options.out)]}
+    tests = {}
+    for side, found in files.items():
+        good, skipped = check_pictures(spread(found, options.pictures))
+        for file, reason in skipped:
+            say(f"  skipped: {file} {reason}")
+        if good:
+            tests[side] = read_tests(good, translator.side, translator.channels)
+    inspect(translator, tests, options.size or translator.side, options.batch, options.out, console)
+    say(f"Written to {options.out}")

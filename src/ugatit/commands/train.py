@@ -1,0 +1,48 @@
+"""Train a translator on two folders of pictures, or continue a run with --resume RUN."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import tyro
+from tyro.conf import OmitArgPrefixes
+
+from ugatit.commands.parsing import option
+from ugatit.io.errors import UserError
+from ugatit.systems import REGISTRY
+from ugatit.training.config import TrainConfig, preset_config, read_run
+from ugatit.training.trainer import train
+
+
+def main(arguments: list[str]) -> None:
+    resume = option(arguments, "--resume")
+    if resume is None and "--resume" in arguments:
+        raise UserError("--resume needs the folder of a run: give --resume RUN.")
+    if resume is not None:
+        place = next(i for i, word in enumerate(arguments) if word.split("=")[0] == "--resume")
+        arguments = arguments[:place] + arguments[place + (1 if "=" in arguments[place] else 2) :]
+        start = replace(read_run(Path(resume)), out=Path(resume))
+    else:
+        start = preset_config(option(arguments, "--system") or "ugatit", option(arguments, "--preset") or "paper")
+    presets = {name: ", ".join(system.presets) for name, system in REGISTRY.items()}
+    config = tyro.cli(
+        OmitArgPrefixes[TrainConfig[REGISTRY[start.system].Config]],  # type: ignore[misc]
+        prog="ugatit train",
+        description="\n".join(
+            [
+                __doc__ or "",
+                "Presets: " + "; ".join(f"{name}: {names}" for name, names in presets.items()) + ".",
+                "The defaults below are those of the chosen --preset; with --resume, those of the run.",
+            ]
+        ),
+        default=start,
+        args=arguments,
+    )
+    if resume is not None and config.out != Path(resume):
+        raise UserError("--out cannot be changed by --resume: leave it out.")
+    if config.out is None:
+        name = (config.data or config.target or Path("run")).resolve().name
+        kind = config.preset if config.system == TrainConfig.system else f"{config.system}-{config.preset}"
+        config = replace(config, out=Path("runs") / f"{name}-{kind}")
+    places = {name: getattr(config, name) for name in ("data", "source", "target")}
+    config = replace(config, **{name: path.resolve() for name, path in places.items() if path})  # resumed from anywhere
+    train(config, resume is not None)

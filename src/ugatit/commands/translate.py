@@ -1,0 +1,115 @@
+"""Translate pictures and videos with a trained model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from PIL import Image
+from pydantic import Field
+from rich.progress import track
+from tyro.conf import Positional, arg
+
+from ugatit.data.finding import Skipped
+from ugatit.data.reading import read_picture
+from ugatit.io.errors import UserError
+from ugatit.io.files import printable, real
+from ugatit.io.terminal import bars, console, say
+from ugatit.systems.base import Direction
+from ugatit.training.config import check_range
+from ugatit.translation.export import OnnxTranslator
+from ugatit.translation.files import Job, is_video, plan_jobs, translate_files
+from ugatit.translation.translator import Size, Translator
+from ugatit.translation.video import translate_video
+
+
+@dataclass(frozen=True)
+class TranslateConfig:
+    """Translate pictures and videos with a trained model."""
+
+    model: Positional[str]
+    """Model folder (RUN/model), or a hub id like user/name."""
+    inputs: Annotated[Positional[list[str]], arg(name="input")]
+    """Picture and video files, folders (with all that is below) or globs."""
+    out: Annotated[Path, arg(aliases=["-o"])]
+    """Folder for the results; names are kept."""
+    direction: Direction = "a2b"
+    """Which way."""
+    size: Size = "model"
+    """model: resized to what the model was trained at; keep: the picture's own size (light models); tiles: the
+    picture's own size in overlapping tiles, for large pictures."""
+    batch: Annotated[int, Field(ge=1)] = 8
+    """Pictures of one size that are translated at once."""
+    style: str | None = None
+    """For systems with styles: a picture of the target domain to take the style from, or the seed of random ones."""
+    samples: Annotated[int, Field(ge=1)] = 1
+    """For systems with styles: how many translations of each picture, NAME-1, NAME-2 and so on if more than one."""
+    attention: bool = False
+    """Also write NAME.attention.png: where the generator looks, laid over the source."""
+    backend: Literal["torch", "onnx"] = "torch"
+    """onnx: ONNX Runtime, with a folder that ugatit export wrote as the model."""
+    device: str | None = None
+    """cuda, cpu, ...; CUDA where there is one if not given."""
+
+
+def main(arguments: list[str]) -> None:
+    options = tyro.cli(TranslateConfig, prog="ugatit translate", args=arguments)
+    check_range(TranslateConfig, options)
+    jobs = plan_jobs(options.inputs, options.out)
+    if options.backend == "onnx":
+        translator: Translator = OnnxTranslator(Path(options.model), options.device)
+    else:
+        translator = Translator.load(options.model, options.device)
+    if options.style is not None or options.samples > 1:
+        translator.set_style(read_style(options.style or "0"))
+    if options.samples > 1:
+        numbers = range(1, options.samples + 1)
+        jobs = [Job(s, t.with_stem(f"{t.stem}-{number}")) for number in numbers for s, t in jobs]
+    videos = [job for job in jobs if is_video(job.source)]
+    if videos and options.attention:
+        raise UserError(f"--attention is for pictures, and {videos[0].source} is a video: leave one of them out.")
+    pictures = [job for job in jobs if not is_video(job.source)]
+    results = translate_files(translator, pictures, options.direction, options.size, options.batch, options.attention)
+    done = list(track(results, "translating", total=len(pictures), console=console, disable=not console.is_terminal))
+    done += [translate_one_video(translator, job, options) for job in videos]
+    skipped = [result for result in done if isinstance(result, Skipped)]
+    say(f"{len(done) - len(skipped)} {'files' if videos else 'pictures'} written to {options.out}")
+    for file, reason in skipped:
+        say(f"  skipped: {file} {reason}")
+    named = {real(given) for given in options.inputs}
+    failed = [file for file, _ in skipped if real(file) in named]
+    if failed or len(skipped) == len(done):
+        raise UserError(f"{failed[0] if failed else 'Everything'} could not be translated: see the reasons above.")
+
+
+def translate_one_video(translator: Translator, job: Job, options: TranslateConfig) -> Job | Skipped:
+    """Translate a video with a progress bar; what is done is kept when it is stopped."""
+    model = Path(options.model)
+    files = [job.source, *(sorted(model.rglob("*")) if model.is_dir() else [])]
+    stamps = {str(file): (file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()}
+    given = {name: getattr(options, name) for name in ("model", "direction", "size", "style", "backend")}
+    try:
+        with bars() as progress:
+            task = progress.add_task(printable(job.source.name), total=None)
+            for done, total in translate_video(
+                translator, job.source, job.target, options.direction, options.size, options.batch, given | stamps
+            ):
+                progress.update(task, completed=done, total=total)
+    except ValueError as error:
+        return Skipped(job.source, str(error))
+    return job
+
+
+def read_style(given: str) -> Image.Image | int:
+    """The value of --style: a seed, or the picture of that path.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if given.isdecimal():
+        return int(given)
+    try:
+        return read_picture(given)
+    except (ValueError, OSError) as error:
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else str(error)
+        raise UserError(f"--style {given} {reason}: give a picture of the target domain, or a number.") from None

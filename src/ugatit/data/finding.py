@@ -1,0 +1,226 @@
+"""Pictures in, tensors out: the two unpaired domains, and exactly repeatable sampling."""
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import torch
+
+from ugatit.data.reading import read_picture
+from ugatit.data.seeds import generator
+from ugatit.io.errors import UserError
+from ugatit.io.files import digest
+
+T = TypeVar("T")
+
+
+class Skipped(NamedTuple):
+    """A file that was left out."""
+
+    path: Path
+    reason: str
+
+
+# Finding
+
+
+def find_files(folder: Path) -> list[Path]:
+    """All files below a folder in a fixed order, hidden ones left out."""
+    files = (Path(root, name) for root, _, names in os.walk(folder) for name in names)
+    return sorted(f for f in files if not any(part.startswith(".") for part in f.relative_to(folder).parts))
+
+
+def check_pictures(files: Iterable[Path]) -> tuple[list[Path], list[Skipped]]:
+    """Decode every file once: those that are pictures, and those that are not with the reason."""
+
+    def problem(file: Path) -> Skipped | None:
+        try:
+            read_picture(file)
+        except ValueError as error:
+            return Skipped(file, str(error))
+        return None
+
+    files = list(files)
+    with ThreadPoolExecutor() as pool:
+        problems = list(pool.map(problem, files))
+    good = [file for file, bad in zip(files, problems, strict=True) if bad is None]
+    return good, [bad for bad in problems if bad is not None]
+
+
+# The two domains
+
+
+Inventory = dict[str, dict[str, str]]  # by "trainA", "trainB", "testA" and "testB": files' names and SHA-256
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The picture files of a run."""
+
+    train_a: list[Path]
+    train_b: list[Path]
+    test_a: list[Path]
+    test_b: list[Path]
+    skipped: list[Skipped]
+    roots: dict[str, Path]
+    """The folders of "trainA", "trainB", "testA" and "testB"."""
+
+    def inventory(self) -> Inventory:
+        """Names, relative to their folder, and contents of the files."""
+        parts = {"trainA": self.train_a, "trainB": self.train_b, "testA": self.test_a, "testB": self.test_b}
+        with ThreadPoolExecutor() as pool:
+            return {
+                part: dict(zip(names_in(self.roots[part], files), pool.map(content, files), strict=True))
+                for part, files in parts.items()
+            }
+
+
+def content(file: Path) -> str:
+    """SHA-256 of a file, as hex; nothing where it has just vanished, which training finds out."""
+    try:
+        return digest(file)
+    except ValueError:
+        return ""
+
+
+def names_in(folder: Path, files: list[Path]) -> list[str]:
+    """What files are called within a folder, wherever that lies."""
+    return [file.relative_to(folder).as_posix() for file in files]
+
+
+def differences(before: Inventory, now: Inventory) -> dict[str, list[str]]:
+    """What is not as it was: the files by "added to trainA", "removed from trainA", "altered in trainA" and so on."""
+    found = {}
+    for part, files in now.items():
+        known = before.get(part, {})
+        found[f"added to {part}"] = [name for name in files if name not in known]
+        found[f"removed from {part}"] = [name for name in known if name not in files]
+        found[f"altered in {part}"] = [name for name in files if files[name] != known.get(name, files[name])]
+    return {what: names for what, names in found.items() if names}
+
+
+def find_pictures(
+    data: Path | None,
+    source: Path | None,
+    target: Path | None,
+    holdout: float,
+    seed: int,
+    known: Inventory | None = None,
+    old: bool = False,
+) -> Pictures:
+    """Find and check the pictures of both domains.
+
+    Args:
+        data: a folder with ``trainA`` and ``trainB``, and perhaps ``testA`` and ``testB``.
+        source, target: instead of ``data``, one folder a domain.
+        holdout: share of a domain's pictures kept for testing where it has no test folder, in [0, 1).
+        seed: which ones.
+        known: what a run that goes on was trained with; what was kept for testing stays so, and what was trained on.
+        old: hold out as version 0.1.0 did, whose runs do not tell what they were trained with.
+
+    Raises:
+        UserError: a folder is missing, or a domain has no usable picture.
+    """
+    if data is not None and (source or target):
+        raise UserError("--source and --target replace DATA: give either DATA or both of them.")
+    if data is not None:
+        folders: dict[str, tuple[Path, Path | None]] = {
+            "a": (data / "trainA", data / "testA"),
+            "b": (data / "trainB", data / "testB"),
+        }
+    elif source is not None and target is not None:
+        folders = {"a": (source, None), "b": (target, None)}
+    else:
+        raise UserError("No pictures were named: give DATA (with trainA and trainB inside) or --source and --target.")
+
+    found: dict[str, list[Path]] = {}
+    roots: dict[str, Path] = {}
+    skipped: list[Skipped] = []
+    for domain, (train, test) in folders.items():
+        if not train.is_dir():
+            hint = (
+                "DATA needs folders trainA and trainB; or use --source DIR --target DIR" if data else "check the path"
+            )
+            if known is not None:
+                hint = "if it was moved, give its new place together with --resume"
+            raise UserError(f"The folder {train} does not exist: {hint}.")
+        good, bad = check_pictures(find_files(train))
+        skipped += bad
+        if not good:
+            raise UserError(f"The folder {train} has no usable picture ({len(bad)} files were unusable): add pictures.")
+        parts = [f"{part}{domain.upper()}" for part in ("train", "test")]
+        roots |= dict.fromkeys(parts, train)
+        if test is not None and test.is_dir():
+            roots[parts[1]] = test
+            found[f"train_{domain}"] = good
+            found[f"test_{domain}"], bad = check_pictures(find_files(test))
+            skipped += bad
+        else:
+            before = [set((known or {}).get(part, ())) for part in parts]
+            names = names_in(train, good)
+            choose = held_out_before if old else held_out
+            tests = (choose(names, holdout, seed) | before[1]) - before[0]
+            found[f"train_{domain}"] = [file for file, name in zip(good, names, strict=True) if name not in tests]
+            found[f"test_{domain}"] = [file for file, name in zip(good, names, strict=True) if name in tests]
+    return Pictures(**found, skipped=skipped, roots=roots)
+
+
+def find_tests(data: Path, holdout: float, seed: int) -> tuple[dict[str, list[Path]], dict[str, Path], list[Skipped]]:
+    """The test pictures of both domains, as training with the same settings leaves them out.
+
+    Args:
+        data, holdout, seed: as `find_pictures` takes them.
+
+    Returns:
+        Files by domain, "A" and "B"; the folder of each; and what was left out.
+
+    Raises:
+        UserError: a folder is missing, or a domain has no usable picture.
+    """
+    roots = {domain: data / f"test{domain}" for domain in "AB"}
+    if all(root.is_dir() for root in roots.values()):
+        checked = {domain: check_pictures(find_files(root)) for domain, root in roots.items()}
+        files = {domain: good for domain, (good, _) in checked.items()}
+        return files, roots, [bad for _, skipped in checked.values() for bad in skipped]
+    found = find_pictures(data, None, None, holdout, seed)
+    roots = {domain: root if root.is_dir() else data / f"train{domain}" for domain, root in roots.items()}
+    return {"A": found.test_a, "B": found.test_b}, roots, found.skipped
+
+
+def held_out(names: list[str], share: float, seed: int) -> set[str]:
+    """Which of a domain's files are kept for testing.
+
+    Each is chosen by its own name and the seed, whatever the others are: so a picture that is held out stays so when
+    others come and go, and about the share is. At least one is, if there are two, and at least one is not.
+
+    Args:
+        names: of the files within their folder.
+        share: in [0, 1).
+        seed: which ones.
+    """
+
+    def place(name: str) -> float:
+        """In [0, 1)."""
+        return int.from_bytes(sha256(f"{seed}/".encode() + os.fsencode(name)).digest()[:8]) / 2**64
+
+    chosen = sorted((name for name in names if place(name) < share), key=place)
+    if share and not chosen:
+        chosen = [min(names, key=place)]
+    return set(chosen[: len(names) - 1])
+
+
+def held_out_before(names: list[str], share: float, seed: int) -> set[str]:
+    """What version 0.1.0 kept for testing: a share of the files by their place among all."""
+    count = min(max(round(len(names) * share), 1 if share else 0), len(names) - 1)
+    order = torch.randperm(len(names), generator=generator(seed, "holdout"))
+    return {names[i] for i in order[:count].tolist()}
+
+
+def spread(files: list[T], count: int) -> list[T]:
+    """Up to ``count`` files, evenly spaced over all, always the same."""
+    count = min(count, len(files))
+    return [files[i * len(files) // count] for i in range(count)]

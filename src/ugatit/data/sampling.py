@@ -1,0 +1,148 @@
+"""Exactly repeatable sampling: files in, batches of tensors out."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from ugatit.data.finding import Skipped
+from ugatit.data.reading import read_picture
+from ugatit.data.seeds import generator, seed_of
+
+
+@lru_cache(maxsize=4)
+def shuffled(count: int, seed: int, domain: str, epoch: int) -> list[int]:
+    """The order in which one epoch goes through a domain's ``count`` pictures."""
+    return torch.randperm(count, generator=generator(seed, f"order {domain}", epoch)).tolist()
+
+
+def to_tensor_transform() -> v2.Transform:
+    """Picture to channels x H x W in [-1, 1]."""
+    return v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5], [0.5])])
+
+
+def train_transform(size: int, enlarge: float, flip: float) -> v2.Transform:
+    """Appendix B.2: flip, resize to 286/256 of the size, random crop. Pictures that are not square keep their shape."""
+    return v2.Compose(
+        [v2.RandomHorizontalFlip(flip), v2.Resize(round(size * enlarge)), v2.RandomCrop(size), to_tensor_transform()]
+    )
+
+
+def squared(size: int) -> v2.Transform:
+    """Picture to 8 bit, channels x size x size: shorter side to ``size``, centre crop."""
+    return v2.Compose([v2.Resize(size), v2.CenterCrop(size), v2.PILToTensor()])
+
+
+def read_tests(files: list[Path], size: int, channels: int) -> Tensor:
+    """Test pictures as one batch, N x channels x size x size in [-1, 1]."""
+    transform = v2.Compose([squared(size), to_tensor_transform()])
+    return torch.stack([transform(read_picture(file, channels)) for file in files])
+
+
+class Unpaired(Dataset):
+    """Sample n: one augmented picture of each domain. Each domain is gone through in its own shuffled order.
+
+    Args:
+        train_a, train_b: the domains' files.
+        transform: from picture to tensor, random by torch's generator.
+        channels: 1 or 3.
+        seed: of order and augmentation.
+        cache: bytes of decoded pictures that are kept; those that come first stay, as every epoch needs every picture.
+    """
+
+    def __init__(
+        self,
+        train_a: list[Path],
+        train_b: list[Path],
+        transform: v2.Transform,
+        channels: int,
+        seed: int,
+        cache: int = 0,
+    ):
+        self.files = {"a": train_a, "b": train_b}
+        self.transform = transform
+        self.channels = channels
+        self.seed = seed
+        self.room = cache
+        self.kept: dict[Path, Image.Image] = {}
+
+    def picture(self, file: Path) -> Image.Image:
+        """The decoded picture, kept if there is room.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+        if file in self.kept:
+            return self.kept[file]
+        picture = read_picture(file, self.channels)
+        size = picture.width * picture.height * self.channels
+        if size <= self.room:
+            self.kept[file] = picture
+            self.room -= size
+        return picture
+
+    def __getitem__(self, n: int) -> tuple[Tensor, Tensor] | Skipped:
+        """Two tensors, channels x size x size in [-1, 1]; or what is wrong with a file that was fine at the start."""
+        pair = []
+        with torch.random.fork_rng(devices=[]):
+            for domain, files in self.files.items():
+                epoch, place = divmod(n, len(files))
+                file = files[shuffled(len(files), self.seed, domain, epoch)[place]]
+                try:
+                    picture = self.picture(file)
+                except ValueError as error:
+                    return Skipped(file, str(error))
+                torch.default_generator.manual_seed(seed_of(self.seed, f"augment {domain}", n))
+                pair.append(self.transform(picture))
+        return pair[0], pair[1]
+
+
+def collate(samples: list[tuple[Tensor, Tensor] | Skipped]) -> tuple[Tensor, Tensor] | Skipped:
+    """Batch samples: two tensors N x channels x size x size; or the first problem."""
+    pairs = []
+    for sample in samples:
+        if isinstance(sample, Skipped):
+            return sample
+        pairs.append(sample)
+    real_a, real_b = zip(*pairs, strict=True)
+    return torch.stack(real_a), torch.stack(real_b)
+
+
+class Slices:
+    """The sample numbers of each step's batch in process ``rank`` of ``world``, steps ``start`` to ``stop``."""
+
+    def __init__(self, start: int, stop: int, batch: int, rank: int = 0, world: int = 1):
+        self.start, self.stop, self.batch, self.rank, self.world = start, stop, batch, rank, world
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.start, self.stop):
+            first = (step * self.world + self.rank) * self.batch
+            yield list(range(first, first + self.batch))
+
+
+def loader(dataset: Unpaired, slices: Slices, workers: int, pin: bool) -> DataLoader:
+    """Batches in the order of ``slices``; ``workers=0`` decodes in the training process."""
+    return DataLoader(
+        dataset,
+        batch_sampler=slices,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin,
+        worker_init_fn=ignore_interrupt,
+    )
+
+
+def ignore_interrupt(_: int) -> None:
+    """Leave Ctrl-C to the training process, which saves and ends its workers."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,269 @@
+"""How good translations are: KID and FID as torch-fidelity computes them, faithfulness, and distance to the truth.
+
+Every result comes with its protocol, since figures of different protocols cannot be compared (docs/evaluation.md).
+"""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from ugatit.data.finding import check_pictures, find_files, spread
+from ugatit.data.sampling import read_tests
+from ugatit.evaluation.features import load_features
+from ugatit.evaluation.metrics import BATCH, LEAST, Files, Protocol, attention_rank, extract, fid, kid, paired
+from ugatit.io.errors import UserError, package
+from ugatit.io.files import atomic_file, results
+from ugatit.io.sheet import draw_sheet, overlay, save_picture, to_picture
+from ugatit.systems.base import Direction
+from ugatit.translation.translator import Translator
+
+ROWS = 8  # of the sheet
+METRICS = {  # key of metrics.json, for KID with _mean and _std: what it is called on the terminal
+    "kid": "KID x 100 ± std x 100",
+    "kid_source": "KID to the source",
+    "kid_both": "mean of the two",
+    "fid": "FID",
+    "cycle_l1": "cycle L1",
+    "l1": "L1 to the truth",
+    "ssim": "SSIM to the truth",
+    "perceptual": "perceptual distance to the truth",
+    "attention_rank": "attention's rank correlation with the true change",
+}
+
+
+def usable(folder: Path, option: str, say) -> list[Path]:
+    """The pictures below a folder; what is not one is reported.
+
+    Raises:
+        UserError: there is no such folder, or it has too few pictures.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{option} {folder} does not exist: check the path.")
+    good, skipped = check_pictures(find_files(folder))
+    for file, reason in skipped:
+        say(f"  skipped: {file} {reason}")
+    return enough(good, folder)
+
+
+def enough(files: list[Path], where: object) -> list[Path]:
+    """Raises UserError if there are too few."""
+    if len(files) < LEAST:
+        raise UserError(f"{where} has {len(files)} usable pictures, at least {LEAST} are needed: add more.")
+    return files
+
+
+def match(fake: list[Path], fake_folder: Path, truth: list[Path], truth_folder: Path) -> list[Path]:
+    """For each translation the true counterpart: the file of the same name, whatever its suffix.
+
+    Raises:
+        UserError: one has none.
+    """
+    by_name = {file.relative_to(truth_folder).with_suffix(""): file for file in truth}
+    names = [file.relative_to(fake_folder).with_suffix("") for file in fake]
+    lost = [str(name) for name in names if name not in by_name]
+    if lost:
+        raise UserError(f"--paired: {truth_folder} has no picture named {lost[0]}: leave --paired out, or add it.")
+    return [by_name[name] for name in names]
+
+
+class Judge:
+    """Measures sets of pictures by one protocol, the features of a real set only once.
+
+    Args:
+        protocol: how.
+        device: for the feature network.
+    """
+
+    def __init__(self, protocol: Protocol, device: torch.device):
+        self.torch_fidelity = package("torch_fidelity", "evaluate").__version__
+        package("torchmetrics", "evaluate")
+        self.protocol, self.device = protocol, device
+        self.network = load_features(protocol.features, protocol.weights, device)
+        self.known: dict[tuple[tuple[Path, ...], int], Tensor] = {}
+
+    def features(self, pictures: Files) -> Tensor:
+        """Features of real pictures, N x C in float64; they are kept, so the files must not change."""
+        key = tuple(pictures.files), pictures.side
+        if key not in self.known:
+            self.known[key] = self.extract(pictures)
+        return self.known[key]
+
+    def extract(self, pictures: Files) -> Tensor:
+        """Features of pictures, N x C in float64."""
+        return extract(self.network, pictures, self.device)
+
+    def compare(self, real: Tensor, fake: Tensor) -> dict[str, Any]:
+        """KID and FID of two sets' features, with the numbers of pictures."""
+        mean, std, size = kid(real, fake, self.protocol)
+        return {
+            "kid_mean": mean,
+            "kid_std": std,
+            "fid": fid(real, fake),
+            "pictures": {"real": len(real), "fake": len(fake)},
+            "kid_subset_size": size,
+        }
+
+    def description(self, side: int) -> dict[str, Any]:
+        """The protocol in full, as it is printed with every figure."""
+        return {
+            "features": self.network.name,
+            "feature_weights_sha256": self.network.weights,
+            "resize": f"shorter side to {side}, centre crop to {side} x {side}, 8 bit; then {self.network.resize}",
+            "kid_kernel": "(x.y / C + 1)^3, unbiased",
+            "kid_subsets": self.protocol.subsets,
+            "kid_seed": self.protocol.seed,
+            "torch_fidelity": self.torch_fidelity,
+            "ugatit": version("ugatit"),
+        }
+
+
+def evaluate_folders(judge: Judge, real: Path, fake: Path, side: int, pairs: bool, out: Path, say) -> dict[str, Any]:
+    """Compare two folders of pictures.
+
+    Args:
+        judge: by what protocol.
+        real, fake: the folders.
+        side: pixels that pictures are squared to.
+        pairs: whether files of the same name are counterparts.
+        out: folder for ``metrics.json`` and ``sheet.png``.
+        say: prints a line.
+
+    Raises:
+        UserError: a folder or a counterpart is missing, or there are too few pictures.
+    """
+    sets = {name: Files(usable(folder, f"--{name}", say), side) for name, folder in (("real", real), ("fake", fake))}
+    result = judge.compare(judge.features(sets["real"]), judge.extract(sets["fake"]))
+    if pairs:
+        truth = Files(match(sets["fake"].files, fake, sets["real"].files, real), side)
+        result |= paired(judge.network, sets["fake"], truth, judge.device)
+    columns = {name: read_tests(spread(chosen.files, ROWS), side, 3) for name, chosen in sets.items()}
+    return write_results({"protocol": judge.description(side), **result}, columns, out)
+
+
+def evaluate_model(
+    judge: Judge, translator: Translator, tests: dict[str, list[Path]], root: dict[str, Path] | None, out: Path
+) -> dict[str, Any]:
+    """Translate test pictures both ways and compare them with the other domain's.
+
+    Args:
+        judge: by what protocol.
+        translator: the model.
+        tests: test pictures of domain "A" and "B".
+        root: if pictures of the same name are counterparts: the folders of the two domains, else None.
+        out: folder for ``metrics.json``, ``sheet.png`` and the translations, ``a2b/`` and ``b2a/``.
+
+    Raises:
+        UserError: a counterpart is missing, there are too few pictures, or ``out`` cannot be written.
+    """
+    result: dict[str, Any] = {"protocol": judge.description(translator.side)}
+    columns: dict[str, Tensor] = {}
+    for direction in translator.system.directions:
+        source, target = direction.upper().split("2")
+        real, origin = (Files(enough(tests[side], f"Domain {side}"), translator.side) for side in (target, source))
+        truth = match(origin.files, root[source], real.files, root[target]) if root else None
+        fake, faith = write_translations(translator, origin.files, direction, truth, out / direction)
+        made = judge.extract(fake)
+        row = judge.compare(judge.features(real), made)
+        mean, std, _ = kid(judge.features(origin), made, judge.protocol)
+        row |= {"kid_source_mean": mean, "kid_source_std": std, **faith}
+        row |= {f"kid_both_{part}": (row[f"kid_{part}"] + row[f"kid_source_{part}"]) / 2 for part in ("mean", "std")}
+        if truth:
+            row |= paired(judge.network, fake, Files(truth, translator.side), judge.device)
+        result[direction] = row
+        columns |= sheet_columns(translator, origin.files, truth, direction)
+    return write_results(result, columns, out)
+
+
+def translation_name(number: int, source: Path) -> str:
+    """What the translation of the test picture with that number is called."""
+    return f"{number:05d}-{source.stem}.png"
+
+
+def write_translations(
+    translator: Translator, files: list[Path], direction: Direction, truth: list[Path] | None, folder: Path
+) -> tuple[Files, dict[str, float]]:
+    """Translate squared pictures into PNG files; also how faithful that is.
+
+    Returns:
+        The files, in order; ``cycle_l1``, the mean absolute difference after translating there and back, 0 to 1, if the
+        model goes both ways; with ``truth``, ``attention_rank`` if it has attention.
+    """
+    back: Direction = "b2a" if direction == "a2b" else "a2b"
+    written: list[Path] = []
+    cycles: list[Tensor] = []
+    ranks: list[Tensor] = []
+    for start in range(0, len(files), BATCH):
+        x = read_tests(files[start : start + BATCH], translator.side, translator.channels)
+        made = translator.translate(x, direction, "model")
+        if back in translator.system.directions:
+            cycles.append((translator(made.image, back) - x).abs().mean((1, 2, 3)) / 2)
+        if truth and made.heatmap is not None:
+            y = read_tests(truth[start : start + BATCH], translator.side, translator.channels)
+            ranks.append(attention_rank(made.heatmap, x, y))
+        with results(folder):
+            for picture in made.image:
+                written.append(folder / translation_name(len(written), files[len(written)]))
+                save_picture(to_picture(picture), written[-1])
+    means = {"cycle_l1": cycles, "attention_rank": ranks}
+    return Files(written, translator.side), {k: torch.cat(v).mean().item() for k, v in means.items() if v}
+
+
+def sheet_columns(
+    translator: Translator, files: list[Path], truth: list[Path] | None, direction: Direction
+) -> dict[str, Tensor]:
+    """Columns of the sheet for one direction: source, attention, translation, cycle and truth."""
+    source, target = direction.upper().split("2")
+    side, channels = translator.side, translator.channels
+    x = read_tests(spread(files, ROWS), side, channels)
+    made = translator.translate(x, direction, "model")
+    columns = {f"source {source}": x}
+    if made.heatmap is not None:
+        columns[f"attention {source}"] = overlay(x, made.heatmap)
+    columns[f"{source} to {target}"] = made.image
+    if len(translator.system.directions) == 2:
+        columns[f"cycle {source}"] = translator(made.image, "b2a" if direction == "a2b" else "a2b")
+    if truth:
+        columns[f"true {target}"] = read_tests(spread(truth, ROWS), side, channels)
+    return columns
+
+
+def write_results(metrics: dict[str, Any], columns: dict[str, Tensor], out: Path) -> dict[str, Any]:
+    """Write ``metrics.json`` and ``sheet.png``; returns the metrics."""
+    rows = min(map(len, columns.values()))
+    with results(out):
+        draw_sheet({name: pictures[:rows] for name, pictures in columns.items()}, out / "sheet.png")
+        with atomic_file(out / "metrics.json") as temporary:
+            temporary.write_text(json.dumps(metrics, indent=2) + "\n")
+    return metrics
+
+
+def figure(row: dict[str, Any], key: str) -> str:
+    """One figure as the paper prints it; empty if it was not measured."""
+    if f"{key}_mean" in row:
+        return f"{row[f'{key}_mean']:.2f} ± {row[f'{key}_std']:.2f}"
+    return f"{row[key]:.4g}" if key in row else ""
+
+
+def metrics_table(metrics: dict[str, Any]) -> Table:
+    """Figures of one or both directions as a table for the terminal."""
+    columns: dict[str, dict[str, Any]] = {key: metrics[key] for key in ("a2b", "b2a") if key in metrics}
+    columns = columns or {"": metrics}
+    table = Table("", *columns)
+    for key, label in METRICS.items():
+        cells = [figure(column, key) for column in columns.values()]
+        if any(cells):
+            table.add_row(label, *cells)
+    for what in ("real", "fake"):
+        table.add_row(f"{what} pictures", *[str(column["pictures"][what]) for column in columns.values()])
+    table.add_row("pictures in a subset", *[str(column["kid_subset_size"]) for column in columns.values()])
+    return table
+
+
+def protocol_text(metrics: dict[str, Any]) -> str:
+    """The protocol as lines of text."""
+    return "\n".join(f"  {name.replace('_', ' ')}: {value}" for name, value in metrics["protocol"].items())

@@ -1,0 +1,143 @@
+"""KID and FID as torch-fidelity computes them, distance to the truth, and what attention is worth."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ugatit.data.reading import read_picture
+from ugatit.data.sampling import squared
+from ugatit.evaluation.features import FeatureName, FeatureNetwork, perceptual_distance
+from ugatit.io.errors import UserError
+from ugatit.nn.precision import tf32
+
+BATCH = 16
+LEAST = 4  # pictures in a set
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What figures depend on besides the pictures."""
+
+    features: FeatureName = "inception"
+    """Network whose features are compared; figures of different networks cannot be."""
+    weights: Path | None = None
+    """Inception's weights; downloaded once if not given."""
+    subsets: Annotated[int, Field(ge=2)] = 100
+    """Random subsets that KID's mean and standard deviation are over."""
+    subset_size: Annotated[int | None, Field(ge=2)] = None
+    """Pictures in each, drawn without repetition; half of the smaller set, at most 1000, if not given."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of the subsets."""
+
+
+class Files(NamedTuple):
+    """Pictures of one kind, and the side in pixels that they are compared at."""
+
+    files: list[Path]
+    side: int
+
+
+class Squares(Dataset):
+    """Pictures as 8-bit RGB squares: shorter side to ``side``, centre crop."""
+
+    def __init__(self, pictures: Files):
+        self.pictures = pictures
+        self.transform = squared(pictures.side)
+
+    def __len__(self) -> int:
+        return len(self.pictures.files)
+
+    def __getitem__(self, n: int) -> Tensor:
+        """uint8, 3 x side x side."""
+        return self.transform(read_picture(self.pictures.files[n]))
+
+    def batches(self) -> Iterator[Tensor]:
+        """All of them, N x 3 x side x side."""
+        return iter(DataLoader(self, batch_size=BATCH))
+
+
+@torch.no_grad()
+@tf32(False)
+def extract(network: FeatureNetwork, pictures: Files, device: torch.device) -> Tensor:
+    """Features of pictures, N x C in float64, on the CPU."""
+    return torch.cat([network.pool(batch.to(device)).double().cpu() for batch in Squares(pictures).batches()])
+
+
+def kid(real: Tensor, fake: Tensor, protocol: Protocol) -> tuple[float, float, int]:
+    """Kernel Inception distance (Binkowski et al., 2018): the unbiased MMD with the kernel (x y / C + 1)^3.
+
+    Args:
+        real, fake: features, N x C and M x C.
+        protocol: number, size and seed of the subsets.
+
+    Returns:
+        Mean and standard deviation over the subsets, both times 100, and the subsets' size.
+
+    Raises:
+        UserError: a set is smaller than the subsets.
+    """
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
+
+    smaller = min(len(real), len(fake))
+    size = protocol.subset_size or min(1000, smaller // 2)
+    if size > smaller:
+        raise UserError(f"--subset-size {size} is more than the {smaller} pictures of the smaller set: give less.")
+    found = kid_features_to_metric(
+        real, fake, kid_subsets=protocol.subsets, kid_subset_size=size, rng_seed=protocol.seed, verbose=False
+    )
+    return 100 * found[KEY_METRIC_KID_MEAN], 100 * found[KEY_METRIC_KID_STD], size
+
+
+def fid(real: Tensor, fake: Tensor) -> float:
+    """Frechet distance of normal distributions fitted to features, N x C and M x C (Heusel et al., 2017)."""
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+
+    statistics = (fid_features_to_statistics(features) for features in (real, fake))
+    return fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID]
+
+
+@torch.no_grad()
+@tf32(False)
+def paired(network: FeatureNetwork, fake: Files, truth: Files, device: torch.device) -> dict[str, float]:
+    """Distances of translations to their true counterparts, the n-th of ``fake`` to the n-th of ``truth``.
+
+    Returns:
+        ``l1``: mean absolute difference, 0 to 1; ``ssim``: structural similarity, up to 1 (Wang et al., 2004);
+        ``perceptual``: see `ugatit.evaluation.features.perceptual_distance`.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure as ssim
+
+    sums: dict[str, list[Tensor]] = {"l1": [], "ssim": [], "perceptual": []}
+    for made, wanted in zip(Squares(fake).batches(), Squares(truth).batches(), strict=True):
+        made, wanted = made.to(device), wanted.to(device)
+        x, y = made / 255, wanted / 255
+        sums["l1"].append((x - y).abs().mean((1, 2, 3)))
+        sums["ssim"].append(torch.as_tensor(ssim(x, y, data_range=1.0, reduction="none")).reshape(-1))
+        sums["perceptual"].append(perceptual_distance(network, made, wanted))
+    return {name: torch.cat(values).mean().item() for name, values in sums.items()}
+
+
+def attention_rank(heatmap: Tensor, x: Tensor, truth: Tensor) -> Tensor:
+    """How well attention tells where the domains differ: Spearman's rank correlation over pixels, one a picture.
+
+    Args:
+        heatmap: N x 1 x h x w.
+        x, truth: pictures and their true counterparts, N x channels x H x W; their absolute difference is averaged over
+            channels and over each of the heat map's cells.
+
+    Returns:
+        N correlations in [-1, 1].
+    """
+    from torchmetrics.functional import spearman_corrcoef
+
+    height, width = heatmap.shape[2:]
+    change = F.adaptive_avg_pool2d((x - truth).abs().mean(1, keepdim=True), (height, width))
+    pairs = zip(heatmap.flatten(1), change.flatten(1), strict=True)
+    return torch.stack([spearman_corrcoef(attention.float(), true.float()) for attention, true in pairs])

@@ -1,0 +1,1 @@
+"""Several runs trained and measured alike: Tables 1 and 3."""

@@ -1,0 +1,77 @@
+"""Table 1 on anyone's data: every row trained with the same seed, data order and budget, then measured alike."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from ugatit.evaluation.features import FeatureName
+from ugatit.evaluation.metrics import Protocol
+from ugatit.experiments.runs import DIRECTIONS, Run, evaluate_all, train_all, write_tables
+from ugatit.io.errors import UserError
+from ugatit.systems.ugatit import TABLE_1, UGATITConfig
+from ugatit.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class AblateConfig:
+    """Train and measure every row of Table 1."""
+
+    train: TrainConfig[UGATITConfig]
+    rows: tuple[str, ...] = tuple(TABLE_1)
+    """Which rows."""
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    """Each row is trained once with each, so that noise can be told from effect."""
+    jobs: Annotated[int, Field(ge=1)] = 1
+    """Runs that train at once, each on a CUDA device of its own where there are several."""
+    features: FeatureName = "inception"
+    """Network of the evaluation."""
+    weights: Path | None = None
+    """Inception's weights; downloaded once if not given."""
+    paired: bool = False
+    """Test pictures of the same name in both domains are counterparts: also measure the distance to the truth."""
+
+
+def plan(config: AblateConfig, out: Path) -> list[Run]:
+    """The runs, in the order of the table, one seed after the other.
+
+    Raises:
+        UserError: there is no such row, or ``out`` has a run of that row and seed with other settings.
+    """
+    unknown = [row for row in config.rows if row not in TABLE_1]
+    if unknown:
+        raise UserError(f"--rows {unknown[0]!r} is not known: choose of {', '.join(map(repr, TABLE_1))}.")
+    runs = []
+    for seed in config.seeds:
+        for row in config.rows:
+            folder = out / f"{row.replace('w/', 'with').replace('witho', 'without').replace(' ', '-')}-seed{seed}"
+            model = replace(config.train.model, **TABLE_1[row].settings)
+            runs.append(Run(row, seed, replace(config.train, model=model, seed=seed, out=folder), folder))
+            runs[-1].claim()
+    return runs
+
+
+def ablate(config: AblateConfig) -> dict[str, Any]:
+    """Train, measure, print and write Table 1.
+
+    Args:
+        config: with ``train.data`` and ``train.out``, the folder for ``table.json``, ``sheet-a2b.png``,
+            ``sheet-b2a.png`` and a folder a run. Runs that are done are kept; others go on where they stopped.
+
+    Raises:
+        UserError: bad pictures or options, runs that failed, or a folder that cannot be written.
+    """
+    out = config.train.out
+    assert out is not None
+    runs = plan(config, out)
+    train_all(runs, config.jobs)
+    measured = evaluate_all(runs, Protocol(features=config.features, weights=config.weights), config.paired)
+    papers = zip(DIRECTIONS, ("selfie2anime", "anime2selfie"), strict=True)
+    return write_tables(
+        runs,
+        measured,
+        out,
+        {direction: f"; the paper's is {name}" for direction, name in papers},
+        {d: {row: TABLE_1[row].paper[side] for row in TABLE_1} for side, d in enumerate(DIRECTIONS)},
+    )

@@ -1,0 +1,246 @@
+"""Several runs trained with the same data order and budget, then measured alike: what Tables 1 and 3 are made of."""
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Any, NamedTuple
+
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from ugatit.data.finding import find_tests, spread
+from ugatit.data.sampling import read_tests
+from ugatit.evaluation.evaluate import Judge, evaluate_model, figure
+from ugatit.evaluation.metrics import Protocol
+from ugatit.io.errors import UserError
+from ugatit.io.files import atomic_file, results
+from ugatit.io.sheet import draw_sheet
+from ugatit.io.terminal import bars, console
+from ugatit.systems.base import Direction
+from ugatit.training.checkpoint import checkpoints
+from ugatit.training.config import TrainConfig, read_run, write_run
+from ugatit.translation.translator import Translator, find_device
+
+SHEET_ROWS = 6
+TRUTH = ("l1", "perceptual")  # distances to true counterparts
+DIRECTIONS: tuple[Direction, ...] = ("a2b", "b2a")
+
+
+class Run(NamedTuple):
+    """One row of a table trained with one seed."""
+
+    row: str
+    seed: int
+    config: TrainConfig[Any]
+    folder: Path
+
+    def step(self) -> int:
+        """Steps that are done and saved."""
+        found = checkpoints(self.folder / "checkpoints")
+        return int(found[-1].name.removeprefix("step-")) if found else 0
+
+    def logged(self) -> int:
+        """Steps that are done and logged."""
+        path = self.folder / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return json.loads(lines[-1])["step"] if lines and lines[-1].endswith("}") else self.step()
+
+    def claim(self) -> None:
+        """Write the run's configuration into its folder, from which it is trained.
+
+        Raises:
+            UserError: the folder has a run with other settings.
+        """
+        if not (self.folder / "config.json").exists():
+            write_run(self.config, self.folder)
+        elif replace(read_run(self.folder), out=self.folder) != self.config:
+            raise UserError(f"{self.folder} was started with other settings: give those again, or another -o.")
+
+
+def train_all(runs: list[Run], jobs: int) -> None:
+    """Train what is not done yet, each run in a process of its own that continues from its newest checkpoint.
+
+    Raises:
+        UserError: runs failed; the others are done.
+    """
+    slots: queue.Queue[int] = queue.Queue()
+    for slot in range(jobs):
+        slots.put(slot)
+    waiting = [run for run in runs if run.step() < run.config.recipe.steps]
+    children: list[subprocess.Popen] = []
+    starting, stopped = threading.Lock(), False
+
+    def work(run: Run) -> Run | None:
+        slot = slots.get()
+        try:
+            with starting, (run.folder / "log.txt").open("a") as log:
+                if stopped:
+                    return run
+                command = [sys.executable, "-m", "ugatit", "train", "--resume", str(run.folder)]
+                children.append(child := subprocess.Popen(command, env=environment(slot, jobs), stdout=log, stderr=log))
+            return None if child.wait() == 0 and run.step() == run.config.recipe.steps else run
+        finally:
+            slots.put(slot)
+
+    with ThreadPoolExecutor(jobs) as pool, bars() as progress:
+        futures = [pool.submit(work, run) for run in waiting]
+        task = progress.add_task("training", total=sum(run.config.recipe.steps for run in runs))
+        try:
+            while wait(futures, timeout=2).not_done:
+                progress.update(task, completed=sum(run.logged() for run in runs))
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            with starting:  # no child is just being started, and none will be
+                stopped = True
+                for child in children:
+                    child.terminate()  # it saves
+            raise
+    failed = [run for future in futures if (run := future.result())]
+    if failed:
+        last = (failed[0].folder / "log.txt").read_text().strip().splitlines()[-1:]
+        raise UserError(f"{len(failed)} of {len(runs)} runs stopped, the first in {failed[0].folder}: {''.join(last)}")
+
+
+def environment(slot: int, jobs: int) -> dict[str, str]:
+    """Of a training process: its share of the CPU's cores, and one of several CUDA devices."""
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))} if jobs > 1 else {}
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")  # numbers or names, of which this process has some
+    devices = [str(i) for i in range(torch.cuda.device_count())] if given is None else given.split(",")
+    chosen = {"CUDA_VISIBLE_DEVICES": devices[slot % len(devices)].strip()} if len(devices) > 1 and jobs > 1 else {}
+    return os.environ | threads | chosen
+
+
+def evaluate_all(runs: list[Run], protocol: Protocol, with_truth: bool) -> list[dict[str, Any]]:
+    """Metrics of each run; what was measured by the same protocol before is kept.
+
+    Args:
+        runs: all of one data folder and size.
+        protocol: of the measurement.
+        with_truth: test pictures of the same name are counterparts.
+    """
+    first = runs[0].config
+    assert first.data is not None
+    judge = Judge(protocol, find_device(None))
+    measured = []
+    for run in runs:
+        path = run.folder / "evaluation" / "metrics.json"
+        known = json.loads(path.read_text()) if path.exists() else {}
+        complete = not with_truth or TRUTH[0] in known.get("a2b", ())
+        if known.get("protocol") != judge.description(first.model.size) or not complete:
+            tests, roots, _ = find_tests(first.data, first.holdout, run.seed)
+            translator = Translator.load(run.folder / "model")
+            known = evaluate_model(judge, translator, tests, roots if with_truth else None, path.parent)
+        measured.append(known)
+    return measured
+
+
+def summarise(runs: list[Run], measured: list[dict[str, Any]]) -> dict[str, Any]:
+    """Per row and direction: KID to the target and its mean with KID to the source, averaged over the seeds, each with
+    the subsets' standard deviation; and of each seed KID and, where it is known, the distance to the truth.
+    """
+    table: dict[str, Any] = {}
+    for row in dict.fromkeys(run.row for run in runs):
+        found = [metrics for run, metrics in zip(runs, measured, strict=True) if run.row == row]
+        table[row] = {
+            direction: {
+                f"{kind}_{part}": mean(metrics[direction][f"{kind}_{part}"] for metrics in found)
+                for kind in ("kid", "kid_both")
+                for part in ("mean", "std")
+            }
+            | {
+                f"{key.removesuffix('_mean')}_of_each_seed": [metrics[direction][key] for metrics in found]
+                for key in ("kid_mean", *TRUTH)
+                if key in found[0][direction]
+            }
+            for direction in DIRECTIONS
+            if direction in found[0]
+        }
+    return table
+
+
+def comparison(summary: dict[str, Any], direction: Direction, title: str, paper: dict[str, str]) -> Table:
+    """KID of each row in one direction, with the paper's figures, by row, beside ours."""
+    columns = ("Model", "KID", "mean with source", "seeds", *(["paper"] if paper else []))
+    table = Table(title=f"KID x 100 ± std x 100, {direction}{title}")
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    for row, directions in summary.items():
+        if direction in directions:
+            found = directions[direction]
+            seeds = ", ".join(f"{value:.2f}" for value in found["kid_of_each_seed"])
+            cells = row, figure(found, "kid"), figure(found, "kid_both"), seeds, paper.get(row, "-")
+            table.add_row(*cells[: len(columns)])
+    return table
+
+
+def truth_table(summary: dict[str, Any], direction: Direction) -> Table:
+    """How far each row's translations are from the true counterparts, seed by seed."""
+    table = Table("Model", *TRUTH, title=f"Distance to the truth, {direction}, of each seed")
+    for row, directions in summary.items():
+        if direction in directions:
+            seeds = [directions[direction][f"{key}_of_each_seed"] for key in TRUTH]
+            table.add_row(row, *[", ".join(f"{value:.3f}" for value in values) for values in seeds])
+    return table
+
+
+def sheet(runs: list[Run], direction: Direction) -> dict[str, Tensor]:
+    """Sources down, rows of the table across, from the first seed's runs."""
+    first = runs[0].config
+    assert first.data is not None
+    tests, _, _ = find_tests(first.data, first.holdout, first.seed)
+    x = read_tests(spread(tests[direction[0].upper()], SHEET_ROWS), first.model.size, first.model.channels)
+    columns = {"source": x}
+    for run in runs:
+        if run.seed == runs[0].seed:
+            translator = Translator.load(run.folder / "model")
+            if direction in translator.system.directions:
+                columns[run.row] = translator(x, direction)
+    return columns
+
+
+def write_tables(
+    runs: list[Run],
+    measured: list[dict[str, Any]],
+    out: Path,
+    title: dict[Direction, str],
+    paper: dict[Direction, dict[str, str]],
+) -> dict[str, Any]:
+    """Print the tables and write ``table.json`` and a sheet a direction into ``out``.
+
+    Args:
+        runs, measured: and what `evaluate_all` found.
+        out: folder.
+        title: what the tables' titles say beside the direction.
+        paper: the paper's figures by direction and row.
+
+    Returns:
+        What ``table.json`` holds.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    summary = summarise(runs, measured)
+    result = {
+        "protocol": measured[0]["protocol"],
+        "steps": {run.row: run.config.recipe.steps for run in runs},
+        "seeds": list(dict.fromkeys(run.seed for run in runs)),
+        "rows": summary,
+    }
+    with results(out):
+        for direction in DIRECTIONS:
+            console.print(comparison(summary, direction, title[direction], paper[direction]))
+            if any("l1_of_each_seed" in found.get(direction, ()) for found in summary.values()):
+                console.print(truth_table(summary, direction))
+            draw_sheet(sheet(runs, direction), out / f"sheet-{direction}.png")
+        with atomic_file(out / "table.json") as temporary:
+            temporary.write_text(json.dumps(result, indent=2) + "\n")
+    return result

@@ -1,0 +1,254 @@
+"""Files: written so that a crash or a full disk never leaves half of one, read as if a stranger had made them."""
+
+import hashlib
+import io
+import json
+import os
+import secrets
+import shutil
+import stat
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ugatit.io.errors import UserError
+
+STALE = 24 * 3600  # seconds after which a temporary file is nobody's
+
+
+def sync(path: Path) -> None:
+    """Flush a file or folder to the disk, where the system can."""
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def printable(name: str) -> str:
+    """A name on one line: those of files may hold line breaks, codes for terminals, and bytes that are no text."""
+    return "".join(letter if letter.isprintable() else "_" for letter in name)
+
+
+def real(path: str | Path) -> Path:
+    """The absolute path without links; unlike `Path.resolve` it takes links that lead in a circle."""
+    return Path(os.path.realpath(path))
+
+
+def temporary_name(folder: Path) -> Path:
+    """A name in a folder that nobody can know before, short enough for every file system.
+
+    What killed processes left there under such names a day ago or earlier is removed.
+    """
+    sweep(folder)
+    return folder / f".ugatit-{secrets.token_hex(8)}.partial"
+
+
+@lru_cache(maxsize=64)
+def sweep(folder: Path) -> None:
+    """Remove temporary files and folders that nobody writes any more, once in each process."""
+    for left in folder.glob(".ugatit-" + "[0-9a-f]" * 16 + ".partial"):
+        with suppress(OSError):
+            if time.time() - max(part.lstat().st_mtime for part in [left, *left.rglob("*")]) > STALE:
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` to write to; it replaces ``path`` only when the block ends well.
+
+    Of several processes that write one file at a time each writes its own, and the last one's stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_name(path.parent)
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # never through somebody's link
+    try:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Like `atomic_file` for a whole new folder, which must not exist yet or is replaced.
+
+    Raises:
+        UserError: it is a file, or the folder that the program runs in, or one above that.
+    """
+    path = real(path)
+    if path.is_file():
+        raise UserError(f"{path} is a file, where a folder shall be written: give another name.")
+    if Path.cwd().is_relative_to(path):
+        raise UserError(f"{path} is the current folder or above it, and would be replaced as a whole: give a new one.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, before = temporary_name(path.parent), temporary_name(path.parent)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in temporary.iterdir():
+            sync(file)
+        swap(temporary, path, before)
+        sync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(before, ignore_errors=True)
+
+
+def swap(new: Path, path: Path, before: Path) -> None:
+    """Put a new folder in the place of another, which is kept as ``before``; other processes may do the same."""
+    for again in range(10):
+        with suppress(FileNotFoundError):
+            path.rename(before)
+        try:
+            new.rename(path)
+            return
+        except OSError:
+            if before.exists() and not path.exists():
+                before.rename(path)
+            if again == 9:
+                raise
+            shutil.rmtree(before, ignore_errors=True)  # another process was quicker
+
+
+@contextmanager
+def results(path: Path) -> Iterator[None]:
+    """Within this block results are written to ``path``; where that fails, the person is told."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}): free some space, or give another -o."
+        ) from None
+
+
+def open_regular(path: str | Path) -> io.BufferedReader:
+    """A file opened to be read, if it is one: a pipe or a device might never end.
+
+    Raises:
+        ValueError: it is something else, or cannot be opened; the message is a phrase that says why.
+    """
+    try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise ValueError("is not a regular file")
+        return open(path, "rb")
+    except FileNotFoundError:
+        raise ValueError("does not exist") from None
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror or error})") from None
+
+
+def read_json(path: Path, most: int = 2**20) -> dict[str, Any]:
+    """The JSON object in a file that may be anybody's.
+
+    Args:
+        path: of the file.
+        most: bytes that it may have.
+
+    Raises:
+        ValueError: it is not such a file; the message is a phrase that says why.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError("a name stands there twice")
+        return found
+
+    def number(word: str) -> float:
+        raise ValueError(f"{word} is no number")
+
+    with open_regular(path) as file:
+        try:
+            text = file.read(most + 1)
+        except OSError as error:
+            raise ValueError(f"cannot be read ({error.strerror or error})") from None
+    if len(text) > most:
+        raise ValueError(f"is longer than {most} bytes")
+    try:
+        found = json.loads(text.decode(), object_pairs_hook=unique, parse_constant=number)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is not JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise ValueError("is not a JSON object")
+    return found
+
+
+def read_torch(path: str | Path) -> Any:
+    """What ``torch.save`` wrote into a file that may be anybody's: tensors and plain containers, never code.
+
+    Raises:
+        ValueError: it is not such a file, or its tensors claim more memory than it has bytes; the message is a phrase
+            that says why.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            parts = zipfile.ZipFile(file).infolist() if zipfile.is_zipfile(file) else []
+            if sum(part.file_size for part in parts) > size:
+                raise ValueError("it is packed to far less than its size")
+            file.seek(0)
+            found = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch.load raises many kinds for damaged files
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"cannot be read ({reason})") from None
+    tensors = tensors_in(found)
+    if any(t.layout != torch.strided or t.is_quantized or t.is_meta or t.is_nested for t in tensors):
+        raise ValueError("holds other tensors than plain ones")
+    if sum(t.numel() * t.itemsize for t in tensors) > size:
+        raise ValueError("claims larger tensors than it holds")
+    return found
+
+
+def tensors_in(found: Any) -> list[Tensor]:
+    """All tensors in containers in any depth, also where containers hold each other or themselves."""
+    left, known, tensors = [found], set[int](), []
+    while left:
+        part = left.pop()
+        if id(part) in known:
+            continue
+        known.add(id(part))
+        if isinstance(part, Tensor):
+            tensors.append(part)
+        elif isinstance(part, dict):
+            left += part.values()
+        elif isinstance(part, list | tuple | set):
+            left += part
+    return tensors
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, as hex.
+
+    Raises:
+        ValueError: it cannot be read; the message is a phrase that says why.
+    """
+    with open_regular(path) as file:
+        try:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ValueError(f"cannot be read ({error.strerror or error})") from None
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file, not atomically.
+
+    Raises:
+        OSError: it could not be written, because the disk is full for example.
+    """
+    try:
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path, metadata)
+    except SafetensorError as error:
+        raise OSError(str(error)) from None

@@ -1,0 +1,79 @@
+"""Sheets of pictures with labelled columns, and heat maps laid over pictures as in the paper's Figure 2."""
+
+import io
+from pathlib import Path
+
+import matplotlib
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
+
+from ugatit.io.files import atomic_file
+
+GAP = 4  # pixels between pictures
+LABEL = 18  # pixels of a column's label
+SMALLEST_CELL = 96  # pictures are shown at least this large
+
+
+def overlay(x: Tensor, heatmap: Tensor, opacity: float = 0.5) -> Tensor:
+    """Lay heat maps over pictures, blue for the least and red for the most attention in each picture.
+
+    Args:
+        x: pictures, N x 1 or 3 x H x W in [-1, 1].
+        heatmap: N x 1 x h x w, any scale.
+        opacity: of the heat map.
+
+    Returns:
+        N x 3 x H x W in [-1, 1].
+    """
+    low, high = heatmap.amin((1, 2, 3), keepdim=True), heatmap.amax((1, 2, 3), keepdim=True)
+    level = (heatmap - low) / (high - low).clamp_min(1e-12)
+    level = F.interpolate(level.float(), size=x.shape[2:], mode="bilinear").clamp(0, 1).nan_to_num()  # N 1 H W
+    colours = torch.tensor(matplotlib.colormaps["jet"](range(256))[:, :3], dtype=torch.float32, device=x.device)
+    heat = colours[(level[:, 0] * 255).round().long()].permute(0, 3, 1, 2)  # N 3 H W in [0, 1]
+    return torch.lerp(x.float().expand(-1, 3, -1, -1), heat * 2 - 1, opacity)
+
+
+def to_picture(x: Tensor) -> Image.Image:
+    """One picture, channels x H x W in [-1, 1], as Pillow's."""
+    return to_pil_image(((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8))
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture atomically, in the format that its suffix names.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    with atomic_file(path) as temporary:
+        picture.save(temporary, Image.registered_extensions()[path.suffix.lower()], quality=95)
+
+
+def png(picture: Image.Image) -> bytes:
+    """A picture as a PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def draw_sheet(columns: dict[str, Tensor], path: Path) -> None:
+    """Write a PNG with one labelled column a key, one row a picture.
+
+    Args:
+        columns: label to pictures, N x 1 or 3 x H x W in [-1, 1]; the same N everywhere.
+        path: of the PNG, written atomically.
+    """
+    first = next(iter(columns.values()))
+    rows, size = first.shape[0], max(first.shape[2], SMALLEST_CELL)
+    font = ImageFont.load_default(12)
+    canvas = Image.new("RGB", (len(columns) * (size + GAP) + GAP, rows * (size + GAP) + GAP + LABEL), "white")
+    pen = ImageDraw.Draw(canvas)
+    for i, (label, pictures) in enumerate(columns.items()):
+        left = GAP + i * (size + GAP)
+        pen.text((left, 2), label, fill="black", font=font)
+        for j, picture in enumerate(pictures.cpu()):
+            cell = to_picture(picture).resize((size, size), Image.Resampling.BICUBIC)
+            canvas.paste(cell, (left, LABEL + GAP + j * (size + GAP)))
+    save_picture(canvas, path)

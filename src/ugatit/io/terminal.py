@@ -1,0 +1,20 @@
+"""What the program says on the terminal."""
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+console = Console(stderr=True)
+
+
+def say(text: str, style: str | None = None) -> None:
+    """Print a line as it is, brackets too, in a style such as "yellow"; codes for terminals only by their names."""
+    text = "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
+    console.print(text, style=style, soft_wrap=True, markup=False, highlight=False)
+
+
+def bars() -> Progress:
+    """A progress bar for each task that is added; nothing where nobody looks."""
+    return Progress(
+        TextColumn("{task.description}", markup=False), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(),
+        console=console, disable=not console.is_terminal,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""The functions of `ugatit.nn`, faster or in less memory."""

@@ -1,0 +1,124 @@
+"""Checkpoints of a run: atomic, verified when read, and made of safetensors and JSON only.
+
+``RUN/checkpoints/step-00001000/`` holds ``weights.safetensors`` (every network), ``optimizers.safetensors``,
+``ema.safetensors`` (if there is one) and ``state.json`` with the step, the random seed, the losses not yet logged and
+the SHA-256 of the other files. Shuffling, augmentation, noise and the learning rate are functions of seed and step
+(see `ugatit.data.seeds`), so these two are their whole state.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ugatit.io.errors import UserError
+from ugatit.io.files import atomic_folder, digest, save_tensors
+
+Tensors = dict[str, Tensor]
+
+
+class Checkpoint(NamedTuple):
+    """What a checkpoint holds."""
+
+    state: dict[str, Any]  # JSON values; "step" among them
+    tensors: dict[str, Tensors]  # by file: "weights", "optimizers", perhaps "ema"
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints in a folder, oldest first."""
+    return sorted(folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint; it appears under its name only when it is whole.
+
+    Raises:
+        OSError: it could not be written; nothing of it is left behind.
+    """
+    path = folder / f"step-{checkpoint.state['step']:08d}"
+    with atomic_folder(path) as temporary:
+        hashes = {}
+        for name, tensors in checkpoint.tensors.items():
+            file = temporary / f"{name}.safetensors"
+            save_tensors(tensors, file)
+            hashes[name] = digest(file)
+        (temporary / "state.json").write_text(json.dumps(checkpoint.state | {"sha256": hashes}))
+    return path
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read one checkpoint, onto the CPU.
+
+    Raises:
+        ValueError: it is damaged; the message is a phrase that says what is wrong.
+    """
+    try:
+        state = json.loads((path / "state.json").read_text())
+        tensors = {}
+        for name, expected in state.pop("sha256").items():
+            file = path / f"{name}.safetensors"
+            if digest(file) != expected:
+                raise ValueError(f"{file.name} does not match its checksum")
+            tensors[name] = load_file(file)
+    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError, SafetensorError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+    return Checkpoint(state, tensors)
+
+
+def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint that is whole, if there is any yet, and a sentence for each newer one that is not.
+
+    Raises:
+        UserError: there are checkpoints, and all are broken.
+    """
+    broken: list[str] = []
+    for path in reversed(checkpoints(folder)):
+        try:
+            return load_checkpoint(path), broken
+        except ValueError as error:
+            broken.append(f"The checkpoint {path} is broken ({error}): falling back to the one before it.")
+    if broken:
+        raise UserError(f"All checkpoints in {folder} are broken, the run cannot be resumed: start it again elsewhere.")
+    return None, []
+
+
+def prune(folder: Path, keep_last: int, keep_every: int) -> None:
+    """Delete old checkpoints and what killed processes left.
+
+    Args:
+        folder: of the checkpoints.
+        keep_last: how many of the newest stay.
+        keep_every: those at multiples of this step stay too; 0 for no such.
+    """
+    for path in folder.glob(".*.partial"):
+        shutil.rmtree(path)
+    for path in checkpoints(folder)[:-keep_last]:
+        step = int(path.name.removeprefix("step-"))
+        if not (keep_every and step % keep_every == 0):
+            shutil.rmtree(path)
+
+
+def pack_optimizers(optimizers: dict[str, Optimizer]) -> Tensors:
+    """State of the optimisers as tensors named ``optimizer/parameter number/key``."""
+    return {
+        f"{name}/{index}/{key}": torch.as_tensor(value)
+        for name, optimizer in optimizers.items()
+        for index, values in optimizer.state_dict()["state"].items()
+        for key, value in values.items()
+    }
+
+
+def unpack_optimizers(optimizers: dict[str, Optimizer], tensors: Tensors) -> None:
+    """Put back what `pack_optimizers` made; learning rates are left alone."""
+    states: dict[str, dict[int, Tensors]] = {name: {} for name in optimizers}
+    for path, tensor in tensors.items():
+        name, index, key = path.split("/")
+        states[name].setdefault(int(index), {})[key] = tensor
+    for name, optimizer in optimizers.items():
+        optimizer.load_state_dict({"state": states[name], "param_groups": optimizer.state_dict()["param_groups"]})

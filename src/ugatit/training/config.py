@@ -1,0 +1,173 @@
+"""What a run is trained with: its settings, typed and checked, and the record of them in the run's folder."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import tyro
+from pydantic import Field, TypeAdapter, ValidationError
+
+from ugatit.io.errors import UserError
+from ugatit.io.files import atomic_file, results
+from ugatit.systems import REGISTRY
+from ugatit.systems.base import Recipe
+from ugatit.translation.folder import first_problem
+
+ModelConfig = TypeVar("ModelConfig")
+FIXED = ("system", "preset", "seed", "holdout")  # another seed or share would hold out pictures that were trained on
+
+
+@dataclass(frozen=True)
+class TrainConfig(Generic[ModelConfig]):
+    """Everything that a run depends on."""
+
+    model: ModelConfig
+    recipe: Recipe
+    data: tyro.conf.Positional[Path | None] = None
+    """Folder with trainA and trainB inside, and perhaps testA and testB."""
+    source: Path | None = None
+    """Instead of DATA: folder of domain A's pictures."""
+    target: Path | None = None
+    """Instead of DATA: folder of domain B's pictures."""
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """Folder for everything that the run makes; runs/DATA-PRESET, or runs/DATA-SYSTEM-PRESET, if not given."""
+    system: str = "ugatit"
+    """Method to train."""
+    preset: str = "paper"
+    """Where the defaults of the other options come from."""
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of a domain's pictures that is kept for testing where it has no test folder."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of weights, order and augmentation."""
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    """Mixed precision; "no" is float32 throughout."""
+    tf32: bool = False
+    """On NVIDIA cards from Ampere on, convolutions and matrix products in float32 round their factors to TF32's 10 bits
+    of 23, which is faster."""
+    workers: Annotated[int, Field(ge=0)] | None = None
+    """Processes that decode pictures; 4 on CUDA and 1 on the CPU if not given, 0 for none."""
+    cache: Annotated[float, Field(ge=0)] = 0
+    """GiB of decoded pictures that each of these processes keeps, so that it decodes them once."""
+    log_every: Annotated[int, Field(ge=1)] = 50
+    """Steps between two lines of metrics."""
+    preview_every: Annotated[int, Field(ge=0)] = 1000
+    """Steps between two preview sheets; 0 for none."""
+    preview_pictures: Annotated[int, Field(ge=1)] = 4
+    """Test pictures of each domain on a preview sheet."""
+    checkpoint_every: Annotated[int, Field(ge=1)] = 1000
+    """Steps between two checkpoints."""
+    keep_last: Annotated[int, Field(ge=1)] = 2
+    """How many of the newest checkpoints are kept."""
+    keep_every: Annotated[int, Field(ge=0)] = 0
+    """Checkpoints at multiples of this many steps are kept for good; 0 for none."""
+
+
+def run_adapter(system: str) -> TypeAdapter:
+    """Reads, writes and checks a `TrainConfig` of the named system.
+
+    Raises:
+        UserError: there is no such system.
+    """
+    if system not in REGISTRY:
+        raise UserError(f"--system {system} is not known: choose one of {', '.join(REGISTRY)}.")
+    return TypeAdapter(TrainConfig[REGISTRY[system].Config])  # type: ignore[misc,arg-type]
+
+
+def preset_config(system: str, preset: str) -> TrainConfig:
+    """The defaults of a preset.
+
+    Raises:
+        UserError: there is no such system or preset.
+    """
+    run_adapter(system)
+    presets = REGISTRY[system].presets
+    if preset not in presets:
+        raise UserError(f"--preset {preset} is not known: {system} has {', '.join(presets)}.")
+    chosen = presets[preset]
+    return TrainConfig(model=chosen.model, recipe=chosen.recipe, system=system, preset=preset)
+
+
+def check_range(kind: Any, value: Any) -> Any:
+    """Check every field's range.
+
+    Args:
+        kind: dataclass, or a `TypeAdapter` of it.
+        value: of that kind.
+
+    Raises:
+        UserError: one is out of range; the message names the option.
+    """
+    adapter = kind if isinstance(kind, TypeAdapter) else TypeAdapter(kind)
+    try:
+        return adapter.validate_python(adapter.dump_python(value))
+    except ValidationError as error:
+        option = (
+            first_problem(error).replace("model.", "").replace("recipe.", "").replace("protocol.", "").replace("_", "-")
+        )
+        raise UserError(f"--{option}: choose another value.") from None
+
+
+# The record: RUN/config.json is the run as it is now, and its "history" what was changed when it was resumed
+
+
+def read_run(run: Path) -> TrainConfig:
+    """The configuration of an existing run.
+
+    Raises:
+        UserError: the folder holds no run, or its configuration is damaged.
+    """
+    path = run / "config.json"
+    try:
+        text = path.read_text()
+        return run_adapter(json.loads(text)["system"]).validate_json(text)
+    except FileNotFoundError:
+        where = " on every machine" if int(os.environ.get("WORLD_SIZE", 1)) > 1 else ""
+        raise UserError(
+            f"{run} holds no run to resume, it has no config.json: give the run's folder, which must be there{where}."
+        ) from None
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}): restore it to resume the run.") from None
+
+
+def write_run(config: TrainConfig, run: Path, change: dict[str, Any] | None = None) -> None:
+    """Write the run's configuration.
+
+    Args:
+        config: as the run goes on.
+        run: its folder.
+        change: to be added to its history.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    path = run / "config.json"
+    record = run_adapter(config.system).dump_python(config, mode="json")
+    history = json.loads(path.read_text()).get("history", []) if path.exists() else []
+    record["history"] = [*history, change] if change else history
+    with results(run), atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def changed_settings(before: TrainConfig, now: TrainConfig) -> dict[str, list[Any]]:
+    """What is not as it was, by the option's name: the old value and the new; the run's own folder does not count.
+
+    Raises:
+        UserError: it is something that cannot change within a run.
+    """
+    for name in FIXED:
+        if getattr(before, name) != getattr(now, name):
+            raise UserError(
+                f"--{name} cannot be changed by --resume, the run has {getattr(before, name)}: leave it out, or start "
+                "another run."
+            )
+    old, new = (settings_of(config) for config in (before, now))
+    return {name: [old[name], value] for name, value in new.items() if value != old[name]}
+
+
+def settings_of(config: TrainConfig) -> dict[str, Any]:
+    """All settings by the names of their options, as JSON has them."""
+    record = run_adapter(config.system).dump_python(config, mode="json")
+    parts = record.pop("model"), record.pop("recipe"), record
+    return {name.replace("_", "-"): value for part in parts for name, value in part.items() if name != "out"}

@@ -1,0 +1,553 @@
+"""Training: one loop for every system, and the run folder it fills.
+
+``RUN/`` holds ``config.json`` (all that is needed to repeat the run, and what was changed when it was resumed),
+``pictures.json`` (the files that it trains on and those that it never does), ``metrics.jsonl``, ``tensorboard/``,
+``previews/``, ``checkpoints/`` and ``model/``, the folder to keep and share.
+"""
+
+import json
+import math
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import reduce
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ugatit.data.finding import Inventory, Pictures, Skipped, differences, find_pictures, spread
+from ugatit.data.sampling import Slices, Unpaired, loader, read_tests, train_transform
+from ugatit.data.seeds import seed_of
+from ugatit.io.errors import UserError
+from ugatit.io.files import atomic_file, results
+from ugatit.io.sheet import draw_sheet
+from ugatit.io.terminal import console, say
+from ugatit.nn.fast.factored import factors_of
+from ugatit.nn.precision import tf32
+from ugatit.systems import REGISTRY
+from ugatit.systems.base import Clock, System
+from ugatit.training.checkpoint import (
+    Checkpoint,
+    checkpoints,
+    load_newest,
+    pack_optimizers,
+    prune,
+    save_checkpoint,
+    unpack_optimizers,
+)
+from ugatit.training.config import TrainConfig, changed_settings, check_range, read_run, run_adapter, write_run
+from ugatit.training.ema import Ema
+from ugatit.training.preview import preview_columns
+from ugatit.translation.folder import save_model
+
+
+class Trainer:
+    """A run in progress."""
+
+    def __init__(self, config: TrainConfig, run: Path, resume: bool):
+        self.config, self.run = config, run
+        self.known = read_inventory(run) if resume else None
+        old = resume and self.known is None and bool(checkpoints(run / "checkpoints"))
+        AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
+        self.accelerator = Accelerator(
+            mixed_precision=config.precision,
+            cpu=not torch.accelerator.is_available(),  # without this, several CPU processes do not find each other
+            log_with="tensorboard",
+            project_dir=run,
+        )
+        if config.precision == "fp16" and self.accelerator.scaler is None:
+            raise UserError(f"--precision fp16 cannot be used on {self.accelerator.device}: use bf16 or no.")
+        self.pictures = find_pictures(
+            config.data, config.source, config.target, config.holdout, config.seed, self.known, old
+        )
+        torch.manual_seed(seed_of(config.seed, "weights"))
+        self.system: System = REGISTRY[config.system](config.model)
+        self.system.init_weights()
+        self.system.to(self.accelerator.device)
+        self.optimizers = self.system.optimizers()
+        self.base_lr = {n: [g["lr"] for g in o.param_groups] for n, o in self.optimizers.items()}
+        self.ema = Ema(self.system, config.recipe.ema) if config.recipe.ema else None
+        self.step = 0  # steps done
+        self.pending: list[dict[str, Any]] = []  # losses of the steps not yet logged
+        if resume:
+            self.restore()
+            self.check_step()
+        for optimizer in self.optimizers.values():
+            self.accelerator.prepare(optimizer)  # moves its state; clipping asks for all that were prepared
+        self.tests = [
+            read_tests(spread(test or train, config.preview_pictures), config.model.size, config.model.channels)
+            for test, train in (
+                (self.pictures.test_a, self.pictures.train_a),
+                (self.pictures.test_b, self.pictures.train_b),
+            )
+        ]
+        self.stop_signal: int | None = None
+
+    # The loop
+
+    def train(self) -> None:
+        """Train to the configured number of steps, or until a signal asks for the end."""
+        config, accelerator = self.config, self.accelerator
+        batches = loader(
+            Unpaired(
+                self.pictures.train_a,
+                self.pictures.train_b,
+                train_transform(config.model.size, config.recipe.enlarge, config.recipe.flip),
+                config.model.channels,
+                config.seed,
+                int(config.cache * 2**30),
+            ),
+            Slices(
+                self.step,
+                config.recipe.steps,
+                config.recipe.batch,
+                accelerator.process_index,
+                accelerator.num_processes,
+            ),
+            workers=self.workers(),
+            pin=accelerator.device.type == "cuda",
+        )
+        self.system.train()
+        self.started = (time.monotonic(), self.step)
+        with tf32(config.tf32), self.signals(), self.progress() as progress:
+            task = progress.add_task("", total=config.recipe.steps, completed=self.step, losses="")
+            for batch in batches:
+                stop, lost = self.agreed(self.stop_signal is not None, isinstance(batch, Skipped))
+                if stop or lost:
+                    self.settle()
+                    self.check_agreement()
+                    self.guarded(self.save, "checkpoint", fatal=stop)
+                if lost:
+                    raise UserError(lost_picture(batch))
+                if stop:
+                    break
+                assert not isinstance(batch, Skipped)
+                real_a, real_b = (x.to(accelerator.device, non_blocking=True) for x in batch)
+                self.pending.append(self.train_step(real_a, real_b))
+                self.step += 1
+                last = self.step == config.recipe.steps
+                preview = config.preview_every and (self.step % config.preview_every == 0 or last)
+                checkpoint = self.step % config.checkpoint_every == 0 or last
+                if checkpoint or preview or self.step % config.log_every == 0:
+                    self.settle()
+                if self.step % config.log_every == 0 or last:
+                    progress.update(task, losses=self.log(progress))
+                if preview:
+                    self.guarded(self.preview, "preview")
+                if checkpoint:
+                    self.check_agreement()
+                    self.guarded(self.save, "checkpoint", fatal=last)
+                progress.update(task, completed=self.step)
+        accelerator.end_training()
+
+    def train_step(self, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
+        """One step of the system; the losses, on the device."""
+        processes = self.accelerator.num_processes
+        clock = Clock(self.step, self.config.recipe.steps, self.accelerator.process_index, processes)
+        factor = self.system.lr_factor(clock)
+        for name, optimizer in self.optimizers.items():
+            seed = seed_of(self.config.seed, f"rounding {name}", self.step)  # the same in every process
+            for group, lr in zip(optimizer.param_groups, self.base_lr[name], strict=True):
+                group["lr"], group["seed"] = lr * factor, seed
+        torch.manual_seed(seed_of(self.config.seed, "step", self.step, 0))  # in all processes what was the first's
+        losses: dict[str, Tensor] = {}
+        updates = self.system.updates(real_a, real_b, clock)
+        while True:
+            with self.accelerator.autocast():
+                update = next(updates, None)
+            if update is None:
+                break
+            groups = [g for name in update.optimizers for g in self.optimizers[name].param_groups]
+            parameters = [p for group in groups for p in group["params"]]
+            self.accelerator.backward(update.loss, inputs=parameters)
+            self.average_gradients(parameters)
+            if update.clip is not None:
+                self.accelerator.clip_grad_norm_(parameters, update.clip)
+            self.optimize([self.optimizers[name] for name in update.optimizers])
+            self.system.after_update(update)
+            losses[f"loss/{update.optimizers[0]}"] = update.loss.detach()
+            losses |= {name: term.detach() for name, term in update.terms.items()}
+        if self.ema:
+            self.ema.update(self.step)
+        return losses
+
+    def optimize(self, optimizers: list[Optimizer]) -> None:
+        """Step the optimisers of one update; with fp16 all by one scale, which changes after the last of them."""
+        scaler = self.accelerator.scaler
+        for optimizer in optimizers:
+            if scaler is None:
+                optimizer.step()
+            else:
+                show_overflow([p for group in optimizer.param_groups for p in group["params"]])
+                scaler.step(optimizer)
+            optimizer.zero_grad()
+        if scaler is not None:
+            scaler.update()
+
+    def average_gradients(self, parameters: list[nn.Parameter]) -> None:
+        """Average the gradients over all processes."""
+        if self.accelerator.num_processes == 1:
+            return
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = reduce(torch.cat([g.flatten() for g in gradients]), "mean")
+        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+        for factors in (factors_of(p) for p in parameters):
+            for i, (grad, x) in enumerate(factors):
+                mean = self.accelerator.gather(grad) / self.accelerator.num_processes
+                factors[i] = mean, self.accelerator.gather(x)
+
+    def workers(self) -> int:
+        if self.config.workers is not None:
+            return self.config.workers
+        return min(os.cpu_count() or 1, 4 if self.accelerator.device.type == "cuda" else 1)
+
+    # Losses and logs
+
+    def settle(self) -> None:
+        """Bring the losses of the steps since the last log to the CPU and check them.
+
+        Raises:
+            UserError: a loss is not finite.
+        """
+        first = next(
+            (i for i, losses in enumerate(self.pending) if isinstance(next(iter(losses.values())), Tensor)), None
+        )
+        if first is None:
+            return
+        terms = [term.float() for losses in self.pending[first:] for term in losses.values()]
+        values = iter(reduce(torch.stack(terms), "mean").tolist())
+        for i in range(first, len(self.pending)):
+            self.pending[i] = {name: next(values) for name in self.pending[i]}
+            for name, value in self.pending[i].items():
+                if not math.isfinite(value):
+                    raise UserError(
+                        f"The loss {name} became {value} at step {self.step - len(self.pending) + i + 1}, so training "
+                        f"stopped; {self.run} keeps the last good checkpoint: --resume it with a lower --lr, or with "
+                        "--precision no."
+                    )
+
+    def log(self, progress: Progress) -> str:
+        """Write the mean losses since the last log; a short line of them."""
+        rows, self.pending = self.pending, []
+        names = dict.fromkeys(name for row in rows for name in row)
+        means = {name: fmean(row[name] for row in rows if name in row) for name in names}  # not all steps have all
+        began, first = self.started
+        speed = (self.step - first) / (time.monotonic() - began)
+        short = "  ".join(f"{k.removeprefix('loss/')} {v:.4g}" for k, v in means.items() if k.startswith("loss/"))
+        if self.accelerator.is_main_process:
+            lr = {f"lr/{name}": o.param_groups[0]["lr"] for name, o in self.optimizers.items()}
+            record = {"step": self.step, **means, **lr, "steps_per_second": round(speed, 4)}
+            self.guarded(lambda: self.write_metrics(record), "metrics")
+            if not console.is_terminal:
+                left = (self.config.recipe.steps - self.step) / speed
+                say(f"step {self.step}  {short}  {speed:.2f} steps/s  {left / 60:.0f} min left")
+        return f"{short}  {speed:.2f} steps/s"
+
+    def write_metrics(self, record: dict[str, float]) -> None:
+        with (self.run / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        self.accelerator.log(record, step=self.step)
+
+    def progress(self) -> Progress:
+        return Progress(
+            MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[losses]}"), TimeRemainingColumn(),
+            console=console, disable=not (console.is_terminal and self.accelerator.is_main_process),
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def preview(self) -> None:
+        """Write a sheet of the fixed test pictures, both directions."""
+        if not self.accelerator.is_main_process:
+            return
+        self.system.eval()
+        with self.translating(), self.accelerator.autocast():
+            columns = preview_columns(self.system, *(test.to(self.accelerator.device) for test in self.tests))
+        self.system.train()
+        path = self.run / "previews" / f"step-{self.step:08d}.png"
+        draw_sheet(columns, path)
+        images = {name: ((x + 1) / 2).clamp(0, 1).cpu().numpy() for name, x in columns.items()}
+        tracker = self.accelerator.get_tracker("tensorboard")
+        tracker.log_images(images, step=self.step, dataformats="NCHW")
+
+    @contextmanager
+    def translating(self) -> Iterator[None]:
+        """Within this block the system has the weights that translation uses."""
+        if self.ema is None:
+            yield
+        else:
+            with self.ema.applied():
+                yield
+
+    # Saving, resuming, stopping
+
+    def save(self) -> None:
+        """Write a checkpoint and refresh ``model/``.
+
+        Raises:
+            OSError: the disk is full, or the like.
+            UserError: a weight is not finite.
+        """
+        weights = self.system.state_dict()
+        # The largest magnitude, for `isfinite` of all would take the size of the largest weight one and a half times.
+        largest = {name: torch.linalg.vector_norm(value, math.inf) for name, value in weights.items()}
+        spoilt = next((name for name, value in largest.items() if not value.isfinite()), None)
+        if spoilt:
+            raise UserError(
+                f"The weight {spoilt} is no longer finite at step {self.step}, so training stopped; {self.run} keeps "
+                "the last good checkpoint: --resume it with a lower --lr, or with --precision no."
+            )
+        if not self.accelerator.is_main_process:  # from here on nothing may wait for another process
+            return
+        tensors = {"weights": weights, "optimizers": pack_optimizers(self.optimizers)}
+        if self.ema:
+            tensors["ema"] = self.ema.average
+        scaler = self.accelerator.scaler
+        state = {
+            "step": self.step,
+            "seed": self.config.seed,
+            "pending": self.pending,
+            "scaler": scaler.state_dict() if scaler else None,
+        }
+        folder = self.run / "checkpoints"
+        save_checkpoint(folder, Checkpoint(state, tensors))
+        prune(folder, self.config.keep_last, self.config.keep_every)
+        with self.translating():
+            save_model(self.system, self.run / "model", self.step)
+
+    def check_agreement(self) -> None:
+        """Hold every process's weights, pools, averages and optimiser state against the first's.
+
+        Raises:
+            UserError: they differ, in every process.
+        """
+        if self.accelerator.num_processes == 1:
+            return
+        tensors: dict[str, Tensor] = dict(self.system.state_dict())
+        tensors |= {f"optimiser {name}": value for name, value in pack_optimizers(self.optimizers).items()}
+        tensors |= {f"average {name}": value for name, value in (self.ema.average if self.ema else {}).items()}
+        mine = torch.stack([checksum(tensor.to(self.accelerator.device)) for tensor in tensors.values()])
+        everyone = self.accelerator.gather(mine[None])  # processes x tensors
+        apart = (everyone != everyone[0]).any(0).tolist()
+        if any(apart):
+            first = list(tensors)[apart.index(True)]
+            raise UserError(
+                f"The processes no longer train the same networks at step {self.step}: {sum(apart)} of {len(apart)} "
+                f"tensors differ, the first is {first}. {self.run} keeps the checkpoint before; please report this."
+            )
+
+    def restore(self) -> None:
+        """Take up the newest whole checkpoint."""
+        checkpoint, broken = load_newest(self.run / "checkpoints")
+        for sentence in broken:
+            self.say(sentence, "yellow")
+        if checkpoint is None:
+            self.say("There is no checkpoint yet: starting from the first step.")
+            self.forget_metrics()
+            return
+        try:
+            self.system.load_state_dict(checkpoint.tensors["weights"])
+        except RuntimeError as error:
+            reason = str(error).splitlines()[1].strip()
+            raise UserError(
+                f"{self.run} was trained with other networks ({reason}): resume with its own settings."
+            ) from None
+        unpack_optimizers(self.optimizers, checkpoint.tensors["optimizers"])
+        if self.ema:
+            saved = checkpoint.tensors.get("ema", {})
+            for name, live in self.ema.live.items():
+                self.ema.average[name].copy_(saved.get(name, live.detach()))
+        if self.accelerator.scaler and checkpoint.state["scaler"]:
+            self.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
+        self.step, self.pending = checkpoint.state["step"], checkpoint.state["pending"]
+        self.forget_metrics()
+
+    def check_step(self) -> None:
+        """See that all processes go on at the same step.
+
+        Raises:
+            UserError: they do not, in every process.
+        """
+        if self.accelerator.num_processes == 1:
+            return
+        steps = self.accelerator.gather(torch.tensor([self.step], device=self.accelerator.device)).tolist()
+        if len(set(steps)) > 1:
+            other = next(i for i, step in enumerate(steps) if step != steps[0])
+            raise UserError(
+                f"In {self.run} process 0 finds step {steps[0]} and process {other} step {steps[other]}: all machines "
+                "need the same folder, so copy the first one's to each, or put it where all see it, and --resume."
+            )
+
+    def forget_metrics(self) -> None:
+        """Drop the lines of metrics written after the step to resume from; they will be written again."""
+        path = self.run / "metrics.jsonl"
+        if not (path.exists() and self.accelerator.is_main_process):
+            return
+        kept = []
+        for line in path.read_text().splitlines():
+            try:
+                if json.loads(line)["step"] <= self.step:
+                    kept.append(line)
+            except ValueError:  # the process was killed while it wrote this line
+                continue
+        with atomic_file(path) as temporary:
+            temporary.write_text("".join(line + "\n" for line in kept))
+
+    def guarded(self, write: Callable[[], None], what: str, fatal: bool = False) -> None:
+        """Call ``write``; a disk that is full for now is reported and does not end the run, unless ``fatal``."""
+        try:
+            write()
+        except OSError as error:
+            message = f"The {what} of step {self.step} could not be written to {self.run} ({error.strerror or error})"
+            if fatal:
+                raise UserError(f"{message}: free some space and use --resume {self.run}.") from None
+            self.say(f"{message}: free some space; training goes on, earlier checkpoints are kept.", "yellow")
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """Within this block SIGINT and SIGTERM ask for the end after the current step; a second one ends at once."""
+
+        def ask(number: int, _frame: Any) -> None:
+            self.stop_signal = number
+            signal.signal(number, signal.SIG_DFL)
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def agreed(self, *mine: bool) -> list[bool]:
+        """What any process says is so; every process gets the same answers."""
+        if self.accelerator.num_processes == 1:
+            return list(mine)
+        said = torch.tensor(mine, dtype=torch.float32, device=self.accelerator.device)
+        return [value > 0 for value in reduce(said, "sum").tolist()]
+
+    def say(self, text: str, style: str | None = None) -> None:
+        if self.accelerator.is_main_process:
+            say(text, style)
+
+
+def lost_picture(batch: Any) -> str:
+    """What a process says when its own batch, or that of another, has a picture that cannot be read any more."""
+    if isinstance(batch, Skipped):
+        return f"{batch.path} {batch.reason} since the run began: put it back and use --resume."
+    return "Another process of this run found a picture that cannot be read any more: see what it says."
+
+
+def checksum(tensor: Tensor) -> Tensor:
+    """A number that two tensors have in common if all their bits are the same, and hardly ever else; on the device."""
+    kinds = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return tensor.detach().contiguous().view(kinds[tensor.itemsize]).sum(dtype=torch.int64)
+
+
+def show_overflow(parameters: list[nn.Parameter]) -> None:
+    """Carry what is not finite in factored gradients to a whole one, where the scaler of fp16 looks for it."""
+    whole = next((p.grad for p in parameters if p.grad is not None), None)
+    for grad, x in (pair for p in parameters for pair in factors_of(p)):
+        assert whole is not None, "every network has weights whose gradients are whole"
+        whole += 0 * grad.sum(dtype=torch.float32) * x.sum(dtype=torch.float32)  # nothing, or NaN
+
+
+def report_pictures(pictures: Pictures, say: Callable[..., None]) -> None:
+    """One summary of what was found and what was left out."""
+    say(
+        f"{len(pictures.train_a)} + {len(pictures.train_b)} training pictures, "
+        f"{len(pictures.test_a)} + {len(pictures.test_b)} test pictures"
+    )
+    if pictures.skipped:
+        say(f"{len(pictures.skipped)} files were skipped:", "yellow")
+        for file, reason in pictures.skipped:
+            say(f"  {file} {reason}")
+
+
+def read_inventory(run: Path) -> Inventory | None:
+    """The pictures that a run was trained with, if that is known."""
+    path = run / "pictures.json"
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}): restore it, or remove it to hold out pictures anew.") from None
+
+
+def keep_record(trainer: Trainer, settings: dict[str, list[Any]]) -> None:
+    """Write what the run is trained with from now on; what is not as it was is said, and kept in its history.
+
+    Args:
+        trainer: of the run.
+        settings: those that have changed, with the old value and the new.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    run, inventory = trainer.run, trainer.pictures.inventory()
+    pictures = {} if trainer.known is None else differences(trainer.known, inventory)
+    for name, (old, new) in settings.items():
+        say(f"From step {trainer.step} on --{name} is {new}; it was {old}.")
+    for what, names in pictures.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        say(f"Since the run was started or resumed, {len(names)} pictures were {what}: {', '.join(names[:3])}{more}.")
+    change = {"step": trainer.step, "settings": settings, "pictures": pictures} if settings or pictures else None
+    write_run(trainer.config, run, change)
+    if inventory != trainer.known:
+        with results(run), atomic_file(run / "pictures.json") as temporary:
+            temporary.write_text(json.dumps(inventory) + "\n")
+
+
+def train(config: TrainConfig, resume: bool = False) -> Path:
+    """Train a system.
+
+    Args:
+        config: with ``run`` set.
+        resume: continue the run that ``config.out`` holds; otherwise that folder must hold none.
+
+    Returns:
+        The model's folder.
+
+    Raises:
+        UserError: bad pictures, options or run folder; a loss that is not finite; a disk that is full at the end.
+    """
+    assert config.out is not None
+    run = config.out
+    before = read_run(run) if resume else config
+    changed = changed_settings(before, config)
+    config = check_range(run_adapter(config.system), config)
+    if not resume and (run / "config.json").exists():
+        raise UserError(f"{run} already holds a run: continue it with --resume {run}, or give another -o.")
+    trainer = Trainer(config, run, resume)
+    trainer.say(f"run folder {run}, device {trainer.accelerator.device}")
+    report_pictures(trainer.pictures, trainer.say)
+    if trainer.accelerator.is_main_process:
+        keep_record(trainer, changed)
+    trainer.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": trainer.step + 1}})
+    try:
+        trainer.train()
+    except RuntimeError as error:
+        # The libraries below tell it in words only.
+        if trainer.accelerator.num_processes == 1 or not re.search("peer|Connection|NCCL", str(error)):
+            raise
+        reason = str(error).splitlines()[0]
+        again = f"continue with --resume {run}" if (run / "config.json").exists() else "start it again"
+        raise UserError(
+            f"Another process of this run has ended or cannot be reached ({reason:.200}): see what it says, then "
+            f"{again}."
+        ) from None
+    if trainer.step < config.recipe.steps:
+        trainer.say(f"Stopped after step {trainer.step} and saved. Continue with: ugatit train --resume {run}")
+    else:
+        trainer.say(f"Done. The model is in {run / 'model'}")
+    return run / "model"

@@ -1,0 +1,261 @@
+"""ONNX files of a model, checked against PyTorch, and a translator that runs them.
+
+An exported folder holds ``config.json``, ``a2b.onnx`` and ``b2a.onnx``: one picture, 1 x channels x H x W in [-1, 1],
+to its translation and, where the system has one, its attention. Light models and others of any size take every H and W
+that are multiples of 4, from 32 up.
+"""
+
+import contextlib
+import io
+import os
+import warnings
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from ugatit.io.errors import UserError, package
+from ugatit.io.files import atomic_folder, open_regular
+from ugatit.systems.base import Direction, System, Translation
+from ugatit.translation.folder import configured, own_file, save_config
+from ugatit.translation.translator import Translate, Translator
+
+TOLERANCE = 1e-3  # of a translation in [-1, 1]
+LARGEST = 4096  # pixels on a side
+REWRITE = "write it with ugatit export MODEL -o DIR"
+
+
+class OneDirection(nn.Module):
+    """A system's translation as a graph: tensors in, tensors out."""
+
+    def __init__(self, system: System, direction: Direction):
+        super().__init__()
+        self.system, self.direction = system, direction
+
+    def forward(self, picture: Tensor, style: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The translation and, if there is one, the heat map."""
+        translate: Callable[..., Translation] = self.system.translate
+        made = translate(picture, self.direction, **({} if style is None else {"style": style}))
+        return (made.image,) if made.heatmap is None else (made.image, made.heatmap)
+
+
+def example(system: System, height: int, width: int) -> tuple[Tensor, ...]:
+    """A random picture and, for a system with styles, a random style."""
+    picture = torch.rand(1, system.config.channels, height, width) * 2 - 1
+    return (picture, torch.randn(1, system.styles)) if system.styles else (picture,)
+
+
+def write_onnx(system: System, direction: Direction, path: Path) -> None:
+    """Write one direction of a system on the CPU as an ONNX file.
+
+    Raises:
+        UserError: onnx is not installed.
+    """
+    side = system.config.size
+    inputs = ("picture", "style")[: 2 if system.styles else 1]
+    dynamic: dict[str, Any] = dict.fromkeys(inputs)
+    if system.any_size:
+        rows, columns = (4 * Dim(name, min=8, max=LARGEST // 4) for name in ("rows", "columns"))
+        dynamic["picture"] = {2: rows, 3: columns}
+    graph = OneDirection(system, direction).eval()
+    try:
+        with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+            torch.onnx.export(
+                graph,
+                example(system, side, side + 8 if system.any_size else side),  # unequal, lest they be taken for one
+                path,
+                dynamo=True,
+                verbose=False,
+                external_data=False,
+                input_names=inputs,
+                output_names=("translation", "attention"),
+                dynamic_shapes=dynamic,
+            )
+    except ImportError as error:
+        raise UserError(f"{error.name} is not installed: pip install 'ugatit[export]'.") from None
+
+
+def difference(system: System, direction: Direction, path: Path) -> float:
+    """The largest difference between ONNX Runtime's and PyTorch's results, over two sizes if the model takes any."""
+    session, side, worst = open_session(path, "cpu", REWRITE), system.config.size, 0.0
+    for height, width in ((side, side), (side + 32, side + 4))[: 2 if system.any_size else 1]:
+        given = example(system, height, width)
+        with torch.no_grad():
+            expected = OneDirection(system, direction)(*given)
+        for found, wanted in zip(run(session, given), expected, strict=True):
+            worst = max(worst, (found - wanted).abs().max().item())
+    return worst
+
+
+def export(translator: Translator, out: Path) -> dict[Direction, float]:
+    """Write every direction of a model, and check it.
+
+    Args:
+        translator: of the model, on the CPU.
+        out: folder to write; it appears only when all is written and right.
+
+    Returns:
+        The largest difference of each direction.
+
+    Raises:
+        UserError: a package is missing, or a file does not do what the model does.
+        OSError: it cannot be written.
+    """
+    system = translator.system
+    worst: dict[Direction, float] = {}
+    with atomic_folder(out) as temporary:
+        save_config(system, temporary)
+        for direction in system.directions:
+            path = temporary / f"{direction}.onnx"
+            write_onnx(system, direction, path)
+            worst[direction] = difference(system, direction, path)
+            if worst[direction] > TOLERANCE:
+                raise UserError(
+                    f"The ONNX file of {direction} differs by {worst[direction]:.2g} from the model: update torch, "
+                    "onnx and onnxruntime."
+                )
+    return worst
+
+
+def open_session(path: Path, device: str | None, otherwise: str) -> Any:
+    """ONNX Runtime with a file.
+
+    Args:
+        path: of the file.
+        device: "cpu", or None for CUDA where there is one.
+        otherwise: what to do where that fails, as a phrase.
+
+    Raises:
+        UserError: onnxruntime is not installed, or the file is missing or damaged.
+    """
+    onnxruntime = package("onnxruntime", "export")
+    if not path.exists():
+        raise UserError(f"{path} does not exist: {otherwise}.")
+    try:
+        check_graph(path)
+    except ValueError as error:
+        raise UserError(f"{path} cannot be used ({error}): {otherwise}.") from None
+    bound_memory()
+    wanted = ["CPUExecutionProvider"] if device == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4  # what goes wrong is raised too
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
+    try:
+        # Its folding of constants is done outside the bound on memory; exported files are folded already.
+        return onnxruntime.InferenceSession(path, options, providers=providers, disabled_optimizers=["ConstantFolding"])
+    except Exception as error:  # its exceptions have no common class
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} cannot be used ({reason}): {otherwise}.") from None
+
+
+@lru_cache
+def bound_memory() -> None:
+    """Let ONNX Runtime take at most half of the machine's memory on the CPU: a small file can ask for any amount."""
+    onnxruntime = package("onnxruntime", "export")
+    try:
+        most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, ValueError, OSError):  # Windows
+        most = 2**33
+    kind = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    arena = onnxruntime.OrtArenaCfg({"max_mem": most, "arena_extend_strategy": 1})
+    onnxruntime.create_and_register_allocator(kind, arena)
+
+
+def check_graph(path: Path) -> None:
+    """Look at an ONNX file, which may be anybody's, before anything of it is run.
+
+    Raises:
+        ValueError: it is damaged, keeps data in other files, or its operators are not ONNX's plain ones; the message is
+            a phrase that says which.
+    """
+    onnx = package("onnx", "export")
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size >= 2**31:
+            raise ValueError("it is longer than 2 GiB, which ONNX does not allow")
+        try:
+            model = onnx.load(file, load_external_data=False)
+        except Exception as error:  # protobuf's exceptions have no common class
+            raise ValueError(str(error).splitlines()[0]) from None
+    attributes = [(node, attribute) for node in model.graph.node for attribute in node.attribute]
+    tensors = [*model.graph.initializer, *(a.t for _, a in attributes)]
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
+        raise ValueError("it keeps data in other files")
+    plain = {getattr(onnx.AttributeProto, name) for name in ("FLOAT", "FLOATS", "INT", "INTS", "STRING", "TENSOR")}
+    odd = [node for node in model.graph.node if node.domain not in ("", "ai.onnx")]
+    odd += [node for node, attribute in attributes if attribute.type not in plain]  # which hold graphs, among others
+    if odd or model.functions or model.graph.sparse_initializer:
+        what = f"an operator {odd[0].op_type}" if odd else "functions or sparse tensors"
+        raise ValueError(f"it has {what}, which no network needs")
+
+
+def run(session: Any, given: tuple[Tensor, ...]) -> list[Tensor]:
+    """Outputs of a session for inputs in its order."""
+    names = [each.name for each in session.get_inputs()]
+    inputs = {name: x.cpu().numpy() for name, x in zip(names, given, strict=True)}
+    return [torch.from_numpy(found) for found in session.run(None, inputs)]
+
+
+class OnnxTranslator(Translator):
+    """A `Translator` that runs an exported folder in ONNX Runtime, one picture at a time.
+
+    Args:
+        folder: as `export` writes it.
+        device: "cpu", or None for CUDA where there is one.
+
+    Raises:
+        UserError: a file is missing or damaged, or onnxruntime is not installed.
+    """
+
+    def __init__(self, folder: Path, device: str | None = None):
+        if not any(folder.glob("*.onnx")):
+            raise UserError(f"{folder} holds no ONNX files: write them with ugatit export MODEL -o DIR, and give DIR.")
+        super().__init__(configured(folder), "cpu")
+        self.folder = folder
+        self.sessions = {
+            name: open_session(own_file(folder, f"{name}.onnx"), device, REWRITE) for name in self.system.directions
+        }
+
+    def translation(self, direction: Direction, count: int) -> Translate:
+        """What translates ``count`` pictures."""
+        if self.reference is not None:
+            raise UserError("--style: an exported model takes no style from a picture: give a number.")
+        styles = self.draw_styles(count) if self.system.styles else None
+
+        def translate(x: Tensor) -> Translation:
+            pictures = x.split(1)
+            inputs = zip(pictures, styles.split(1), strict=True) if styles is not None else zip(pictures, strict=True)
+            made = [self.run(direction, given) for given in inputs]
+            image, *heatmap = (torch.cat(parts) for parts in zip(*made, strict=True))
+            return Translation(image, heatmap[0] if heatmap else None)
+
+        return translate
+
+    def run(self, direction: Direction, given: tuple[Tensor, ...]) -> list[Tensor]:
+        """What a file makes of one picture: its translation and perhaps its attention.
+
+        Raises:
+            UserError: it does not do what a translator does.
+        """
+        path = self.folder / f"{direction}.onnx"
+        try:
+            made = run(self.sessions[direction], given)
+        except Exception as error:  # ONNX Runtime's exceptions have no common class
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path} cannot translate a picture ({reason}): {REWRITE}.") from None
+        shapes = [tuple(part.shape) for part in made]
+        sides = given[0].shape[2:]
+        flat = all(
+            p.ndim == 4 and p.shape[:2] == (1, 1) and 0 < p.shape[2] <= sides[0] and 0 < p.shape[3] <= sides[1]
+            for p in made[1:]
+        )
+        if not flat or len(made) > 2 or made[0].shape != given[0].shape or not all(p.isfinite().all() for p in made):
+            raise UserError(f"{path} makes {shapes} of a picture of {tuple(given[0].shape)} or no numbers: {REWRITE}.")
+        return made

@@ -1,0 +1,292 @@
+"""Translating pictures with a trained model: the `Translator` of the Python interface, and whole folders of files."""
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Literal, TypeVar, get_args
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from PIL import Image
+from torch import Tensor
+
+from ugatit.data.reading import to_eight_bit
+from ugatit.data.sampling import to_tensor_transform
+from ugatit.io.errors import UserError
+from ugatit.io.sheet import to_picture
+from ugatit.systems.base import Direction, System, Translation
+from ugatit.translation.folder import load_model, save_model
+
+Size = Literal["model", "keep", "tiles"]
+Translate = Callable[[Tensor], Translation]
+Images = TypeVar("Images", Image.Image, list[Image.Image], Tensor)
+# By whole names: a pattern would match in sub-folders too.
+MODEL_FILES = ["config.json", "translator.safetensors", "training.safetensors"]
+LEAST = 32  # pixels on a side that the networks need
+
+
+class Translator:
+    """A trained model, ready to translate.
+
+    >>> translator = Translator.load("runs/cat2dog-light/model")
+    >>> translator(Image.open("cat.jpg"), direction="a2b").save("dog.png")
+    """
+
+    def __init__(self, system: System, device: torch.device | str | None = None):
+        self.system, self.device = system.eval(), find_device(device)
+        self.reference: Tensor | None = None  # whose style translations get, 1 x channels x H x W
+        self.generator = torch.Generator().manual_seed(0)  # of random styles
+        self.kept: Tensor | None = None  # the one random style of all pictures, 1 x styles
+        for part in system.children():
+            if not any(tensor.is_meta for tensor in part.state_dict().values()):  # what was not loaded
+                part.to(self.device)
+
+    @classmethod
+    def load(
+        cls, path_or_hub_id: str | Path, device: torch.device | str | None = None, with_training: bool = False
+    ) -> "Translator":
+        """Load a model folder, or a model of the Hugging Face hub by its id ("user/name").
+
+        Args:
+            path_or_hub_id: where it is.
+            device: to translate on; the accelerator if there is one, else the CPU, if not given.
+            with_training: also load the networks that only training needs, if the model has them.
+
+        Raises:
+            UserError: there is no such model, or it is damaged.
+        """
+        folder = find_model(path_or_hub_id)
+        with_training = with_training and (folder / "training.safetensors").exists()
+        return cls(load_model(folder, with_training), device)
+
+    def __call__(
+        self, images: Images, direction: Direction = "a2b", *, size: Size | None = None, batch: int = 8
+    ) -> Images:
+        """Translate a picture, a list of pictures, or a tensor; the result is of the same kind.
+
+        Args:
+            images: Pillow pictures of any mode and size, or N x channels x H x W in [-1, 1].
+            direction: "a2b" or "b2a".
+            size: "model" resizes to what the model was trained at (a light model keeps the proportions, a full one sees
+                a squeezed square, and its answer is stretched back); "keep" translates at the picture's own size
+                (light models only); "tiles" too, in overlapping tiles of the model's size. If not given: "model" for
+                pictures; for tensors "keep" if the model can, else "model".
+            batch: how many pictures of one size are translated at once.
+
+        Raises:
+            UserError: the model cannot do this direction or size, or the tensor has another shape.
+        """
+        if isinstance(images, Tensor):
+            size = size or ("keep" if self.system.any_size else "model")
+            self.check_tensor(images)
+            return torch.cat([self.translate(part, direction, size).image for part in images.split(batch)])
+        if isinstance(images, Image.Image):
+            return self([images], direction, size=size, batch=batch)[0]
+        tensors = (self.to_tensor(image) for image in images)
+        return [to_picture(made.image[0]) for made in self.stream(tensors, direction, size or "model", batch)]
+
+    def stream(self, pictures: Iterable[Tensor], direction: Direction, size: Size, batch: int) -> Iterator[Translation]:
+        """Translate pictures, each 1 x channels x H x W, one after the other; neighbours of one shape share a batch."""
+        for _, alike in groupby(pictures, lambda x: x.shape):
+            for group in batched(alike, batch):
+                made = self.translate(torch.cat(group), direction, size)
+                heatmaps = [None] * len(group) if made.heatmap is None else made.heatmap.split(1)
+                yield from map(Translation, made.image.split(1), heatmaps)
+
+    @torch.inference_mode()
+    def translate(self, x: Tensor, direction: Direction, size: Size) -> Translation:
+        """Translate a batch, N x channels x H x W in [-1, 1]; the result has the device and type of ``x``."""
+        if direction not in self.system.directions:
+            raise UserError(f"This model does not translate {direction}: use {' or '.join(self.system.directions)}.")
+        if size not in get_args(Size):
+            raise UserError(f"size = {size!r} is not known: use {', '.join(get_args(Size))}.")
+        if size == "keep" and not self.system.any_size:
+            raise UserError(
+                f"This model only translates {self.side} x {self.side} pictures: use --size model or --size tiles."
+            )
+        forward = {"model": self.at_model_size, "keep": self.padded, "tiles": self.in_tiles}[size]
+        made = forward(x.to(self.device, torch.float32), self.translation(direction, len(x)))
+        return made.map(lambda part: part.to(x))
+
+    def translation(self, direction: Direction, count: int) -> Translate:
+        """What translates ``count`` pictures, each always in the same style if the system has styles."""
+        translate: Callable[..., Translation] = self.system.translate
+        if not self.system.styles:
+            return partial(translate, direction=direction)
+        if self.reference is None:
+            return partial(translate, direction=direction, style=self.draw_styles(count).to(self.device))
+        example = resize(self.reference.to(self.device), (self.side, self.side))
+        return partial(translate, direction=direction, style=self.system.style_of(example, direction))
+
+    def draw_styles(self, count: int) -> Tensor:
+        """Random styles for ``count`` pictures, count x styles."""
+        if self.kept is not None:
+            return self.kept.expand(count, -1)
+        return torch.randn(count, self.system.styles, generator=self.generator)
+
+    def keep_style(self) -> None:
+        """Give every picture from now on the random style that the next one would get; for the pictures of a video."""
+        self.kept = None
+        self.kept = self.draw_styles(1)
+
+    def set_style(self, style: Image.Image | int) -> None:
+        """How a model with styles translates from now on.
+
+        Args:
+            style: a picture of the target domain, whose style all translations get; or the seed of random styles, of
+                which every picture gets another. A new translator has the seed 0.
+
+        Raises:
+            UserError: the model has no styles.
+        """
+        if not self.system.styles:
+            raise UserError("This model has one translation for a picture: leave out --style and --samples.")
+        self.reference = self.to_tensor(style) if isinstance(style, Image.Image) else None
+        self.kept = None
+        self.generator.manual_seed(style if isinstance(style, int) else 0)
+
+    @property
+    def side(self) -> int:
+        """Side in pixels of the pictures that the model was trained on."""
+        return self.system.config.size
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        return self.system.config.channels
+
+    def to_tensor(self, image: Image.Image) -> Tensor:
+        """A picture of any mode as 1 x channels x H x W in [-1, 1]."""
+        return to_tensor_transform()(to_eight_bit(image).convert("RGB" if self.channels == 3 else "L"))[None]
+
+    def check_tensor(self, x: Tensor) -> None:
+        if x.ndim != 4 or x.shape[1] != self.channels or 0 in x.shape or not x.is_floating_point():
+            raise UserError(
+                f"images is a {x.dtype} tensor of shape {tuple(x.shape)}: "
+                f"give floats of N x {self.channels} x H x W in [-1, 1]."
+            )
+
+    # Sizes
+
+    def at_model_size(self, x: Tensor, translate: Translate) -> Translation:
+        height, width = x.shape[2:]
+        scale = self.side / min(height, width)
+        target = max(self.side, round(height * scale)), max(self.side, round(width * scale))
+        if target == (height, width) == (self.side, self.side):
+            return translate(x)
+        if self.system.any_size:
+            return self.padded(resize(x, target), translate)
+        made = translate(resize(x, (self.side, self.side)))
+        return Translation(resize(made.image, target), made.heatmap)
+
+    def padded(self, x: Tensor, translate: Translate) -> Translation:
+        """Translate at the picture's own size: padded on the right and below to a multiple of 4, then cropped back."""
+        height, width = x.shape[2:]
+        down, right = (max(LEAST, -(-n // 4) * 4) - n for n in (height, width))
+        made = translate(F.pad(x, (0, right, 0, down), "replicate"))
+        heat = made.heatmap
+        if heat is not None and (down or right):
+            step = (height + down) // heat.shape[2]  # pixels of the picture to one of the map
+            heat = heat[:, :, : -(-height // step), : -(-width // step)]
+        return Translation(made.image[:, :, :height, :width], heat)
+
+    def in_tiles(self, x: Tensor, translate: Translate) -> Translation:
+        """Translate in tiles of the model's size, a quarter of which overlaps, and blend them linearly."""
+        height, width = x.shape[2:]
+        side = self.side
+        x = F.pad(x, (0, max(0, side - width), 0, max(0, side - height)), "replicate")
+        ramp = torch.linspace(-1, 1, side + 2, device=x.device)[1:-1].abs().neg().add(1).mul(4).clamp(max=1)
+        weight = ramp[:, None] * ramp  # falls to 0 over the overlap
+        total = torch.zeros_like(x[:1, :1])
+        image, heat = torch.zeros_like(x), torch.zeros_like(x[:, :1])
+        found_heat = False
+        for top in tile_starts(x.shape[2], side):
+            for left in tile_starts(x.shape[3], side):
+                window = (..., slice(top, top + side), slice(left, left + side))
+                made = translate(x[window])
+                image[window] += made.image * weight
+                total[window] += weight
+                if made.heatmap is not None:
+                    found_heat = True
+                    heat[window] += F.interpolate(made.heatmap, size=(side, side), mode="bilinear") * weight
+        image, heat = ((part / total)[..., :height, :width] for part in (image, heat))
+        return Translation(image, heat if found_heat else None)
+
+    # Sharing
+
+    def save(self, folder: str | Path) -> None:
+        """Write a model folder with what translation needs."""
+        save_model(self.system, Path(folder), step=0, with_training=False)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
+        """Upload the model to the Hugging Face hub as ``repo_id`` ("user/name"); returns its address."""
+        api = HfApi(token=token)
+        address = api.create_repo(repo_id, private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(folder)
+            api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload a ugatit model")
+        return str(address)
+
+
+def find_device(name: torch.device | str | None) -> torch.device:
+    """The device of that name; the accelerator if there is one, else the CPU, for None.
+
+    Raises:
+        UserError: it cannot be used here.
+    """
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    try:
+        device = torch.device(name or found or "cpu")
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device {name} cannot be used ({reason}): leave it out, or give cpu.") from None
+    return device
+
+
+def find_model(path_or_hub_id: str | Path) -> Path:
+    """The model folder of that path; or of that hub id, downloaded (JSON and safetensors only).
+
+    Raises:
+        UserError: there is neither.
+    """
+    path = Path(path_or_hub_id)
+    if (path / "model" / "config.json").is_file():  # a run's folder
+        return path / "model"
+    if path.is_dir() or str(path_or_hub_id).count("/") != 1 or path.is_absolute():
+        if not path.is_dir():
+            raise UserError(f"The model {path_or_hub_id} does not exist: give a folder like RUN/model, or a hub id.")
+        return path
+    try:
+        return Path(snapshot_download(str(path_or_hub_id), allow_patterns=MODEL_FILES))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = type(error).__name__
+        raise UserError(
+            f"The model {path_or_hub_id} is no folder here and cannot be had from the hub ({reason}): check its name."
+        ) from None
+
+
+def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x, size=size, mode="bilinear", antialias=True)
+
+
+def tile_starts(length: int, side: int) -> list[int]:
+    """Where tiles begin along an axis: at least a quarter of each overlaps its neighbour, the last ends at the edge."""
+    count = 1 + max(0, -(-(length - side) // (side - side // 4)))
+    return [round(i * (length - side) / max(1, count - 1)) for i in range(count)]
+
+
+def batched(items: Iterable[Tensor], count: int) -> Iterator[list[Tensor]]:
+    """Lists of up to ``count`` consecutive items."""
+    batch: list[Tensor] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == count:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

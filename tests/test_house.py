@@ -1,0 +1,76 @@
+"""The structure of the house: rooms, and arrows that go one way."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ugatit
+from ugatit.cli import COMMANDS, summary
+
+HOUSE = Path(ugatit.__file__).parent
+ROOMS = ["io", "nn", "nn.fast", "systems", "data", "translation", "training", "evaluation", "experiments", "apps",
+         "commands"]  # fmt: skip
+OUTSIDE = {"cli", "__main__", "__init__", "export", "released"}  # the door, and the documented names
+
+
+def modules() -> dict[str, Path]:
+    """Every module's name within the package, and its file."""
+    return {".".join(f.relative_to(HOUSE).with_suffix("").parts): f for f in HOUSE.rglob("*.py")}
+
+
+def room(module: str) -> str:
+    return max((r for r in ROOMS if module.startswith(f"{r}.")), key=len, default="")
+
+
+def imports(file: Path) -> set[str]:
+    """What a file imports of the package, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ugatit."):
+            name = (node.module or "").removeprefix("ugatit.")
+            whole = {f"{name}.{alias.name}" for alias in node.names} & modules().keys()
+            found |= whole or {name}
+    return found
+
+
+def test_every_module_has_a_room_and_imports_only_from_rooms_below():
+    for name, file in modules().items():
+        if name in OUTSIDE:
+            continue
+        assert room(name), f"{name} is in no room"
+        for other in imports(file):
+            if other == "io.errors" or "." not in other:
+                continue
+            assert ROOMS.index(room(other)) <= ROOMS.index(room(name)), f"{name} imports {other}, which is above it"
+
+
+def test_no_module_imports_itself_in_a_circle():
+    edges = {name: imports(file) for name, file in modules().items()}
+    while edges:
+        free = {name for name, others in edges.items() if not others & edges.keys()}
+        assert free, f"a circle among {sorted(edges)}"
+        edges = {name: others for name, others in edges.items() if name not in free}
+
+
+def test_no_room_below_names_what_is_above_it():
+    """The trainer knows no system, and the networks no method."""
+    for name, file in modules().items():
+        text = file.read_text().lower()
+        if room(name) in ("training", "io", "data"):
+            assert not any(f"systems.{system}" in text for system in ("ugatit", "cyclegan", "drit", "munit", "unit"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_file_that_says_what_it_does(command):
+    assert summary(command).endswith(".")
+
+
+def test_the_help_imports_no_library_of_numbers():
+    code = (
+        "import sys; from ugatit.cli import main; main(['--help']); print({'torch', 'numpy', 'tyro'} & {*sys.modules})"
+    )
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert made.stdout.endswith("set()\n"), made.stdout + made.stderr
