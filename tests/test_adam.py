@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from ugatit.nn.fast import adam
 from ugatit.nn.fast.adam import ChunkedAdam, rounded_at_random
-from ugatit.nn.fast.factored import FactoredLinear, gradient
-from ugatit.systems import adam
+from ugatit.nn.fast.factored import factors_of, gradient, take_factors
+from ugatit.nn.linear import LargeLinear
 from ugatit.training.checkpoint import pack_optimizers, unpack_optimizers
 
 SETTINGS = {"lr": 1e-2, "betas": (0.5, 0.999), "weight_decay": 1e-2}
@@ -21,9 +22,10 @@ def train(linear: nn.Linear, optimizer: torch.optim.Optimizer, steps: int) -> No
         optimizer.zero_grad()
 
 
-def pair() -> tuple[FactoredLinear, nn.Linear]:
+def pair() -> tuple[LargeLinear, nn.Linear]:
     torch.manual_seed(0)
-    factored, plain = FactoredLinear(40, 10), nn.Linear(40, 10, bias=False)
+    factored, plain = LargeLinear(40, 10), nn.Linear(40, 10, bias=False)
+    take_factors(factored.weight)
     plain.load_state_dict(factored.state_dict())
     return factored, plain
 
@@ -46,7 +48,15 @@ def test_nothing_is_kept_where_no_gradient_is_wanted():
         factored(torch.randn(5, 40))
     factored.requires_grad_(False)
     factored(torch.randn(5, 40, requires_grad=True)).sum().backward()
-    assert not getattr(factored.weight, "factors", [])
+    assert not factors_of(factored.weight)
+
+
+def test_other_optimisers_get_whole_gradients():
+    layer, plain = LargeLinear(40, 10), nn.Linear(40, 10, bias=False)
+    plain.load_state_dict(layer.state_dict())
+    for part in (layer, plain):
+        train(part, torch.optim.SGD(part.parameters(), 0.1), 3)
+    torch.testing.assert_close(layer.weight, plain.weight)
 
 
 @pytest.mark.parametrize("chunk", [1, 130, 1 << 20])

@@ -4,13 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import ugatit.nn.cam as nn_cam
-from ugatit.nn import spectral
-from ugatit.nn.blocks import up_conv
-from ugatit.nn.cam import Cam
 from ugatit.nn.discriminator import global_halvings
-from ugatit.nn.fast.factored import factored_product, gradient
-from ugatit.nn.fast.winograd import winograd_conv
 from ugatit.nn.norm import InstanceNorm, clip_rho, layer_instance_norm
 from ugatit.nn.spectral import SpectralConv2d
 from ugatit.systems.base import Clock
@@ -54,19 +48,6 @@ def test_shapes_for_every_kind_of_picture(size, channels, light):
     verdict = system.disc_local_a(x)
     assert verdict.logit.shape == (2, 1, size // 8 - 2, size // 8 - 2)
     assert verdict.heatmap.shape == (2, 1, size // 8 - 1, size // 8 - 1)
-
-
-@pytest.mark.parametrize("height, width", [(1, 2), (4, 7), (5, 5)])
-def test_up_conv_is_nearest_and_reflection_padded_convolution(height, width):
-    torch.manual_seed(0)
-    x = torch.randn(2, 3, height, width, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(4, 3, 3, 3, dtype=torch.float64, requires_grad=True)
-    doubled = F.interpolate(x, scale_factor=2, mode="nearest")
-    plain, fast = F.conv2d(F.pad(doubled, (1, 1, 1, 1), mode="reflect"), weight), up_conv(x, weight)
-    torch.testing.assert_close(fast, plain, rtol=1e-12, atol=1e-12)
-    upstream = torch.randn_like(plain)
-    for got, want in zip(*(torch.autograd.grad(y, (x, weight), upstream) for y in (fast, plain)), strict=True):
-        torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
 
 
 def test_light_translates_any_multiple_of_four():
@@ -125,23 +106,6 @@ def test_gradient_of_the_layer_instance_norm(batch):
     assert torch.autograd.gradcheck(layer_instance_norm, inputs)
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 4, 4), (2, 5, 8, 12), (3, 64, 16, 16)])
-def test_winograd_is_the_convolution(shape):
-    torch.manual_seed(0)
-    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(7, shape[1], 3, 3, dtype=torch.float64, requires_grad=True)
-    plain = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), weight)
-    fast = winograd_conv(x, weight)
-    torch.testing.assert_close(fast, plain)
-    grad = torch.randn_like(plain)
-    for found, wanted in zip(
-        torch.autograd.grad(fast, (x, weight), grad), torch.autograd.grad(plain, (x, weight), grad), strict=True
-    ):
-        torch.testing.assert_close(found, wanted)
-    single = winograd_conv(x.float(), weight.float())
-    assert (single - plain).norm() < 1e-5 * plain.norm()
-
-
 def test_instance_norm_is_torch_s():
     x = torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
     norm = InstanceNorm()
@@ -152,39 +116,3 @@ def test_instance_norm_is_torch_s():
     for layout in (torch.contiguous_format, torch.channels_last):
         (found,) = torch.autograd.grad(norm(x), x, grad.to(memory_format=layout))
         torch.testing.assert_close(found, slope)
-
-
-@pytest.mark.parametrize("height", [4, 9])
-def test_few_pixels_are_judged_like_many(height, monkeypatch):
-    torch.manual_seed(0)
-    conv, cam = SpectralConv2d(3, 8, 4, 1).double().eval(), Cam(3, torch.nn.ReLU()).double()
-    x = torch.randn(2, 3, height, 5, dtype=torch.float64, requires_grad=True)
-    for module, part in ((spectral, conv), (nn_cam, cam)):
-        found = []
-        for few in (0, 1000):
-            monkeypatch.setattr(module, "FEW", few)
-            made = part(x)
-            made = made if isinstance(made, torch.Tensor) else made[0]
-            made.sin().sum().backward()
-            found.append([made.detach(), x.grad, *[gradient(p).clone() for p in part.parameters()]])
-            x.grad = None
-            for p in part.parameters():
-                p.grad = None
-        torch.testing.assert_close(found[0], found[1])
-
-
-@pytest.mark.parametrize("kind", ["norm", "convolution", "product"])
-def test_a_gradient_of_a_gradient_is_right_or_refused(kind):
-    """A gradient penalty through a hand-written gradient would be another number, in silence."""
-    x = torch.randn(2, 8, 8, 8, dtype=torch.float64, requires_grad=True)
-    if kind == "norm":
-        one = torch.ones(1, 8, 1, 1, dtype=torch.float64, requires_grad=True)
-        y = layer_instance_norm(x, 0.5 * one, one, one)
-    elif kind == "convolution":
-        weight = torch.randn(8, 8, 3, 3, dtype=torch.float64, requires_grad=True)
-        y = winograd_conv(x, weight)
-    else:
-        y = factored_product(x.flatten(1), torch.randn(4, 512, dtype=torch.float64, requires_grad=True))
-    (grad,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        grad.square().sum().backward()

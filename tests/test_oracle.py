@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import oracle
-import ugatit.nn.cam as nn_cam
-from ugatit.nn import winograd
+from ugatit.nn.fast import cam, winograd
 from ugatit.nn.fast.factored import gradient
+from ugatit.nn.switch import fast_forms
 from ugatit.systems.base import Clock
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
 
@@ -48,17 +48,17 @@ def package_step(system: UGATIT, real_a, real_b):
     batch=st.integers(1, 3),
     light=st.booleans(),
     decoder_norm=st.sampled_from(["adalin", "adalin", "in", "ln", "gn", "adain"]),
-    cam=st.sampled_from(["both", "both", "none", "generator", "discriminator"]),
+    cams=st.sampled_from(["both", "both", "none", "generator", "discriminator"]),
     weights=st.fixed_dictionaries({k: st.floats(0.5, 50) for k in oracle.WEIGHTS}),
-    fast=st.booleans(),
+    form=st.sampled_from(["plain", "fast", "fast everywhere"]),
     checkpointing=st.booleans(),
     seed=st.integers(0, 2**31),
 )
 def test_step_is_the_textbook_s(
-    size, channels, width, blocks, batch, light, decoder_norm, cam, weights, fast, checkpointing, seed
+    size, channels, width, blocks, batch, light, decoder_norm, cams, weights, form, checkpointing, seed
 ):
     config = UGATITConfig(
-        size=size, channels=channels, width=width, blocks=blocks, light=light, decoder_norm=decoder_norm, cam=cam,
+        size=size, channels=channels, width=width, blocks=blocks, light=light, decoder_norm=decoder_norm, cam=cams,
         adv_weight=weights["adv"], cycle_weight=weights["cycle"],
         identity_weight=weights["identity"], cam_weight=weights["cam"], checkpointing=checkpointing,
     )  # fmt: skip
@@ -69,13 +69,14 @@ def test_step_is_the_textbook_s(
         params[name].requires_grad_()
 
     setting = oracle.Setting(
-        blocks, light, decoder_norm, cam in ("both", "generator"), cam in ("both", "discriminator")
+        blocks, light, decoder_norm, cams in ("both", "generator"), cams in ("both", "discriminator")
     )
     expected_terms, expected_gradients = oracle.step(params, real_a, real_b, setting, weights)
     with (
-        patch.object(winograd, "CHANNELS", 1 if fast else 1000),
+        fast_forms(form != "plain"),
+        patch.object(winograd, "CHANNELS", 1 if form == "fast everywhere" else 1000),
         patch.object(winograd, "PIXELS", 1),
-        patch.object(nn_cam, "FEW", 64 if fast else 0),
+        patch.object(cam, "FEW", 64 if form == "fast everywhere" else 0),
     ):
         terms, gradients = package_step(system, real_a, real_b)
 

@@ -4,16 +4,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ugatit.nn.fast.factored import FEW, factored_product
 from ugatit.nn.precision import full_precision, mean_pixel, wide, without_autocast
+from ugatit.nn.switch import switched
+
+
+@switched
+def attend(x: Tensor, avg: Tensor, top: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The maps weighed by both classifiers' weights, one under the other, and mixed by a 1x1 convolution (Table 4).
+
+    Args:
+        x: feature maps, N x C x H x W.
+        avg, top: weights of the classifiers of the average and of the maximum, 1 x C each.
+        weight, bias: of the convolution, C x 2C x 1 x 1 and C.
+
+    Returns:
+        N x C x H x W.
+    """
+    weighed = torch.cat([x * avg[:, :, None, None], x * top[:, :, None, None]], 1)  # N 2C H W
+    return F.conv2d(weighed, weight, bias)
 
 
 class Cam(nn.Module):
     """Auxiliary classifier on the average and the maximum of each feature map; its weights re-weight the maps.
 
-    ``avg_fc`` and ``max_fc`` give the two logits of Eq. 5 and 6. The maps times ``avg_fc``'s weights, and times
-    ``max_fc``'s, are concatenated and mixed by a 1x1 convolution. Scaling channels and mixing them is linear, so both
-    are folded into one convolution of half the width and the concatenation is never built.
+    ``avg_fc`` and ``max_fc`` give the two logits of Eq. 5 and 6.
 
     Args:
         channels: C, of the maps.
@@ -41,21 +55,8 @@ class Cam(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Maps N x C x H x W to (attended maps N x C x H x W, ``cam_logit`` N x 2)."""
-        mixed = self.few_pixels(x) if len(x) * x.shape[2] * x.shape[3] <= FEW else self.many_pixels(x)
-        return self.activation(mixed), self.logit(x)
-
-    def many_pixels(self, x: Tensor) -> Tensor:
-        """Both branches folded into one convolution."""
-        by_avg, by_max = self.conv.weight.chunk(2, 1)  # C C 1 1 each
-        weight = by_avg * self.avg_fc.weight[:, :, None, None] + by_max * self.max_fc.weight[:, :, None, None]
-        return F.conv2d(x, weight, self.conv.bias)
-
-    def few_pixels(self, x: Tensor) -> Tensor:
-        """Not folded: there are more weights to fold than pixels to weigh."""
-        pixels = x.flatten(2).mT.flatten(0, 1)  # NHW C
-        weighed = torch.cat([pixels * self.avg_fc.weight, pixels * self.max_fc.weight], 1)
-        mixed = factored_product(weighed, self.conv.weight).unflatten(0, (len(x), -1)).mT.unflatten(2, x.shape[2:])
-        return mixed if self.conv.bias is None else mixed + self.conv.bias[:, None, None]  # N C H W
+        attended = attend(x, self.avg_fc.weight, self.max_fc.weight, self.conv.weight, self.conv.bias)
+        return self.activation(attended), self.logit(x)
 
 
 def heatmap(attended: Tensor) -> Tensor:

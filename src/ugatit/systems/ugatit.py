@@ -23,7 +23,7 @@ from ugatit.nn.blocks import ResBlock, UpBlock, conv, conv_in_relu, init_normal
 from ugatit.nn.cam import Cam, heatmap
 from ugatit.nn.discriminator import LOCAL_HALVINGS, CamDiscriminator, Judgement, global_halvings
 from ugatit.nn.fast.adam import Average, ChunkedAdam
-from ugatit.nn.fast.factored import FactoredLinear
+from ugatit.nn.linear import LargeLinear
 from ugatit.nn.norm import LIN, AdaLIN, InstanceNorm, clip_rho
 from ugatit.nn.precision import full_precision, mean_pixel
 from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, l1, toward
@@ -138,7 +138,7 @@ class Generator(nn.Module):
         self.light, self.adaptive = config.light, config.decoder_norm in ("adalin", "adain")
         if self.adaptive:
             flattened = deep * (config.size // 4) ** 2
-            first = nn.Linear(deep, deep, bias=False) if config.light else FactoredLinear(flattened, deep)
+            first = nn.Linear(deep, deep, bias=False) if config.light else LargeLinear(flattened, deep)
             self.mlp = nn.Sequential(first, nn.ReLU(), nn.Linear(deep, deep, bias=False), nn.ReLU())
             self.gamma, self.beta = nn.Linear(deep, deep, bias=False), nn.Linear(deep, deep, bias=False)
         # Decoder bottleneck and up-sampling

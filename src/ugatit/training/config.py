@@ -46,6 +46,8 @@ class TrainConfig(Generic[ModelConfig]):
     tf32: bool = False
     """On NVIDIA cards from Ampere on, convolutions and matrix products in float32 round their factors to TF32's 10 bits
     of 23, which is faster."""
+    fast: bool = True
+    """Compute with faster forms of the paper's formulas where they suit; --no-fast with the formulas as they stand."""
     workers: Annotated[int, Field(ge=0)] | None = None
     """Processes that decode pictures; 4 on CUDA and 1 on the CPU if not given, 0 for none."""
     cache: Annotated[float, Field(ge=0)] = 0

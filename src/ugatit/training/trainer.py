@@ -22,7 +22,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import reduce
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from ugatit.data.finding import Inventory, Pictures, Skipped, differences, find_pictures, spread
@@ -32,8 +32,9 @@ from ugatit.io.errors import UserError
 from ugatit.io.files import atomic_file, results
 from ugatit.io.sheet import draw_sheet
 from ugatit.io.terminal import console, say
-from ugatit.nn.fast.factored import factors_of
+from ugatit.nn.fast.factored import show_overflow
 from ugatit.nn.precision import tf32
+from ugatit.nn.switch import fast_forms
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import Clock, System
 from ugatit.training.checkpoint import (
@@ -46,6 +47,7 @@ from ugatit.training.checkpoint import (
     unpack_optimizers,
 )
 from ugatit.training.config import TrainConfig, changed_settings, check_range, read_run, run_adapter, write_run
+from ugatit.training.distributed import any_says, average_gradients, differing
 from ugatit.training.ema import Ema
 from ugatit.training.preview import preview_columns
 from ugatit.translation.folder import save_model
@@ -119,10 +121,10 @@ class Trainer:
         )
         self.system.train()
         self.started = (time.monotonic(), self.step)
-        with tf32(config.tf32), self.signals(), self.progress() as progress:
+        with tf32(config.tf32), fast_forms(config.fast), self.signals(), self.progress() as progress:
             task = progress.add_task("", total=config.recipe.steps, completed=self.step, losses="")
             for batch in batches:
-                stop, lost = self.agreed(self.stop_signal is not None, isinstance(batch, Skipped))
+                stop, lost = any_says([self.stop_signal is not None, isinstance(batch, Skipped)], accelerator)
                 if stop or lost:
                     self.settle()
                     self.check_agreement()
@@ -170,7 +172,7 @@ class Trainer:
             groups = [g for name in update.optimizers for g in self.optimizers[name].param_groups]
             parameters = [p for group in groups for p in group["params"]]
             self.accelerator.backward(update.loss, inputs=parameters)
-            self.average_gradients(parameters)
+            average_gradients(parameters, self.accelerator)
             if update.clip is not None:
                 self.accelerator.clip_grad_norm_(parameters, update.clip)
             self.optimize([self.optimizers[name] for name in update.optimizers])
@@ -193,19 +195,6 @@ class Trainer:
             optimizer.zero_grad()
         if scaler is not None:
             scaler.update()
-
-    def average_gradients(self, parameters: list[nn.Parameter]) -> None:
-        """Average the gradients over all processes."""
-        if self.accelerator.num_processes == 1:
-            return
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        flat = reduce(torch.cat([g.flatten() for g in gradients]), "mean")
-        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(mean.view_as(gradient))
-        for factors in (factors_of(p) for p in parameters):
-            for i, (grad, x) in enumerate(factors):
-                mean = self.accelerator.gather(grad) / self.accelerator.num_processes
-                factors[i] = mean, self.accelerator.gather(x)
 
     def workers(self) -> int:
         if self.config.workers is not None:
@@ -331,19 +320,13 @@ class Trainer:
         Raises:
             UserError: they differ, in every process.
         """
-        if self.accelerator.num_processes == 1:
-            return
         tensors: dict[str, Tensor] = dict(self.system.state_dict())
         tensors |= {f"optimiser {name}": value for name, value in pack_optimizers(self.optimizers).items()}
         tensors |= {f"average {name}": value for name, value in (self.ema.average if self.ema else {}).items()}
-        mine = torch.stack([checksum(tensor.to(self.accelerator.device)) for tensor in tensors.values()])
-        everyone = self.accelerator.gather(mine[None])  # processes x tensors
-        apart = (everyone != everyone[0]).any(0).tolist()
-        if any(apart):
-            first = list(tensors)[apart.index(True)]
+        if apart := differing(tensors, self.accelerator):
             raise UserError(
-                f"The processes no longer train the same networks at step {self.step}: {sum(apart)} of {len(apart)} "
-                f"tensors differ, the first is {first}. {self.run} keeps the checkpoint before; please report this."
+                f"The processes no longer train the same networks at step {self.step}: {len(apart)} of {len(tensors)} "
+                f"tensors differ, the first is {apart[0]}. {self.run} keeps the checkpoint before; please report this."
             )
 
     def restore(self) -> None:
@@ -428,13 +411,6 @@ class Trainer:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def agreed(self, *mine: bool) -> list[bool]:
-        """What any process says is so; every process gets the same answers."""
-        if self.accelerator.num_processes == 1:
-            return list(mine)
-        said = torch.tensor(mine, dtype=torch.float32, device=self.accelerator.device)
-        return [value > 0 for value in reduce(said, "sum").tolist()]
-
     def say(self, text: str, style: str | None = None) -> None:
         if self.accelerator.is_main_process:
             say(text, style)
@@ -445,20 +421,6 @@ def lost_picture(batch: Any) -> str:
     if isinstance(batch, Skipped):
         return f"{batch.path} {batch.reason} since the run began: put it back and use --resume."
     return "Another process of this run found a picture that cannot be read any more: see what it says."
-
-
-def checksum(tensor: Tensor) -> Tensor:
-    """A number that two tensors have in common if all their bits are the same, and hardly ever else; on the device."""
-    kinds = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    return tensor.detach().contiguous().view(kinds[tensor.itemsize]).sum(dtype=torch.int64)
-
-
-def show_overflow(parameters: list[nn.Parameter]) -> None:
-    """Carry what is not finite in factored gradients to a whole one, where the scaler of fp16 looks for it."""
-    whole = next((p.grad for p in parameters if p.grad is not None), None)
-    for grad, x in (pair for p in parameters for pair in factors_of(p)):
-        assert whole is not None, "every network has weights whose gradients are whole"
-        whole += 0 * grad.sum(dtype=torch.float32) * x.sum(dtype=torch.float32)  # nothing, or NaN
 
 
 def report_pictures(pictures: Pictures, say: Callable[..., None]) -> None:

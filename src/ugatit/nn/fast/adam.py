@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.optim import Adam
 from torch.optim.adam import adam
 
-from ugatit.nn.fast.factored import factors_of, gradient
+from ugatit.nn.fast.factored import factors_of, gradient, take_factors
 
 CHUNK = 1 << 20  # numbers that are updated at once: a gradient of 4 MB stays in the processor's cache
 AVERAGES = ("exp_avg", "exp_avg_sq")
@@ -33,6 +33,8 @@ class ChunkedAdam(Adam):
         self.averages = getattr(torch, averages)
         for group in self.param_groups:
             group.setdefault("seed", 0)
+            for weight in group["params"]:
+                take_factors(weight)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]

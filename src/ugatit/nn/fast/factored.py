@@ -1,8 +1,8 @@
 """Large weights that meet few rows: the gradient stays in factors.
 
 The gradient of ``x @ weight.T`` is ``grad.T @ x``. Where x has far fewer rows than the weight, these two are a small
-fraction of it, so they are kept on the parameter (``weight.factors``) and the optimiser (`ugatit.nn.fast.adam`) forms
-the gradient a few rows at a time; it never exists as a whole.
+fraction of it, so they are kept on the parameter and the optimiser (`ugatit.nn.fast.adam`) forms the gradient a few
+rows at a time; it never exists as a whole. That optimiser asks for it (`take_factors`); others get whole gradients.
 """
 
 from typing import Any
@@ -34,34 +34,26 @@ class FactoredProduct(torch.autograd.Function):
         return grad @ weight.flatten(1) if ctx.needs_input_grad[0] else None, None
 
 
+def take_factors(weight: Tensor) -> None:
+    """Have the gradient of a weight left in factors from now on; who asks for that must use and clear them."""
+    weight.factors = []  # type: ignore[attr-defined]
+
+
 def factors_of(weight: Tensor) -> Factors:
-    """The gradient that was left on a weight: a list to append to, and to clear."""
-    if not hasattr(weight, "factors"):
-        weight.factors = []  # type: ignore[attr-defined]
-    return weight.factors  # type: ignore[attr-defined]
+    """The part of a weight's gradient that was left in factors: a list to change and to clear."""
+    return getattr(weight, "factors", [])
 
 
-def factored_product(x: Tensor, weight: Tensor) -> Tensor:
+def product(x: Tensor, weight: Tensor) -> Tensor:
     """Rows R x C times the transpose of a weight, C' x C or C' x ... with C numbers a row; R x C'.
 
     Reading the weight is the work, so nothing is gained by half precision and the result is in full.
     """
     with without_autocast(x.device):
         x = full_precision(x)
-        if not (torch.is_grad_enabled() and weight.requires_grad):
-            return x @ weight.flatten(1).T
-        return FactoredProduct.apply(x, weight)
-
-
-class FactoredLinear(nn.Linear):
-    """`nn.Linear` without bias whose weight has its gradient in factors."""
-
-    def __init__(self, features_in: int, features_out: int):
-        super().__init__(features_in, features_out, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """N x C to N x C'."""
-        return factored_product(x, self.weight)
+        if torch.is_grad_enabled() and weight.requires_grad and hasattr(weight, "factors"):
+            return FactoredProduct.apply(x, weight)
+        return x @ weight.flatten(1).T
 
 
 @torch.no_grad()
@@ -73,3 +65,11 @@ def gradient(weight: Tensor, rows: slice = slice(None)) -> Tensor:
         factors[:] = [(torch.cat([grad for grad, _ in factors]), torch.cat([x for _, x in factors]))]
     parts += [(grad[:, rows].T @ x).view_as(weight[rows]) for grad, x in factors]
     return sum(parts[1:], start=parts[0])
+
+
+def show_overflow(parameters: list[nn.Parameter]) -> None:
+    """Carry what is not finite in factored gradients to a whole one, where the scaler of fp16 looks for it."""
+    whole = next((p.grad for p in parameters if p.grad is not None), None)
+    for grad, x in (pair for p in parameters for pair in factors_of(p)):
+        assert whole is not None, "every network has weights whose gradients are whole"
+        whole += 0 * grad.sum(dtype=torch.float32) * x.sum(dtype=torch.float32)  # nothing, or NaN

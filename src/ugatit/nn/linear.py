@@ -1,0 +1,23 @@
+"""Products with large weights."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ugatit.nn.switch import switched
+
+
+@switched
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """Rows R x C times the transpose of a weight C' x C; R x C'."""
+    return F.linear(x, weight)
+
+
+class LargeLinear(nn.Linear):
+    """`product` with its weight, which is large beside the rows that it meets; no bias."""
+
+    def __init__(self, features_in: int, features_out: int):
+        super().__init__(features_in, features_out, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C to N x C'."""
+        return product(x, self.weight)
