@@ -8,7 +8,7 @@ from PIL import Image
 
 from conftest import run_ugatit
 from ugatit.apps.demo import EMOJI, SHIPPED, emoji_distances
-from ugatit.evaluation.evaluate import Judge
+from ugatit.evaluation.evaluate import Evaluator
 from ugatit.evaluation.metrics import Protocol
 from ugatit.translation.translator import Translator
 
@@ -43,7 +43,7 @@ def test_the_demo_shows_both_models_and_their_distances(tmp_path):
 
 def test_the_shipped_model_brings_held_out_emoji_nearer_to_the_truth(tmp_path):
     assert sum(f.stat().st_size for f in SHIPPED.iterdir()) < 5e6
-    judge = Judge(Protocol(features="efficientnet-lite0"), torch.device("cpu"))
-    for values in emoji_distances(judge, Translator.load(SHIPPED), tmp_path).values():
+    evaluator = Evaluator(Protocol(features="efficientnet-lite0"), torch.device("cpu"))
+    for values in emoji_distances(evaluator, Translator.load(SHIPPED), tmp_path).values():
         for key, share in AT_MOST.items():
             assert values["after"][key] < share * values["before"][key], key

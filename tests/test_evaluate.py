@@ -12,7 +12,7 @@ from PIL import Image
 
 from conftest import run_ugatit, write_picture
 from ugatit.data.finding import find_pictures, find_tests
-from ugatit.evaluation.evaluate import Judge, evaluate_folders
+from ugatit.evaluation.evaluate import Evaluator, evaluate_folders
 from ugatit.evaluation.features import load_features, perceptual_distance
 from ugatit.evaluation.metrics import Files, Protocol, attention_rank, fid, kid, paired
 from ugatit.io.errors import UserError
@@ -24,8 +24,8 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def judge():
-    return Judge(OFFLINE, CPU)
+def evaluator():
+    return Evaluator(OFFLINE, CPU)
 
 
 def features(count: int, shift: float, seed: int) -> torch.Tensor:
@@ -75,7 +75,7 @@ def test_subsets_larger_than_a_set_are_refused():
         kid(features(10, 0, 1), features(12, 0, 2), Protocol(subset_size=11))
 
 
-def test_attention_rank_is_spearman_s(judge):
+def test_attention_rank_is_spearman_s(evaluator):
     x, truth = torch.rand(2, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     heatmap = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     change = (x - truth).abs().mean(1).unflatten(1, (8, 4)).unflatten(3, (8, 4)).mean((2, 4))
@@ -84,10 +84,10 @@ def test_attention_rank_is_spearman_s(judge):
     assert attention_rank(change[:, None], x, truth).tolist() == pytest.approx([1, 1], abs=1e-5)
 
 
-def test_perceptual_distance_grows_with_the_difference(judge):
+def test_perceptual_distance_grows_with_the_difference(evaluator):
     x = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    assert perceptual_distance(judge.network, x, x).tolist() == [0, 0]
-    near, far = (perceptual_distance(judge.network, x, y) for y in (x // 4 * 4, 255 - x))
+    assert perceptual_distance(evaluator.network, x, x).tolist() == [0, 0]
+    near, far = (perceptual_distance(evaluator.network, x, y) for y in (x // 4 * 4, 255 - x))
     assert (near > 0).all() and (far > near).all()
 
 
@@ -97,15 +97,15 @@ def folder(path, count, seed=0, **options):
     return path
 
 
-def test_a_set_against_itself_and_against_another(judge, tmp_path):
+def test_a_set_against_itself_and_against_another(evaluator, tmp_path):
     real, other = folder(tmp_path / "real", 8), folder(tmp_path / "other", 8, seed=50)
     (other / "broken.png").write_bytes(b"broken")
     said = []
-    same = evaluate_folders(judge, real, real, 64, True, tmp_path / "same", said.append)
+    same = evaluate_folders(evaluator, real, real, 64, True, tmp_path / "same", said.append)
     assert same["kid_mean"] < 0.5 and same["fid"] < 1e-3
     assert (same["l1"], same["perceptual"]) == (0, 0) and same["ssim"] == pytest.approx(1)
     assert not said
-    apart = evaluate_folders(judge, real, other, 64, True, tmp_path / "apart", said.append)
+    apart = evaluate_folders(evaluator, real, other, 64, True, tmp_path / "apart", said.append)
     assert apart["l1"] > 0.1 and apart["ssim"] < 0.9 and apart["fid"] > 10
     assert len(said) == 1 and "broken.png" in said[0]
     written = json.loads((tmp_path / "apart" / "metrics.json").read_text())
@@ -116,18 +116,18 @@ def test_a_set_against_itself_and_against_another(judge, tmp_path):
         assert sheet.height > 700
     (real / "7.png").unlink()
     with pytest.raises(UserError, match="no picture named 7"):
-        evaluate_folders(judge, real, other, 64, True, tmp_path / "x", said.append)
+        evaluate_folders(evaluator, real, other, 64, True, tmp_path / "x", said.append)
     with pytest.raises(UserError, match="at least 4"):
-        evaluate_folders(judge, folder(tmp_path / "few", 3), other, 64, False, tmp_path / "x", said.append)
+        evaluate_folders(evaluator, folder(tmp_path / "few", 3), other, 64, False, tmp_path / "x", said.append)
 
 
-def test_paired_distances_are_plain_means(judge, tmp_path):
+def test_paired_distances_are_plain_means(evaluator, tmp_path):
     for name, value in (("a", 100), ("b", 151)):
         (tmp_path / name).mkdir()
         for i in range(2):
             Image.new("RGB", (40, 40), (value,) * 3).save(tmp_path / name / f"{i}.png")
     sets = [Files(sorted((tmp_path / name).iterdir()), 32) for name in "ab"]
-    assert paired(judge.network, *sets, CPU)["l1"] == pytest.approx(0.2)
+    assert paired(evaluator.network, *sets, CPU)["l1"] == pytest.approx(0.2)
 
 
 def test_a_model_is_measured_both_ways(data, tmp_path):
@@ -222,9 +222,9 @@ def test_bad_input_is_one_sentence_and_exit_code_two(arguments, names, tmp_path)
     assert names in made.stderr + made.stdout and "Traceback" not in made.stderr
 
 
-def test_cats_are_nearer_to_cats_than_to_dogs(shared, judge, tmp_path):
+def test_cats_are_nearer_to_cats_than_to_dogs(shared, evaluator, tmp_path):
     cats, dogs = (sorted((shared / "data" / "cat2dog" / f"train{side}").iterdir()) for side in "AB")
-    some, others, strangers = (judge.extract(Files(files, 256)) for files in (cats[::2], cats[1::2], dogs[1::2]))
-    halves, across = judge.compare(some, others), judge.compare(some, strangers)
+    some, others, strangers = (evaluator.extract(Files(files, 256)) for files in (cats[::2], cats[1::2], dogs[1::2]))
+    halves, across = evaluator.compare(some, others), evaluator.compare(some, strangers)
     assert abs(halves["kid_mean"]) < 2 and across["kid_mean"] > 20
     assert halves["fid"] < across["fid"] / 2

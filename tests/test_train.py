@@ -272,10 +272,9 @@ def test_machines_that_do_not_share_the_run_s_folder_are_told(data, tmp_path):
 def train_here(config, resume, real=t.train):
     run = config.out if os.environ["RANK"] == "0" else __import__("pathlib").Path({str(local)!r})
     return real(t.replace(config, out=run), resume)
-import ugatit.commands.train
 from dataclasses import replace
 t.replace = replace
-ugatit.commands.train.train = train_here
+t.train = train_here
 """
     code, errors = two_processes(script, "train", "--resume", run, "--steps", 9)
     assert code == 2 and errors.count("process 0 finds step 6 and process 1 step 0") == 2, errors

@@ -6,16 +6,18 @@ from typing import Any
 
 import torch
 from rich.table import Table
+from torch import Tensor
 
 from ugatit.data.finding import find_files, spread
 from ugatit.data.sampling import read_tests
-from ugatit.evaluation.evaluate import METRICS, Judge, evaluate_model, figure
+from ugatit.evaluation.evaluate import METRICS, Evaluator, evaluate_model, figure
 from ugatit.evaluation.metrics import Files, Protocol, paired
 from ugatit.io.files import results
-from ugatit.io.sheet import draw_sheet, overlay
+from ugatit.io.sheet import draw_sheet
 from ugatit.io.terminal import console, say
 from ugatit.training.config import preset_config
 from ugatit.training.trainer import train
+from ugatit.translation.columns import sheet_columns
 from ugatit.translation.translator import Translator
 
 EMOJI = Path(__file__).parents[1] / "emoji"
@@ -31,38 +33,34 @@ def emoji_sheet(translators: dict[str, Translator], path: Path) -> None:
         path: of the PNG.
     """
     *_, shown = translators.values()
-    columns = {}
+    columns: dict[str, Tensor] = {}
     for direction in shown.system.directions:
         source, target = direction.upper().split("2")
         files = spread(find_files(EMOJI / f"test{source}"), ROWS)
         x = read_tests(files, shown.side, shown.channels)
-        heatmap = shown.translate(x, direction, "model").heatmap
-        columns[f"source {source}"] = x
-        if heatmap is not None:
-            columns[f"attention {source}"] = overlay(x, heatmap)
-        columns |= {f"{source} to {target}, {name}": made(x, direction) for name, made in translators.items()}
         truth = read_tests([EMOJI / f"test{target}" / file.name for file in files], shown.side, shown.channels)
-        columns[f"true {target}"] = truth
+        made = {f"{source} to {target}, {name}": one(x, direction) for name, one in translators.items()}
+        columns |= sheet_columns(shown.at_size, x, direction, back=False, results=made, truth=truth)
     with results(path):
         draw_sheet(columns, path)
 
 
-def emoji_distances(judge: Judge, translator: Translator, out: Path) -> dict[str, dict[str, dict[str, Any]]]:
+def emoji_distances(evaluator: Evaluator, translator: Translator, out: Path) -> dict[str, dict[str, dict[str, Any]]]:
     """How far held-out emoji are from their true counterparts, before and after translation, by direction.
 
     Args:
-        judge: whose features count.
+        evaluator: whose features count.
         translator: the model.
         out: folder for the translations and their ``metrics.json``.
     """
     roots = {side: EMOJI / f"test{side}" for side in "AB"}
     tests = {side: find_files(root) for side, root in roots.items()}
-    after = evaluate_model(judge, translator, tests, roots, out)
+    after = evaluate_model(evaluator, translator, tests, roots, out)
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for direction in translator.system.directions:
         real, origin = (Files(tests[side], translator.side) for side in reversed(direction.upper().split("2")))
-        before = judge.compare(judge.features(real), judge.features(origin))
-        before |= paired(judge.network, origin, real, judge.device)
+        before = evaluator.compare(evaluator.features(real), evaluator.features(origin))
+        before |= paired(evaluator.network, origin, real, evaluator.device)
         found[direction] = {"before": before, "after": after[direction]}
     return found
 
@@ -86,7 +84,7 @@ def demo(out: Path, steps: int | None = None) -> None:
     Raises:
         UserError: the feature network is not installed, or ``out`` cannot be written.
     """
-    judge = Judge(Protocol(features="efficientnet-lite0"), torch.device("cpu"))
+    evaluator = Evaluator(Protocol(features="efficientnet-lite0"), torch.device("cpu"))
     config = replace(preset_config("ugatit", "quick"), data=EMOJI, out=out / "run")
     if steps is not None:
         config = replace(config, recipe=replace(config.recipe, steps=steps))
@@ -95,14 +93,14 @@ def demo(out: Path, steps: int | None = None) -> None:
     emoji_sheet(translators, out / "shipped.png")
     say(f"What a model that was trained for longer makes of emoji it never saw: {out / 'shipped.png'}")
     console.print(
-        distance_table("The longer trained model", emoji_distances(judge, translators["shipped"], out / "shipped"))
+        distance_table("The longer trained model", emoji_distances(evaluator, translators["shipped"], out / "shipped"))
     )
 
     say("Now the quick preset, on this machine:")
     model = train(config, resume=(out / "run" / "config.json").exists())
     translators["now"] = Translator.load(model)
     emoji_sheet(translators, out / "sheet.png")
-    found = emoji_distances(judge, translators["now"], out / "now")
+    found = emoji_distances(evaluator, translators["now"], out / "now")
     console.print(distance_table("The model trained now", found))
     say(f"Both side by side: {out / 'sheet.png'}")
     say(f"Try it: ugatit translate {model} YOUR-PICTURE.png -o translated --attention")

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from packaging.version import Version
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from pydantic import Field, TypeAdapter, ValidationError
 from rich.table import Table
 from tyro.conf import UseAppendAction, arg
@@ -25,11 +25,10 @@ from ugatit.data.finding import find_files, held_out, spread
 from ugatit.data.reading import read_picture
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import atomic_file, atomic_folder, digest, printable, read_json, real
-from ugatit.io.sheet import save_picture
+from ugatit.io.sheet import SMALLEST_CELL, draw_contact_sheet, save_picture
 
 FORMAT = 1  # of the manifest
 WORTH = 1.25  # enlarging by less is left to Lanczos
-CELL = 96  # pixels of a picture on the contact sheets
 ON_SHEET = 120  # pictures on a contact sheet
 Box = tuple[int, int, int, int]  # left, top, right, bottom; in pixels, may reach beyond the picture
 Detect = Callable[[Image.Image], list[Box]]
@@ -509,22 +508,11 @@ def report_table(entries: list[Entry]) -> Table:
 
 def contact_sheet(entries: list[Entry], path: Path, folder: Path | None) -> None:
     """A sheet of up to `ON_SHEET` pictures: results below ``folder``, or what was dropped, and why."""
-    shown = spread(entries, ON_SHEET)
-    columns = 10
-    rows = -(-max(1, len(shown)) // columns)
-    line, gap, font = 12, 6, ImageFont.load_default(10)
-    canvas = Image.new("RGB", (columns * (CELL + gap) + gap, rows * (CELL + 2 * line + gap) + gap), "white")
-    pen = ImageDraw.Draw(canvas)
-    for number, entry in enumerate(shown):
-        left, top = (number % columns) * (CELL + gap) + gap, (number // columns) * (CELL + 2 * line + gap) + gap
-        picture = thumbnail(entry, folder)
-        canvas.paste(picture, (left + (CELL - picture.width) // 2, top + (CELL - picture.height) // 2))
+    cells = []
+    for entry in spread(entries, ON_SHEET):
         words = entry.result.split("/")[0] if folder else entry.dropped
-        for i, text in enumerate(map(printable, (words, Path(entry.file).name))):
-            while text and pen.textlength(text, font) > CELL:
-                text = text[:-1]
-            pen.text((left, top + CELL + i * line), text, fill="black", font=font)
-    save_picture(canvas, path)
+        cells.append((thumbnail(entry, folder), [printable(words), printable(Path(entry.file).name)]))
+    draw_contact_sheet(cells, path)
 
 
 def thumbnail(entry: Entry, folder: Path | None) -> Image.Image:
@@ -532,8 +520,8 @@ def thumbnail(entry: Entry, folder: Path | None) -> Image.Image:
     try:
         picture = read_picture(entry.file if folder is None else folder / entry.result)
     except ValueError:
-        return Image.new("RGB", (CELL, CELL), "lightgrey")
+        return Image.new("RGB", (SMALLEST_CELL, SMALLEST_CELL), "lightgrey")
     if folder is None and entry.box is not None:
         picture = picture.crop(entry.box)
-    picture.thumbnail((CELL, CELL))
+    picture.thumbnail((SMALLEST_CELL, SMALLEST_CELL))
     return picture

@@ -9,7 +9,7 @@ from pydantic import Field
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from ugatit.data.finding import find_tests
-from ugatit.evaluation.evaluate import Judge, evaluate_folders, evaluate_model, metrics_table, protocol_text
+from ugatit.evaluation.evaluate import Evaluator, evaluate_folders, evaluate_model, metrics_table, protocol_text
 from ugatit.evaluation.metrics import Protocol
 from ugatit.io.errors import UserError
 from ugatit.io.terminal import console, say
@@ -49,15 +49,17 @@ def main(arguments: list[str]) -> None:
         raise UserError("Nothing to evaluate was named: give MODEL and DATA, or --real DIR and --fake DIR.")
     check_range(EvaluateConfig, options)
     if options.real is not None and options.fake is not None:
-        judge = Judge(options.protocol, find_device(options.device))
-        metrics = evaluate_folders(judge, options.real, options.fake, options.size, options.paired, options.out, say)
+        evaluator = Evaluator(options.protocol, find_device(options.device))
+        metrics = evaluate_folders(
+            evaluator, options.real, options.fake, options.size, options.paired, options.out, say
+        )
     else:
         assert options.model is not None and options.data is not None
         translator = Translator.load(options.model, options.device)
-        judge = Judge(options.protocol, translator.device)
+        evaluator = Evaluator(options.protocol, translator.device)
         tests, roots, skipped = find_tests(options.data, options.holdout, options.protocol.seed)
         for file, reason in skipped:
             say(f"  skipped: {file} {reason}")
-        metrics = evaluate_model(judge, translator, tests, roots if options.paired else None, options.out)
+        metrics = evaluate_model(evaluator, translator, tests, roots if options.paired else None, options.out)
     console.print(metrics_table(metrics))
     say(f"Protocol:\n{protocol_text(metrics)}\nWritten to {options.out}")

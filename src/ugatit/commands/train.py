@@ -10,7 +10,6 @@ from ugatit.commands.parsing import option
 from ugatit.io.errors import UserError
 from ugatit.systems import REGISTRY
 from ugatit.training.config import TrainConfig, preset_config, read_run
-from ugatit.training.trainer import train
 
 
 def main(arguments: list[str]) -> None:
@@ -45,4 +44,6 @@ def main(arguments: list[str]) -> None:
         config = replace(config, out=Path("runs") / f"{name}-{kind}")
     places = {name: getattr(config, name) for name in ("data", "source", "target")}
     config = replace(config, **{name: path.resolve() for name, path in places.items() if path})  # resumed from anywhere
+    from ugatit.training.trainer import train  # after the options: help does not wait for what trains
+
     train(config, resume is not None)

@@ -18,8 +18,9 @@ from ugatit.evaluation.features import load_features
 from ugatit.evaluation.metrics import BATCH, LEAST, Files, Protocol, attention_rank, extract, fid, kid, paired
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import atomic_file, results
-from ugatit.io.sheet import draw_sheet, overlay, save_picture, to_picture
+from ugatit.io.sheet import draw_sheet, save_picture, to_picture
 from ugatit.systems.base import Direction
+from ugatit.translation.columns import sheet_columns
 from ugatit.translation.translator import Translator
 
 ROWS = 8  # of the sheet
@@ -71,7 +72,7 @@ def match(fake: list[Path], fake_folder: Path, truth: list[Path], truth_folder: 
     return [by_name[name] for name in names]
 
 
-class Judge:
+class Evaluator:
     """Measures sets of pictures by one protocol, the features of a real set only once.
 
     Args:
@@ -122,11 +123,13 @@ class Judge:
         }
 
 
-def evaluate_folders(judge: Judge, real: Path, fake: Path, side: int, pairs: bool, out: Path, say) -> dict[str, Any]:
+def evaluate_folders(
+    evaluator: Evaluator, real: Path, fake: Path, side: int, pairs: bool, out: Path, say
+) -> dict[str, Any]:
     """Compare two folders of pictures.
 
     Args:
-        judge: by what protocol.
+        evaluator: by what protocol.
         real, fake: the folders.
         side: pixels that pictures are squared to.
         pairs: whether files of the same name are counterparts.
@@ -137,21 +140,21 @@ def evaluate_folders(judge: Judge, real: Path, fake: Path, side: int, pairs: boo
         UserError: a folder or a counterpart is missing, or there are too few pictures.
     """
     sets = {name: Files(usable(folder, f"--{name}", say), side) for name, folder in (("real", real), ("fake", fake))}
-    result = judge.compare(judge.features(sets["real"]), judge.extract(sets["fake"]))
+    result = evaluator.compare(evaluator.features(sets["real"]), evaluator.extract(sets["fake"]))
     if pairs:
         truth = Files(match(sets["fake"].files, fake, sets["real"].files, real), side)
-        result |= paired(judge.network, sets["fake"], truth, judge.device)
+        result |= paired(evaluator.network, sets["fake"], truth, evaluator.device)
     columns = {name: read_tests(spread(chosen.files, ROWS), side, 3) for name, chosen in sets.items()}
-    return write_results({"protocol": judge.description(side), **result}, columns, out)
+    return write_results({"protocol": evaluator.description(side), **result}, columns, out)
 
 
 def evaluate_model(
-    judge: Judge, translator: Translator, tests: dict[str, list[Path]], root: dict[str, Path] | None, out: Path
+    evaluator: Evaluator, translator: Translator, tests: dict[str, list[Path]], root: dict[str, Path] | None, out: Path
 ) -> dict[str, Any]:
     """Translate test pictures both ways and compare them with the other domain's.
 
     Args:
-        judge: by what protocol.
+        evaluator: by what protocol.
         translator: the model.
         tests: test pictures of domain "A" and "B".
         root: if pictures of the same name are counterparts: the folders of the two domains, else None.
@@ -160,22 +163,28 @@ def evaluate_model(
     Raises:
         UserError: a counterpart is missing, there are too few pictures, or ``out`` cannot be written.
     """
-    result: dict[str, Any] = {"protocol": judge.description(translator.side)}
+    result: dict[str, Any] = {"protocol": evaluator.description(translator.side)}
     columns: dict[str, Tensor] = {}
     for direction in translator.system.directions:
         source, target = direction.upper().split("2")
         real, origin = (Files(enough(tests[side], f"Domain {side}"), translator.side) for side in (target, source))
         truth = match(origin.files, root[source], real.files, root[target]) if root else None
         fake, faith = write_translations(translator, origin.files, direction, truth, out / direction)
-        made = judge.extract(fake)
-        row = judge.compare(judge.features(real), made)
-        mean, std, _ = kid(judge.features(origin), made, judge.protocol)
+        made = evaluator.extract(fake)
+        row = evaluator.compare(evaluator.features(real), made)
+        mean, std, _ = kid(evaluator.features(origin), made, evaluator.protocol)
         row |= {"kid_source_mean": mean, "kid_source_std": std, **faith}
         row |= {f"kid_both_{part}": (row[f"kid_{part}"] + row[f"kid_source_{part}"]) / 2 for part in ("mean", "std")}
         if truth:
-            row |= paired(judge.network, fake, Files(truth, translator.side), judge.device)
+            row |= paired(evaluator.network, fake, Files(truth, translator.side), evaluator.device)
         result[direction] = row
-        columns |= sheet_columns(translator, origin.files, truth, direction)
+        x, y = (
+            read_tests(spread(files, ROWS), translator.side, translator.channels) if files else None
+            for files in (origin.files, truth)
+        )
+        assert x is not None
+        both = len(translator.system.directions) == 2
+        columns |= sheet_columns(translator.at_size, x, direction, back=both, truth=y)
     return write_results(result, columns, out)
 
 
@@ -211,25 +220,6 @@ def write_translations(
                 save_picture(to_picture(picture), written[-1])
     means = {"cycle_l1": cycles, "attention_rank": ranks}
     return Files(written, translator.side), {k: torch.cat(v).mean().item() for k, v in means.items() if v}
-
-
-def sheet_columns(
-    translator: Translator, files: list[Path], truth: list[Path] | None, direction: Direction
-) -> dict[str, Tensor]:
-    """Columns of the sheet for one direction: source, attention, translation, cycle and truth."""
-    source, target = direction.upper().split("2")
-    side, channels = translator.side, translator.channels
-    x = read_tests(spread(files, ROWS), side, channels)
-    made = translator.translate(x, direction, "model")
-    columns = {f"source {source}": x}
-    if made.heatmap is not None:
-        columns[f"attention {source}"] = overlay(x, made.heatmap)
-    columns[f"{source} to {target}"] = made.image
-    if len(translator.system.directions) == 2:
-        columns[f"cycle {source}"] = translator(made.image, "b2a" if direction == "a2b" else "a2b")
-    if truth:
-        columns[f"true {target}"] = read_tests(spread(truth, ROWS), side, channels)
-    return columns
 
 
 def write_results(metrics: dict[str, Any], columns: dict[str, Tensor], out: Path) -> dict[str, Any]:

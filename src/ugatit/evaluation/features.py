@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ugatit.io.errors import UserError
+from ugatit.io.errors import UserError, package
 from ugatit.io.files import digest, read_torch
 from ugatit.nn.pretrained import EfficientNetLite0
 
@@ -61,10 +61,8 @@ def load_features(name: FeatureName, weights: Path | None, device: torch.device)
 
 def inception(weights: Path | None) -> tuple[nn.Module, Path]:
     """FID's Inception v3 and the file its weights are in."""
-    try:
-        from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
-    except ImportError:
-        raise UserError("torch-fidelity is not installed: pip install 'ugatit[evaluate]'.") from None
+    extractor = package("torch_fidelity.feature_extractor_inceptionv3", "evaluate")
+    address = extractor.URL_INCEPTION_V3
     if weights is not None:
         try:
             read_torch(weights)  # torch-fidelity would unpickle anything
@@ -72,18 +70,18 @@ def inception(weights: Path | None) -> tuple[nn.Module, Path]:
             raise UserError(f"--weights {weights} {error}: check the path, or get the file again.") from None
     try:
         with warnings.catch_warnings(action="ignore"):
-            net = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], weights and str(weights))
+            net = extractor.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], weights and str(weights))
     except OSError as error:
         raise UserError(
             f"Inception's weights cannot be downloaded ({error}): give their file with --weights (from "
-            f"{URL_INCEPTION_V3}), or use --features efficientnet-lite0."
+            f"{address}), or use --features efficientnet-lite0."
         ) from None
     except RuntimeError as error:
         raise UserError(
             f"--weights {weights} does not fit FID's Inception ({str(error).splitlines()[0]}): give the file "
-            f"{URL_INCEPTION_V3.rsplit('/', 1)[1]} of torch-fidelity."
+            f"{address.rsplit('/', 1)[1]} of torch-fidelity."
         ) from None
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rsplit("/", 1)[1]
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / address.rsplit("/", 1)[1]
     return net, weights or cached
 
 

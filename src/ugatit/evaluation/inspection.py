@@ -15,9 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ugatit.io.errors import UserError
 from ugatit.io.files import atomic_file, results
-from ugatit.io.sheet import draw_sheet, overlay
+from ugatit.io.sheet import draw_sheet
 from ugatit.nn.norm import AdaLIN
-from ugatit.systems.base import System
+from ugatit.systems.base import Direction, System
+from ugatit.translation.columns import sheet_columns
 from ugatit.translation.translator import Translator
 
 FLOAT = 4  # bytes
@@ -210,16 +211,12 @@ def rho_table(rhos: dict[str, dict[str, Tensor]]) -> Table:
 # Where it looks (Figures 2 and 5)
 
 
-def attention_columns(translator: Translator, x: Tensor, direction) -> dict[str, Tensor]:
-    """Source, attention maps and translation as a sheet's columns, for pictures N x channels x side x side."""
-    system = translator.system
+def attention_columns(translator: Translator, x: Tensor, direction: Direction) -> dict[str, Tensor]:
+    """Source, all attention maps and translation as a sheet's columns, for pictures N x channels x side x side."""
     with torch.inference_mode():
-        made = system.translate(x.to(translator.device), direction)
-        maps = system.attention(x.to(translator.device), direction)
-    source, target = direction.upper().split("2")
-    columns = {f"source {source}": x}
-    columns |= {f"{name} {direction}": overlay(where, heatmap) for name, (where, heatmap) in maps.items()}
-    return columns | {f"{source} to {target}": made.image}
+        found = translator.system.attention(x.to(translator.device), direction)
+    maps = {f"{name} {direction}": seen for name, seen in found.items()}
+    return sheet_columns(translator.at_size, x, direction, back=False, maps=maps)
 
 
 def inspect(translator: Translator, tests: dict[str, Tensor], size: int, batch: int, out: Path, console) -> None:

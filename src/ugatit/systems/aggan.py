@@ -19,18 +19,26 @@ from torch.optim import Adam, Optimizer
 from ugatit.nn.blocks import conv_block, up_block
 from ugatit.nn.norm import InstanceNorm
 from ugatit.nn.patch import PatchDiscriminator
-from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, l1, toward
+from ugatit.systems.base import (
+    Clock,
+    Direction,
+    Preset,
+    Recipe,
+    System,
+    SystemConfig,
+    Translation,
+    Update,
+    l1,
+    toward,
+    weighted,
+)
 from ugatit.systems.pool import Pool
 
 
 @dataclass(frozen=True)
-class AGGANConfig:
+class AGGANConfig(SystemConfig):
     """Hyper-parameters of AGGAN; the defaults are its authors'."""
 
-    size: Annotated[int, Field(ge=32, le=4096, multiple_of=4)] = 256
-    """Side of the training pictures in pixels, a multiple of 4 from 32 up."""
-    channels: Literal[1, 3] = 3
-    """1 for greyscale, 3 for colour."""
     width: Annotated[int, Field(ge=1, le=1024)] = 32
     """Channels of the first layer of generators and attention networks; of a discriminator's, twice that."""
     blocks: Annotated[int, Field(ge=1, le=64)] = 9
@@ -46,10 +54,6 @@ class AGGANConfig:
     """Past translations of each domain, with their attention, among which the discriminators' fakes are drawn."""
     lr: Annotated[float, Field(gt=0)] = 1e-4
     """Adam's learning rate, of every network."""
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Adam's decay of the gradient's average."""
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Adam's decay of the squared gradient's average."""
     decay_from: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of the run after which the learning rate falls linearly to 0."""
 
@@ -141,10 +145,6 @@ class AGGAN(System):
         self.pool_a, self.pool_b = Pool(config.pool, *shape), Pool(config.pool, *shape)
         self.phases = (0.0, config.attention_until) if config.attention_until else (0.0,)
 
-    @property
-    def any_size(self) -> bool:
-        return True
-
     def init_weights(self) -> None:
         for part in self.modules():
             if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
@@ -178,14 +178,16 @@ class AGGAN(System):
         with torch.no_grad():
             fake_back, _ = self.paste(real[target], back)
         terms = {
-            f"gen_{direction}/adv": toward(self.judge(target, fake, mask, clock), 1),
-            f"gen_{direction}/cycle_{source}": l1(self.paste(fake, back)[0], real[source]),
-            f"gen_{direction}/cycle_{target}": l1(self.paste(fake_back, direction)[0], real[target]),
+            "adv": {"": toward(self.judge(target, fake, mask, clock), 1)},
+            "cycle": {
+                source: l1(self.paste(fake, back)[0], real[source]),
+                target: l1(self.paste(fake_back, direction)[0], real[target]),
+            },
         }
-        adversarial, *cycles = terms.values()
         learning = clock.share < self.config.attention_until
         trained = (f"gen_{direction}", f"att_{source}") if learning else (f"gen_{direction}",)
-        return Update(trained, adversarial + self.config.cycle_weight * torch.stack(cycles).sum(), terms), (fake, mask)
+        weights = {"adv": 1.0, "cycle": self.config.cycle_weight}
+        return weighted(trained, f"gen_{direction}", terms, weights), (fake, mask)
 
     def discriminator_update(self, domain: str, real: Tensor, fake: tuple[Tensor, Tensor], clock: Clock) -> Update:
         """Half the least squares of real pictures to 1 and of the pool's fakes to 0."""

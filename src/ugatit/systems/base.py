@@ -7,7 +7,6 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from accelerate.utils import gather
 from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -45,7 +44,11 @@ class Clock(NamedTuple):
 
     def everyone(self, own: Tensor) -> Tensor:
         """The rows of all processes, as many of each."""
-        return own if self.processes == 1 else gather(own.contiguous())
+        if self.processes == 1:
+            return own
+        parts = [torch.empty_like(own, memory_format=torch.contiguous_format) for _ in range(self.processes)]
+        torch.distributed.all_gather(parts, own.contiguous())
+        return torch.cat(parts)
 
     def noise(self, like: Tensor, *shape: int) -> Tensor:
         """A row of N(0, 1) of a shape for each row of ``like``, on its device and of its type."""
@@ -62,6 +65,22 @@ class Update(NamedTuple):
     clip: float | None = None  # largest norm of the gradient; longer ones are shortened to it
 
 
+Terms = dict[str, dict[str, Tensor]]  # scalars by kind, such as "cycle", then by which, such as "a"; "" for the only
+    str, dict[str, Tensor]
+]  # scalars by kind, such as "cycle", then by which, such as "a"; "" for the only one
+
+
+def weighted(optimizers: tuple[str, ...], network: str, terms: Terms, weights: dict[str, float]) -> Update:
+    """The update that minimises a sum of terms, each times the weight of its kind; logged as ``network/kind_which``."""
+    loss = torch.stack([weights[kind] * term for kind, parts in terms.items() for term in parts.values()]).sum()
+    named = {
+        f"{network}/{kind}_{which}" if which else f"{network}/{kind}": term
+        for kind, parts in terms.items()
+        for which, term in parts.items()
+    }
+    return Update(optimizers, loss, named)
+
+
 def toward(prediction: Tensor, target: float) -> Tensor:
     """Least squares to a constant (Mao et al., 2017): the mean of ``(prediction - target)^2``."""
     return (full_precision(prediction) - target).square().mean()
@@ -75,6 +94,11 @@ def toward_each(predictions: list[Tensor], target: float) -> Tensor:
 def l1(x: Tensor, y: Tensor) -> Tensor:
     """The mean of ``|x - y|``."""
     return F.l1_loss(full_precision(x), full_precision(y))
+
+
+def mean_square(x: Tensor) -> Tensor:
+    """The KL divergence of N(x, 1) to N(0, 1), a number of x, times two."""
+    return full_precision(x).square().mean()
 
 
 class Translation(NamedTuple):
@@ -104,6 +128,22 @@ class Recipe:
     """Decay of the running average of the generators' weights that translation uses; 0 for none."""
 
 
+@dataclass(frozen=True)
+class SystemConfig:
+    """Hyper-parameters that every method has."""
+
+    size: Annotated[int, Field(ge=32, le=4096, multiple_of=4)] = 256
+    """Side of the training pictures in pixels, a multiple of 4 from 32 up."""
+    channels: Literal[1, 3] = 3
+    """1 for greyscale, 3 for colour."""
+    width: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Channels of the first layer of every network."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Adam's decay of the gradient's average."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Adam's decay of the squared gradient's average."""
+
+
 class Preset(NamedTuple):
     """A named starting point for `ugatit train`."""
 
@@ -115,7 +155,7 @@ class System(nn.Module, ABC):
     """A method: its networks are its submodules, the rest is below. It never touches devices, files or logs."""
 
     Config: ClassVar[type]
-    """Frozen dataclass of the method's hyper-parameters, with at least `size` and `channels`."""
+    """Frozen dataclass of the method's hyper-parameters, with at least `size` and `channels`, as in `SystemConfig`."""
     presets: ClassVar[dict[str, Preset]]
     translators: ClassVar[tuple[str, ...]]
     """Names of the submodules that translation needs; the others are there for training only."""
@@ -132,9 +172,16 @@ class System(nn.Module, ABC):
     config: Any
 
     @property
-    @abstractmethod
     def any_size(self) -> bool:
         """Whether it translates pictures of any size that is a multiple of 4, or only of `config.size`."""
+        return True
+
+    def parameters_by(self, group: Callable[[str], str]) -> dict[str, list[nn.Parameter]]:
+        """All parameters by what ``group`` makes of their names."""
+        groups: dict[str, list[nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            groups.setdefault(group(name), []).append(parameter)
+        return groups
 
     @abstractmethod
     def init_weights(self) -> None:

@@ -23,17 +23,24 @@ from ugatit.nn.edges import smooth_edges
 from ugatit.nn.norm import InstanceNorm
 from ugatit.nn.precision import full_precision
 from ugatit.nn.pretrained import content_network
-from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, l1
+from ugatit.systems.base import (
+    Clock,
+    Direction,
+    Preset,
+    Recipe,
+    System,
+    SystemConfig,
+    Translation,
+    Update,
+    l1,
+    weighted,
+)
 
 
 @dataclass(frozen=True)
-class CartoonGANConfig:
+class CartoonGANConfig(SystemConfig):
     """Hyper-parameters of CartoonGAN; the defaults are those of its authors' models and znxlwm's code."""
 
-    size: Annotated[int, Field(ge=32, le=4096, multiple_of=4)] = 256
-    """Side of the training pictures in pixels, a multiple of 4 from 32 up."""
-    channels: Literal[1, 3] = 3
-    """1 for greyscale, 3 for colour."""
     width: Annotated[int, Field(ge=2, le=1024, multiple_of=2)] = 64
     """Channels of the generator's first layer; of the discriminator's, half of that."""
     blocks: Annotated[int, Field(ge=1, le=64)] = 8
@@ -50,10 +57,6 @@ class CartoonGANConfig:
     100 follow."""
     lr: Annotated[float, Field(gt=0)] = 2e-4
     """Adam's learning rate; a tenth after half of what follows the first phase, a hundredth after three quarters."""
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Adam's decay of the gradient's average."""
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Adam's decay of the squared gradient's average."""
 
 
 def pair(first: nn.Module, channels: int) -> list[nn.Module]:
@@ -122,10 +125,6 @@ class CartoonGAN(System):
         self.gen_a2b, self.disc_b = generator(config), discriminator(config)
         self.phases = (0.0, config.first) if config.first else (0.0,)
 
-    @property
-    def any_size(self) -> bool:
-        return True
-
     def init_weights(self) -> None:
         content_network(self.config.content, self.config.vgg, torch.device("cpu"))  # to fail before the run
         for network in self.children():
@@ -144,17 +143,15 @@ class CartoonGAN(System):
         adversarial = clock.share >= self.config.first
         if adversarial:
             terms = {
-                "disc/real": judged(self.disc_b(real_b), 1),
-                "disc/fake": judged(self.disc_b(fake_b.detach()), 0),
-                "disc/smooth": judged(self.disc_b(smooth_edges(real_b)), 0),
+                "real": {"": judged(self.disc_b(real_b), 1)},
+                "fake": {"": judged(self.disc_b(fake_b.detach()), 0)},
+                "smooth": {"": judged(self.disc_b(smooth_edges(real_b)), 0)},
             }
-            yield Update(("disc",), torch.stack(list(terms.values())).sum(), terms)
-        terms = {"gen/content": self.content_loss(fake_b, real_a)}
-        loss = self.config.content_weight * terms["gen/content"]
+            yield weighted(("disc",), "disc", terms, dict.fromkeys(terms, 1.0))
+        terms = {"content": {"": self.content_loss(fake_b, real_a)}}
         if adversarial:
-            terms["gen/adv"] = judged(self.disc_b(fake_b), 1)
-            loss = loss + terms["gen/adv"]
-        yield Update(("gen",), loss, terms)
+            terms["adv"] = {"": judged(self.disc_b(fake_b), 1)}
+        yield weighted(("gen",), "gen", terms, {"content": self.config.content_weight, "adv": 1.0})
 
     def optimizers(self) -> dict[str, Optimizer]:
         c = self.config

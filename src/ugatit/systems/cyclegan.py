@@ -6,7 +6,7 @@ cycle's weight. Where the authors' Lua and PyTorch codes differ (Lua's instance 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -16,20 +16,26 @@ from torch.optim import Adam, Optimizer
 from ugatit.nn.blocks import ResBlock, conv_block, init_normal, up_block
 from ugatit.nn.norm import InstanceNorm
 from ugatit.nn.patch import PatchDiscriminator
-from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, l1, toward
+from ugatit.systems.base import (
+    Clock,
+    Direction,
+    Preset,
+    Recipe,
+    System,
+    SystemConfig,
+    Translation,
+    Update,
+    l1,
+    toward,
+    weighted,
+)
 from ugatit.systems.pool import Pool
 
 
 @dataclass(frozen=True)
-class CycleGANConfig:
+class CycleGANConfig(SystemConfig):
     """Hyper-parameters of CycleGAN; the defaults are its authors'."""
 
-    size: Annotated[int, Field(ge=32, le=4096, multiple_of=4)] = 256
-    """Side of the training pictures in pixels, a multiple of 4 from 32 up."""
-    channels: Literal[1, 3] = 3
-    """1 for greyscale, 3 for colour."""
-    width: Annotated[int, Field(ge=1, le=1024)] = 64
-    """Channels of the first layer of every network."""
     blocks: Annotated[int, Field(ge=1, le=64)] = 9
     """Residual blocks of a generator; the authors take 6 for pictures of 128 pixels."""
     cycle_weight: Annotated[float, Field(ge=0)] = 10.0
@@ -40,10 +46,6 @@ class CycleGANConfig:
     """Past translations of each domain among which the discriminators' fakes are drawn."""
     lr: Annotated[float, Field(gt=0)] = 2e-4
     """Adam's learning rate, generators and discriminators."""
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Adam's decay of the gradient's average."""
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Adam's decay of the squared gradient's average."""
     decay_from: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of the run after which the learning rate falls linearly to 0."""
 
@@ -87,10 +89,6 @@ class CycleGAN(System):
         shape = config.channels, config.size, config.size
         self.pool_a, self.pool_b = Pool(config.pool, *shape), Pool(config.pool, *shape)
 
-    @property
-    def any_size(self) -> bool:
-        return True
-
     def init_weights(self) -> None:
         init_normal(self)
 
@@ -100,22 +98,21 @@ class CycleGAN(System):
         fake_b, same_b = self.gen_a2b(torch.cat([real_a, real_b])).chunk(2)
         fake_a, same_a = self.gen_b2a(torch.cat([real_b, real_a])).chunk(2)
         terms = {
-            "gen/adv_a": toward(self.disc_a(fake_a), 1),
-            "gen/adv_b": toward(self.disc_b(fake_b), 1),
-            "gen/cycle_a": l1(self.gen_b2a(fake_b), real_a),
-            "gen/cycle_b": l1(self.gen_a2b(fake_a), real_b),
-            "gen/identity_a": l1(same_a, real_a),
-            "gen/identity_b": l1(same_b, real_b),
+            "adv": {"a": toward(self.disc_a(fake_a), 1), "b": toward(self.disc_b(fake_b), 1)},
+            "cycle": {"a": l1(self.gen_b2a(fake_b), real_a), "b": l1(self.gen_a2b(fake_a), real_b)},
+            "identity": {"a": l1(same_a, real_a), "b": l1(same_b, real_b)},
         }
         weights = {"adv": 1.0, "cycle": self.config.cycle_weight, "identity": self.config.identity_weight}
-        loss = torch.stack([weights[name[4:-2]] * term for name, term in terms.items()]).sum()
-        yield Update(("gen",), loss, terms)
+        yield weighted(("gen",), "gen", terms, weights)
 
+        pooled_a, pooled_b = self.pool_a.exchange(fake_a, clock), self.pool_b.exchange(fake_b, clock)
         terms = {
-            "disc/adv_a": self.discriminator_loss(self.disc_a, real_a, self.pool_a.exchange(fake_a, clock)),
-            "disc/adv_b": self.discriminator_loss(self.disc_b, real_b, self.pool_b.exchange(fake_b, clock)),
+            "adv": {
+                "a": self.discriminator_loss(self.disc_a, real_a, pooled_a),
+                "b": self.discriminator_loss(self.disc_b, real_b, pooled_b),
+            }
         }
-        yield Update(("disc",), terms["disc/adv_a"] + terms["disc/adv_b"], terms)
+        yield weighted(("disc",), "disc", terms, {"adv": 1.0})
 
     def discriminator_loss(self, disc: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
         """Half the least squares of real pictures to 1 and of fakes to 0."""
@@ -124,10 +121,8 @@ class CycleGAN(System):
 
     def optimizers(self) -> dict[str, Optimizer]:
         c = self.config
-        return {
-            kind: Adam([p for n, p in self.named_parameters() if n.startswith(kind)], c.lr, (c.beta1, c.beta2))
-            for kind in ("gen", "disc")
-        }
+        groups = self.parameters_by(lambda name: name.split("_")[0])
+        return {name: Adam(group, c.lr, (c.beta1, c.beta2)) for name, group in groups.items()}
 
     def lr_factor(self, clock: Clock) -> float:
         return clock.linear_decay(self.config.decay_from)

@@ -6,9 +6,10 @@ The code's last update of a step back-propagates through weights that the one be
 computed again, with the same noise.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,22 +22,30 @@ from ugatit.nn.latent import style_encoder
 from ugatit.nn.norm import InstanceNorm, LayerNorm
 from ugatit.nn.patch import MultiScaleDiscriminator
 from ugatit.nn.precision import full_precision
-from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, l1
+from ugatit.systems.base import (
+    Clock,
+    Direction,
+    Preset,
+    Recipe,
+    System,
+    SystemConfig,
+    Translation,
+    Update,
+    l1,
+    mean_square,
+    weighted,
+)
 
 ATTRIBUTE = 8  # numbers
 SLOPE = 0.01  # of every leaky ReLU
 
 
 @dataclass(frozen=True)
-class DRITConfig:
+class DRITConfig(SystemConfig):
     """Hyper-parameters of DRIT; the defaults are its authors'."""
 
     size: Annotated[int, Field(ge=64, le=4096, multiple_of=4)] = 216
     """Side of the training pictures in pixels, a multiple of 4 from 64 up; the authors crop 216 out of 256."""
-    channels: Literal[1, 3] = 3
-    """1 for greyscale, 3 for colour."""
-    width: Annotated[int, Field(ge=1, le=1024)] = 64
-    """Channels of the first layer of every network."""
     blocks: Annotated[int, Field(ge=1, le=64)] = 3
     """Residual blocks of a domain's content encoder; one more is shared, and a generator has one more."""
     content_weight: Annotated[float, Field(ge=0)] = 1.0
@@ -51,10 +60,6 @@ class DRITConfig:
     """Of the mean squares of contents and attributes."""
     lr: Annotated[float, Field(gt=0)] = 1e-4
     """Adam's learning rate; the content discriminator's is 2.5 times lower."""
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Adam's decay of the gradient's average."""
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Adam's decay of the squared gradient's average."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     """L2 decay, added to the gradient."""
     decay_from: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -195,10 +200,6 @@ class DRIT(System):
         )
         self.judge_content = content_discriminator(config)
 
-    @property
-    def any_size(self) -> bool:
-        return True
-
     def init_weights(self) -> None:
         """Convolutions' weights from N(0, 0.02^2); biases and linear layers as torch draws them."""
         for part in self.modules():
@@ -250,15 +251,17 @@ class DRIT(System):
         ).chunk(3)
 
         terms = {
-            f"disc/adv_{name}": judged(disc(real), 1.0) + judged(disc(fake.detach()), 0.0)
-            for name, disc, real, fake in (
-                ("a", self.disc_a, a, fake_a),
-                ("b", self.disc_b, b, fake_b),
-                ("random_a", self.disc_random_a, others_a, random_a),
-                ("random_b", self.disc_random_b, others_b, random_b),
-            )
+            "adv": {
+                name: judged(disc(real), 1.0) + judged(disc(fake.detach()), 0.0)
+                for name, disc, real, fake in (
+                    ("a", self.disc_a, a, fake_a),
+                    ("b", self.disc_b, b, fake_b),
+                    ("random_a", self.disc_random_a, others_a, random_a),
+                    ("random_b", self.disc_random_b, others_b, random_b),
+                )
+            }
         }
-        yield Update(("disc",), torch.stack(list(terms.values())).sum(), terms)
+        yield weighted(("disc",), "disc", terms, {"adv": 1.0})
         yield self.content_update(own.content_a, own.content_b)
         yield self.encoders_update(a, b, own, (fake_a, fake_b), (same_a, same_b), clock)
         yield self.generators_update(a, b, random, noise)
@@ -276,46 +279,45 @@ class DRIT(System):
         config = self.config
         # Exchanged again: the content of A is in the picture of B.
         back = self.encode(*fake, self.noise(a, clock))
+        judge = self.judge_content
         terms = {
-            "gen/adv_a": judged(self.disc_a(fake[0]), 1.0),
-            "gen/adv_b": judged(self.disc_b(fake[1]), 1.0),
-            "gen/content_a": cross_entropy(self.judge_content(own.content_a), 0.5),
-            "gen/content_b": cross_entropy(self.judge_content(own.content_b), 0.5),
-            "gen/cycle_a": l1(self.gen_a(back.content_b, back.attribute_a), a),
-            "gen/cycle_b": l1(self.gen_b(back.content_a, back.attribute_b), b),
-            "gen/recon_a": l1(same[0], a),
-            "gen/recon_b": l1(same[1], b),
-            "gen/kl_a": full_precision(own.content_a).square().mean() + full_precision(own.attribute_a).square().mean(),
-            "gen/kl_b": full_precision(own.content_b).square().mean() + full_precision(own.attribute_b).square().mean(),
+            "adv": {"a": judged(self.disc_a(fake[0]), 1.0), "b": judged(self.disc_b(fake[1]), 1.0)},
+            "content": {
+                "a": cross_entropy(judge(own.content_a), 0.5),
+                "b": cross_entropy(judge(own.content_b), 0.5),
+            },
+            "cycle": {
+                "a": l1(self.gen_a(back.content_b, back.attribute_a), a),
+                "b": l1(self.gen_b(back.content_a, back.attribute_b), b),
+            },
+            "recon": {"a": l1(same[0], a), "b": l1(same[1], b)},
+            "kl": {
+                "a": mean_square(own.content_a) + mean_square(own.attribute_a),
+                "b": mean_square(own.content_b) + mean_square(own.attribute_b),
+            },
         }
         weights = {"adv": 1.0} | {k: getattr(config, f"{k}_weight") for k in ("content", "cycle", "recon", "kl")}
-        loss = torch.stack([weights[name[4:-2]] * term for name, term in terms.items()]).sum()
-        return Update(("gen", "content", "attribute"), loss, terms)
+        return weighted(("gen", "content", "attribute"), "gen", terms, weights)
 
     def generators_update(self, a: Tensor, b: Tensor, random: Tensor, noise: tuple[Tensor, Tensor]) -> Update:
         """Content encoders and generators alone, from translations with a random attribute."""
         fake_a = self.gen_a(self.content(b, "b", noise[1]), random)
         fake_b = self.gen_b(self.content(a, "a", noise[0]), random)
         terms = {
-            "gen/adv_random_a": judged(self.disc_random_a(fake_a), 1.0),
-            "gen/adv_random_b": judged(self.disc_random_b(fake_b), 1.0),
-            "gen/latent_a": l1(self.attribute_a(fake_a), random),
-            "gen/latent_b": l1(self.attribute_b(fake_b), random),
+            "adv_random": {"a": judged(self.disc_random_a(fake_a), 1.0), "b": judged(self.disc_random_b(fake_b), 1.0)},
+            "latent": {"a": l1(self.attribute_a(fake_a), random), "b": l1(self.attribute_b(fake_b), random)},
         }
-        adversarial_a, adversarial_b, *latent = terms.values()
-        loss = adversarial_a + adversarial_b + self.config.latent_weight * torch.stack(latent).sum()
-        return Update(("content", "gen"), loss, terms)
+        weights = {"adv_random": 1.0, "latent": self.config.latent_weight}
+        return weighted(("content", "gen"), "gen", terms, weights)
 
     def optimizers(self) -> dict[str, Optimizer]:
-        groups: dict[str, list[nn.Parameter]] = {}
-        for name, parameter in self.named_parameters():
-            group = "judge_content" if name.startswith("judge_content") else name.split(".")[0].split("_")[0]
-            groups.setdefault(group, []).append(parameter)
+        content = "judge_content"
+        groups = self.parameters_by(lambda name: content if name.startswith(content) else re.split("[._]", name)[0])
         c = self.config
         return {
             name: Adam(
                 group,
-                c.lr / 2.5 if name == "judge_content" else c.lr,
+                c.lr / 2.5 if name == content else c.lr,
                 (c.beta1, c.beta2),
                 weight_decay=c.weight_decay,
             )

@@ -7,7 +7,7 @@ perceptual loss is off, as in the authors' settings for 256 pixels; its VGG16 is
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -21,21 +21,29 @@ from ugatit.nn.norm import InstanceNorm
 from ugatit.nn.patch import MultiScaleDiscriminator
 from ugatit.nn.precision import full_precision
 from ugatit.nn.pretrained import content_network
-from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, l1, toward_each
+from ugatit.systems.base import (
+    Clock,
+    Direction,
+    Preset,
+    Recipe,
+    System,
+    SystemConfig,
+    Translation,
+    Update,
+    l1,
+    toward_each,
+    weighted,
+)
 
 STYLE = 8  # numbers
 
 
 @dataclass(frozen=True)
-class MUNITConfig:
+class MUNITConfig(SystemConfig):
     """Hyper-parameters of MUNIT; the defaults are its authors'."""
 
     size: Annotated[int, Field(ge=64, le=4096, multiple_of=4)] = 256
     """Side of the training pictures in pixels, a multiple of 4 from 64 up."""
-    channels: Literal[1, 3] = 3
-    """1 for greyscale, 3 for colour."""
-    width: Annotated[int, Field(ge=1, le=1024)] = 64
-    """Channels of the first layer of every network."""
     blocks: Annotated[int, Field(ge=1, le=64)] = 4
     """Residual blocks of a content encoder, and as many of a decoder."""
     hidden: Annotated[int, Field(ge=1, le=4096)] = 256
@@ -58,10 +66,6 @@ class MUNITConfig:
     """VGG16's weights, torchvision's file; downloaded once if not given and --vgg-weight is not 0."""
     lr: Annotated[float, Field(gt=0)] = 1e-4
     """Adam's learning rate, generators and discriminators."""
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Adam's decay of the gradient's average."""
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Adam's decay of the squared gradient's average."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     """L2 decay, added to the gradient."""
     halve_every: Annotated[int, Field(ge=1)] = 100_000
@@ -99,10 +103,6 @@ class MUNIT(System):
         self.disc_a = MultiScaleDiscriminator(config.channels, config.width)
         self.disc_b = MultiScaleDiscriminator(config.channels, config.width)
 
-    @property
-    def any_size(self) -> bool:
-        return True
-
     def init_weights(self) -> None:
         if self.config.vgg_weight:
             content_network("vgg16", self.config.vgg, torch.device("cpu"))  # to fail before the run
@@ -124,10 +124,12 @@ class MUNIT(System):
             fake_a = gen_a.decode(gen_b.content(real_b), style_a)
             fake_b = gen_b.decode(gen_a.content(real_a), style_b)
         terms = {
-            "disc/adv_a": toward_each(self.disc_a(real_a), 1) + toward_each(self.disc_a(fake_a), 0),
-            "disc/adv_b": toward_each(self.disc_b(real_b), 1) + toward_each(self.disc_b(fake_b), 0),
+            "adv": {
+                "a": toward_each(self.disc_a(real_a), 1) + toward_each(self.disc_a(fake_a), 0),
+                "b": toward_each(self.disc_b(real_b), 1) + toward_each(self.disc_b(fake_b), 0),
+            }
         }
-        yield Update(("disc",), self.config.adv_weight * (terms["disc/adv_a"] + terms["disc/adv_b"]), terms)
+        yield weighted(("disc",), "disc", terms, {"adv": self.config.adv_weight})
 
         style_a, style_b = clock.noise(real_a, STYLE), clock.noise(real_b, STYLE)
         content_a, content_b = gen_a.content(real_a), gen_b.content(real_b)
@@ -137,34 +139,23 @@ class MUNIT(System):
         same_b, fake_b = gen_b.decode(torch.cat([content_b, content_a]), torch.cat([own_b, style_b])).chunk(2)
         found_a, found_b = gen_b.content(fake_b), gen_a.content(fake_a)  # contents of a and of b, from translations
         terms = {
-            "gen/adv_a": toward_each(self.disc_a(fake_a), 1),
-            "gen/adv_b": toward_each(self.disc_b(fake_b), 1),
-            "gen/recon_a": l1(same_a, real_a),
-            "gen/recon_b": l1(same_b, real_b),
-            "gen/style_a": l1(gen_a.style(fake_a), style_a),
-            "gen/style_b": l1(gen_b.style(fake_b), style_b),
-            "gen/content_a": l1(found_a, content_a),
-            "gen/content_b": l1(found_b, content_b),
+            "adv": {"a": toward_each(self.disc_a(fake_a), 1), "b": toward_each(self.disc_b(fake_b), 1)},
+            "recon": {"a": l1(same_a, real_a), "b": l1(same_b, real_b)},
+            "style": {"a": l1(gen_a.style(fake_a), style_a), "b": l1(gen_b.style(fake_b), style_b)},
+            "content": {"a": l1(found_a, content_a), "b": l1(found_b, content_b)},
         }
         if self.config.cycle_weight:
-            terms["gen/cycle_a"] = l1(gen_a.decode(found_a, own_a), real_a)
-            terms["gen/cycle_b"] = l1(gen_b.decode(found_b, own_b), real_b)
+            back_a, back_b = gen_a.decode(found_a, own_a), gen_b.decode(found_b, own_b)
+            terms["cycle"] = {"a": l1(back_a, real_a), "b": l1(back_b, real_b)}
         if self.config.vgg_weight:
-            terms["gen/vgg_a"] = self.perceptual(fake_a, real_b)
-            terms["gen/vgg_b"] = self.perceptual(fake_b, real_a)
-        loss = torch.stack([getattr(self.config, f"{name[4:-2]}_weight") * term for name, term in terms.items()]).sum()
-        yield Update(("gen",), loss, terms)
+            terms["vgg"] = {"a": self.perceptual(fake_a, real_b), "b": self.perceptual(fake_b, real_a)}
+        yield weighted(("gen",), "gen", terms, {kind: getattr(self.config, f"{kind}_weight") for kind in terms})
 
     def optimizers(self) -> dict[str, Optimizer]:
         c = self.config
+        groups = self.parameters_by(lambda name: name.split("_")[0])
         return {
-            kind: Adam(
-                [p for n, p in self.named_parameters() if n.startswith(kind)],
-                c.lr,
-                (c.beta1, c.beta2),
-                weight_decay=c.weight_decay,
-            )
-            for kind in ("disc", "gen")
+            name: Adam(group, c.lr, (c.beta1, c.beta2), weight_decay=c.weight_decay) for name, group in groups.items()
         }
 
     def lr_factor(self, clock: Clock) -> float:

@@ -26,17 +26,24 @@ from ugatit.nn.fast.adam import Average, ChunkedAdam
 from ugatit.nn.linear import LargeLinear
 from ugatit.nn.norm import LIN, AdaLIN, InstanceNorm, clip_rho
 from ugatit.nn.precision import full_precision, mean_pixel
-from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, l1, toward
+from ugatit.systems.base import (
+    Clock,
+    Direction,
+    Preset,
+    Recipe,
+    System,
+    SystemConfig,
+    Translation,
+    Update,
+    l1,
+    toward,
+)
 
 
 @dataclass(frozen=True)
-class UGATITConfig:
+class UGATITConfig(SystemConfig):
     """Hyper-parameters of U-GAT-IT; the defaults are the paper's."""
 
-    size: Annotated[int, Field(ge=32, le=4096, multiple_of=4)] = 256
-    """Side of the training pictures in pixels, a multiple of 4 from 32 up."""
-    channels: Literal[1, 3] = 3
-    """1 for greyscale, 3 for colour."""
     width: Annotated[int, Field(ge=1, le=1024)] = 64
     """Channels of the first layer of every network (ch)."""
     blocks: Annotated[int, Field(ge=1, le=64)] = 4
@@ -64,10 +71,6 @@ class UGATITConfig:
     """Lambda 4 of Eq. 7, of the generators' CAM loss."""
     lr: Annotated[float, Field(gt=0)] = 1e-4
     """Adam's learning rate, generators and discriminators."""
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Adam's decay of the gradient's average."""
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Adam's decay of the squared gradient's average."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     """L2 decay, added to the gradient."""
     checkpointing: bool = False
@@ -305,9 +308,7 @@ class UGATIT(System):
     # Appendix B.2
 
     def optimizers(self) -> dict[str, Optimizer]:
-        groups: dict[str, list[nn.Parameter]] = {"disc": [], "gen": []}
-        for name, parameter in self.named_parameters():
-            groups[name.split("_")[0]].append(parameter)
+        groups = self.parameters_by(lambda name: name.split("_")[0])
         c = self.config
         return {
             name: ChunkedAdam(group, c.lr, (c.beta1, c.beta2), weight_decay=c.weight_decay, averages=c.adam_averages)

@@ -7,7 +7,7 @@ code as of the paper is kept in the branch version_02 of the authors' repository
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -18,20 +18,28 @@ from ugatit.nn.blocks import ResBlock, init_normal
 from ugatit.nn.latent import content_encoder, init_kaiming, up_sampler
 from ugatit.nn.norm import InstanceNorm
 from ugatit.nn.patch import MultiScaleDiscriminator
-from ugatit.nn.precision import full_precision
-from ugatit.systems.base import Clock, Direction, Preset, Recipe, System, Translation, Update, l1, toward_each
+from ugatit.systems.base import (
+    Clock,
+    Direction,
+    Preset,
+    Recipe,
+    System,
+    SystemConfig,
+    Translation,
+    Update,
+    l1,
+    mean_square,
+    toward_each,
+    weighted,
+)
 
 
 @dataclass(frozen=True)
-class UNITConfig:
+class UNITConfig(SystemConfig):
     """Hyper-parameters of UNIT; the defaults are its authors'."""
 
     size: Annotated[int, Field(ge=64, le=4096, multiple_of=4)] = 256
     """Side of the training pictures in pixels, a multiple of 4 from 64 up."""
-    channels: Literal[1, 3] = 3
-    """1 for greyscale, 3 for colour."""
-    width: Annotated[int, Field(ge=1, le=1024)] = 64
-    """Channels of the first layer of every network."""
     blocks: Annotated[int, Field(ge=1, le=64)] = 4
     """Residual blocks of an encoder, and as many of a decoder."""
     adv_weight: Annotated[float, Field(ge=0)] = 1.0
@@ -46,10 +54,6 @@ class UNITConfig:
     """Of the mean square of the translation's latent code."""
     lr: Annotated[float, Field(gt=0)] = 1e-4
     """Adam's learning rate, generators and discriminators."""
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Adam's decay of the gradient's average."""
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Adam's decay of the squared gradient's average."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     """L2 decay, added to the gradient."""
     halve_every: Annotated[int, Field(ge=1)] = 100_000
@@ -85,10 +89,6 @@ class UNIT(System):
         self.disc_a = MultiScaleDiscriminator(config.channels, config.width)
         self.disc_b = MultiScaleDiscriminator(config.channels, config.width)
 
-    @property
-    def any_size(self) -> bool:
-        return True
-
     def init_weights(self) -> None:
         for name, network in self.named_children():
             (init_normal if name.startswith("disc") else init_kaiming)(network)
@@ -99,10 +99,12 @@ class UNIT(System):
             fake_b = self.dec_b(noisy(self.enc_a(real_a), clock))
             fake_a = self.dec_a(noisy(self.enc_b(real_b), clock))
         terms = {
-            "disc/adv_a": toward_each(self.disc_a(real_a), 1) + toward_each(self.disc_a(fake_a), 0),
-            "disc/adv_b": toward_each(self.disc_b(real_b), 1) + toward_each(self.disc_b(fake_b), 0),
+            "adv": {
+                "a": toward_each(self.disc_a(real_a), 1) + toward_each(self.disc_a(fake_a), 0),
+                "b": toward_each(self.disc_b(real_b), 1) + toward_each(self.disc_b(fake_b), 0),
+            }
         }
-        yield Update(("disc",), self.config.adv_weight * (terms["disc/adv_a"] + terms["disc/adv_b"]), terms)
+        yield weighted(("disc",), "disc", terms, {"adv": self.config.adv_weight})
 
         code_a, code_b = self.enc_a(real_a), self.enc_b(real_b)
         latent_a, latent_b = noisy(code_a, clock), noisy(code_b, clock)
@@ -111,24 +113,19 @@ class UNIT(System):
         same_b, fake_b = self.dec_b(torch.cat([latent_b, latent_a])).chunk(2)
         code_fake_a, code_fake_b = self.enc_a(fake_a), self.enc_b(fake_b)
         terms = {
-            "gen/adv_a": toward_each(self.disc_a(fake_a), 1),
-            "gen/adv_b": toward_each(self.disc_b(fake_b), 1),
-            "gen/recon_a": l1(same_a, real_a),
-            "gen/recon_b": l1(same_b, real_b),
-            "gen/kl_a": mean_square(code_a),
-            "gen/kl_b": mean_square(code_b),
-            "gen/cycle_a": l1(self.dec_a(noisy(code_fake_b, clock)), real_a),
-            "gen/cycle_b": l1(self.dec_b(noisy(code_fake_a, clock)), real_b),
-            "gen/cycle_kl_a": mean_square(code_fake_b),
-            "gen/cycle_kl_b": mean_square(code_fake_a),
+            "adv": {"a": toward_each(self.disc_a(fake_a), 1), "b": toward_each(self.disc_b(fake_b), 1)},
+            "recon": {"a": l1(same_a, real_a), "b": l1(same_b, real_b)},
+            "kl": {"a": mean_square(code_a), "b": mean_square(code_b)},
+            "cycle": {
+                "a": l1(self.dec_a(noisy(code_fake_b, clock)), real_a),
+                "b": l1(self.dec_b(noisy(code_fake_a, clock)), real_b),
+            },
+            "cycle_kl": {"a": mean_square(code_fake_b), "b": mean_square(code_fake_a)},
         }
-        loss = torch.stack([getattr(self.config, f"{name[4:-2]}_weight") * term for name, term in terms.items()]).sum()
-        yield Update(("gen",), loss, terms)
+        yield weighted(("gen",), "gen", terms, {kind: getattr(self.config, f"{kind}_weight") for kind in terms})
 
     def optimizers(self) -> dict[str, Optimizer]:
-        groups: dict[str, list[nn.Parameter]] = {"disc": [], "gen": []}
-        for name, parameter in self.named_parameters():
-            groups["disc" if name.startswith("disc") else "gen"].append(parameter)
+        groups = self.parameters_by(lambda name: "disc" if name.startswith("disc") else "gen")
         c = self.config
         return {
             name: Adam(group, c.lr, (c.beta1, c.beta2), weight_decay=c.weight_decay) for name, group in groups.items()
@@ -146,8 +143,3 @@ class UNIT(System):
 def noisy(code: Tensor, clock: Clock) -> Tensor:
     """A sample of the posterior, N(code, 1)."""
     return code + clock.noise(code, *code.shape[1:])
-
-
-def mean_square(code: Tensor) -> Tensor:
-    """The KL divergence of N(code, 1) to N(0, 1), a number of the code, times two."""
-    return full_precision(code).square().mean()

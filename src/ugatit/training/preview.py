@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from ugatit.io.sheet import overlay
-from ugatit.systems.base import Direction, System
+from ugatit.systems.base import Direction, System, Translation
+from ugatit.translation.columns import sheet_columns
 
 
 def preview_columns(system: System, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
@@ -13,22 +13,15 @@ def preview_columns(system: System, real_a: Tensor, real_b: Tensor) -> dict[str,
     Args:
         real_a, real_b: test pictures, N x channels x size x size in [-1, 1]; they are translated one by one.
     """
+
+    def translate(x: Tensor, direction: Direction) -> Translation:
+        made = [system.translate(row, direction) for row in x.split(1)]
+        heatmaps = [part.heatmap for part in made if part.heatmap is not None]
+        return Translation(torch.cat([part.image for part in made]), torch.cat(heatmaps) if heatmaps else None)
+
     columns: dict[str, Tensor] = {}
-    rows = min(len(real_a), len(real_b))
-    sides: tuple[tuple[Direction, Direction, Tensor], ...] = (("a2b", "b2a", real_a), ("b2a", "a2b", real_b))
-    for there, back, pictures in sides:
-        if there not in system.directions:
-            continue
-        source, target = there.upper().split("2")
-        cells: dict[str, list[Tensor]] = {}
-        for x in pictures[:rows].split(1):
-            made = system.translate(x, there)
-            cells.setdefault(f"source {source}", []).append(x)
-            if made.heatmap is not None:
-                cells.setdefault(f"attention {source}", []).append(overlay(x, made.heatmap))
-            cells.setdefault(f"{source} to {target}", []).append(made.image)
-            if back in system.directions:
-                cells.setdefault(f"cycle {source}", []).append(system.translate(made.image, back).image)
-                cells.setdefault(f"identity {source}", []).append(system.translate(x, back).image)
-        columns |= {label: torch.cat(tensors).float() for label, tensors in cells.items()}
-    return columns
+    rows, back = min(len(real_a), len(real_b)), len(system.directions) == 2
+    for direction, x in zip(("a2b", "b2a"), (real_a, real_b), strict=True):
+        if direction in system.directions:
+            columns |= sheet_columns(translate, x[:rows], direction, back=back, identity=True)
+    return {label: pictures.float() for label, pictures in columns.items()}

@@ -62,21 +62,20 @@ def write_onnx(system: System, direction: Direction, path: Path) -> None:
         rows, columns = (4 * Dim(name, min=8, max=LARGEST // 4) for name in ("rows", "columns"))
         dynamic["picture"] = {2: rows, 3: columns}
     graph = OneDirection(system, direction).eval()
-    try:
-        with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
-            torch.onnx.export(
-                graph,
-                example(system, side, side + 8 if system.any_size else side),  # unequal, lest they be taken for one
-                path,
-                dynamo=True,
-                verbose=False,
-                external_data=False,
-                input_names=inputs,
-                output_names=("translation", "attention"),
-                dynamic_shapes=dynamic,
-            )
-    except ImportError as error:
-        raise UserError(f"{error.name} is not installed: pip install 'ugatit[export]'.") from None
+    for name in ("onnx", "onnxscript"):
+        package(name, "export")
+    with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+        torch.onnx.export(
+            graph,
+            example(system, side, side + 8 if system.any_size else side),  # unequal, lest they be taken for one
+            path,
+            dynamo=True,
+            verbose=False,
+            external_data=False,
+            input_names=inputs,
+            output_names=("translation", "attention"),
+            dynamic_shapes=dynamic,
+        )
 
 
 def difference(system: System, direction: Direction, path: Path) -> float:

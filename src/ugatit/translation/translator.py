@@ -112,6 +112,10 @@ class Translator:
         made = forward(x.to(self.device, torch.float32), self.translation(direction, len(x)))
         return made.map(lambda part: part.to(x))
 
+    def at_size(self, x: Tensor, direction: Direction) -> Translation:
+        """Translate a batch at the size that the model was trained at."""
+        return self.translate(x, direction, "model")
+
     def translation(self, direction: Direction, count: int) -> Translate:
         """What translates ``count`` pictures, each always in the same style if the system has styles."""
         translate: Callable[..., Translation] = self.system.translate
