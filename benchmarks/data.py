@@ -19,7 +19,7 @@ from ugatit.systems.base import Recipe
 
 
 @dataclass(frozen=True)
-class Options:
+class Config:
     data: tyro.conf.Positional[Path]
     """Folder with trainA and trainB inside."""
     size: int = 256
@@ -30,7 +30,7 @@ class Options:
     """Measured batches of one, after as many to warm up and to fill the cache."""
 
 
-def rate(options: Options, workers: int, cache: int) -> float:
+def rate(options: Config, workers: int, cache: int) -> float:
     """Pictures a second."""
     pictures = find_pictures(options.data, None, None, 0.1, 0)
     recipe = Recipe()
@@ -50,7 +50,7 @@ def rate(options: Options, workers: int, cache: int) -> float:
     return count / (time.perf_counter() - began)
 
 
-def main(options: Options) -> None:
+def main(options: Config) -> None:
     table = Table("workers", "pictures/s", "pictures/s, decoded ones kept")
     for workers in options.workers:
         table.add_row(str(workers), *[f"{rate(options, workers, cache):.0f}" for cache in (0, 2**30)])
@@ -58,4 +58,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    main(tyro.cli(Config, description=__doc__))

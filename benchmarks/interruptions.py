@@ -192,11 +192,11 @@ def failures_of(number: int) -> dict[str, Change]:
 
 
 @dataclass(frozen=True)
-class FailuresOptions:
+class FailuresConfig:
     """Try every failure on each of two processes, and print a table."""
 
 
-def failures(_: FailuresOptions) -> None:
+def failures(_: FailuresConfig) -> None:
     """Print what each process says, how it ends, what is on the disk then, and whether the run goes on from there."""
     print("| what happens | to | exit codes | what processes 0 and 1 say last | checkpoint | resumed |")
     print("| --- | --- | --- | --- | --- | --- |")
@@ -223,7 +223,7 @@ def failures(_: FailuresOptions) -> None:
 
 
 @dataclass(frozen=True)
-class KillsOptions:
+class KillsConfig:
     """Kill runs at random moments, resume them, and hold them against runs that were left alone."""
 
     kills: int = 100
@@ -243,7 +243,7 @@ def fingerprint(run: Path) -> dict[str, str]:
     return found | {"metrics": str([{k: v for k, v in line.items() if k != "steps_per_second"} for line in lines])}
 
 
-def kills(options: KillsOptions) -> None:
+def kills(options: KillsConfig) -> None:
     """Print for each run when it was killed, and whether it ended with the same bytes."""
     moments, done, wrong, turn = random.Random(options.seed), 0, 0, 0
     whole: dict[tuple[str, int], tuple[float, dict[str, str]]] = {}
@@ -291,7 +291,7 @@ def kills(options: KillsOptions) -> None:
 
 if __name__ == "__main__":
     chosen = tyro.cli(
-        Annotated[FailuresOptions, tyro.conf.subcommand("failures")]
-        | Annotated[KillsOptions, tyro.conf.subcommand("kills")]  # type: ignore[arg-type]
+        Annotated[FailuresConfig, tyro.conf.subcommand("failures")]
+        | Annotated[KillsConfig, tyro.conf.subcommand("kills")]  # type: ignore[arg-type]
     )
-    kills(chosen) if isinstance(chosen, KillsOptions) else failures(chosen)
+    kills(chosen) if isinstance(chosen, KillsConfig) else failures(chosen)

@@ -1,4 +1,4 @@
-"""A training step of the textbook (tests/oracle.py) and of the package side by side: python benchmarks/steps.py
+"""A training step with the plain formulas and with the fast forms side by side: python benchmarks/steps.py
 
 For each setting both run at once, each in a process of its own, and take turns: one step of the one, one of the other,
 so that whatever else the machine does meets both. The first steps warm up and do not count. Printed and written to
@@ -13,7 +13,6 @@ import os
 import platform
 import resource
 import statistics
-import sys
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -28,10 +27,8 @@ from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-import oracle
-from ugatit.systems.ugatit import UGATIT, UGATITConfig
+from ugatit.nn.switch import fast_forms
+from ugatit.systems.ugatit import UGATITConfig
 from ugatit.training.config import preset_config
 from ugatit.training.trainer import Trainer
 
@@ -57,53 +54,27 @@ SETTINGS += [Setting("light", 16, 128, batch) for batch in (2, 4, 8)]
 
 
 @dataclass(frozen=True)
-class Options:
+class Config:
     settings: tyro.conf.Positional[tuple[str, ...]] = tuple(map(str, SETTINGS))
     """KIND-WIDTH-SIZE-BATCH, for example light-64-128-1."""
     steps: int = 5
     """Measured steps of each."""
     warm_up: int = 2
     """Steps before them."""
-    only: Literal["both", "textbook", "package"] = "both"
+    only: Literal["both", "plain", "fast"] = "both"
     """Measure one alone, where memory does not hold both."""
     profile: bool = False
     """Also profile one step of each."""
     options: tuple[str, ...] = ()
-    """Settings of the package's model by name, for example checkpointing=True."""
+    """Settings of the model by name, for example checkpointing=True."""
     out: Path = Path("benchmarks/steps.json")
     """Results; those of other settings in it are kept."""
 
 
-class Textbook:
-    """The paper transcribed, with torch's Adam."""
+class Side:
+    """The step that `ugatit train` makes, in one form."""
 
-    def __init__(self, setting: Setting, config: UGATITConfig):
-        system = UGATIT(config)
-        system.init_weights()
-        self.setting = oracle.Setting(config.blocks, config.light)
-        self.params = {k: v.detach().clone() for k, v in system.state_dict().items()}
-        trained = {name: self.params[name].requires_grad_() for name, _ in system.named_parameters()}
-        self.groups = {kind: [p for n, p in trained.items() if n.startswith(kind)] for kind in ("disc", "gen")}
-        self.optimizers = {
-            kind: torch.optim.Adam(group, 1e-4, (0.5, 0.999), weight_decay=1e-4) for kind, group in self.groups.items()
-        }
-
-    def step(self, real_a: torch.Tensor, real_b: torch.Tensor) -> None:
-        for kind, losses in (("disc", oracle.disc_losses), ("gen", oracle.gen_losses)):
-            oracle.power_iteration(self.params)
-            loss = oracle.total(losses(self.params, real_a, real_b, self.setting), oracle.WEIGHTS)
-            loss.backward(inputs=self.groups[kind])
-            self.optimizers[kind].step()
-            self.optimizers[kind].zero_grad()
-        for name, parameter in self.params.items():
-            if name.endswith("rho"):
-                parameter.data.clamp_(0, 1)
-
-
-class Package:
-    """The step that `ugatit train` makes."""
-
-    def __init__(self, setting: Setting, config: UGATITConfig):
+    def __init__(self, setting: Setting, config: UGATITConfig, fast: bool):
         self.folder = tempfile.TemporaryDirectory()  # removed with this object
         folder = Path(self.folder.name)
         for part in ("trainA", "trainB", "testA", "testB"):
@@ -112,9 +83,11 @@ class Package:
         run = replace(preset_config("ugatit", setting.kind.replace("full", "paper")), model=config, data=folder)
         self.trainer = Trainer(run, folder / "run", resume=False)
         self.trainer.system.train()
+        self.fast = fast
 
     def step(self, real_a: torch.Tensor, real_b: torch.Tensor) -> None:
-        self.trainer.train_step(real_a, real_b)
+        with fast_forms(self.fast):
+            self.trainer.train_step(real_a, real_b)
 
 
 def resident() -> int:
@@ -127,7 +100,7 @@ def work(side: str, setting: Setting, changes: dict[str, Any], line: Connection)
     gc.collect()
     before = resident()
     config = UGATITConfig(size=setting.size, width=setting.width, light=setting.kind == "light")
-    made = Textbook(setting, config) if side == "textbook" else Package(setting, replace(config, **changes))
+    made = Side(setting, replace(config, **changes), fast=side == "fast")
     pictures = torch.rand(2, setting.batch, 3, setting.size, setting.size) * 2 - 1
     line.send(None)
     while (order := line.recv()) != "end":
@@ -142,12 +115,12 @@ def work(side: str, setting: Setting, changes: dict[str, Any], line: Connection)
         line.send((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before))
 
 
-def measure(setting: Setting, options: Options) -> dict[str, dict[str, float]]:
+def measure(setting: Setting, options: Config) -> dict[str, dict[str, float]]:
     """Seconds a step and bytes of each side."""
     spawn = multiprocessing.get_context("spawn")
     changes = {name: json.loads(value.lower()) for name, value in (o.split("=") for o in options.options)}
     lines: dict[str, Connection] = {}
-    for side in ("textbook", "package"):
+    for side in ("plain", "fast"):
         if options.only in ("both", side):
             lines[side], far = spawn.Pipe()
             spawn.Process(target=work, args=(side, setting, changes, far), daemon=True).start()
@@ -185,19 +158,19 @@ def machine() -> dict[str, str]:
 
 def table(results: dict[str, Any]) -> Table:
     """All results, one setting a row."""
-    shown = Table("kind-width-size-batch", "textbook s", "package s", "times faster", "textbook GiB", "package GiB")
+    shown = Table("kind-width-size-batch", "plain s", "fast s", "times faster", "plain GiB", "fast GiB")
     for name, sides in results.items():
         s, g = ({k: v[key] for k, v in sides.items()} for key in ("seconds", "bytes"))
         shown.add_row(
             name,
-            *[f"{s[side]:.3f}" if side in s else "-" for side in ("textbook", "package")],
-            f"{s['textbook'] / s['package']:.2f}" if len(s) == 2 else "-",
-            *[f"{g[side] / 2**30:.2f}" if side in g else "-" for side in ("textbook", "package")],
+            *[f"{s[side]:.3f}" if side in s else "-" for side in ("plain", "fast")],
+            f"{s['plain'] / s['fast']:.2f}" if len(s) == 2 else "-",
+            *[f"{g[side] / 2**30:.2f}" if side in g else "-" for side in ("plain", "fast")],
         )
     return shown
 
 
-def main(options: Options) -> None:
+def main(options: Config) -> None:
     written = json.loads(options.out.read_text()) if options.out.exists() else {}
     results = written.get("results", {})
     for name in options.settings:
@@ -209,4 +182,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    main(tyro.cli(Config, description=__doc__))

@@ -1,4 +1,4 @@
-"""Translating one picture, in turns: the textbook (tests/oracle.py), the package, and other engines.
+"""Translating one picture, in turns: with the plain formulas, with the fast forms, and by other engines.
 
 python benchmarks/translation.py --size 256
 
@@ -7,7 +7,6 @@ is left out, and said so.
 """
 
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,15 +18,13 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-import oracle
+from ugatit.nn.switch import fast_forms
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
 from ugatit.translation.translator import Translator
 
 
 @dataclass(frozen=True)
-class Options:
+class Config:
     size: int = 256
     """Side of the picture in pixels."""
     width: int = 64
@@ -81,21 +78,22 @@ def exported(image: Image, x: torch.Tensor, onnx: Path) -> Path:
     return onnx
 
 
-ENGINES = {"package, compiled": compiled, "ONNX Runtime": onnx_runtime, "OpenVINO": openvino}
+ENGINES = {"fast, compiled": compiled, "ONNX Runtime": onnx_runtime, "OpenVINO": openvino}
 
 
-def main(options: Options) -> None:
+def main(options: Config) -> None:
     config = UGATITConfig(size=options.size, width=options.width, light=options.light)
     system = UGATIT(config)
     system.init_weights()
     system.requires_grad_(False)
     translator = Translator(system, "cpu")
     x = torch.rand(1, 3, options.size, options.size) * 2 - 1
-    params, setting = dict(system.gen_a2b.state_dict()), oracle.Setting(config.blocks, config.light)
-    sides: dict[str, Translate] = {
-        "textbook": lambda: oracle.generator(params, x, setting)[0],
-        "package": lambda: translator.translate(x, "a2b", "model").image,
-    }
+
+    def plain() -> torch.Tensor:
+        with fast_forms(False):
+            return translator.translate(x, "a2b", "model").image
+
+    sides: dict[str, Translate] = {"plain": plain, "fast": lambda: translator.translate(x, "a2b", "model").image}
     image = Image(system.gen_a2b).eval()
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         for name, prepare in ENGINES.items():
@@ -108,11 +106,11 @@ def main(options: Options) -> None:
         measure(sides, options)
 
 
-def measure(sides: dict[str, Translate], options: Options) -> None:
+def measure(sides: dict[str, Translate], options: Config) -> None:
     """Let all take turns, hold them against the first, and print medians."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     with torch.inference_mode():
-        expected = sides["textbook"]()
+        expected = sides["plain"]()
         for turn in range(options.repeats + 2):
             for name, translate in sides.items():
                 began = time.perf_counter()
@@ -123,9 +121,9 @@ def measure(sides: dict[str, Translate], options: Options) -> None:
     table = Table("what", "median seconds", "times faster")
     median = {name: statistics.median(values) for name, values in seconds.items()}
     for name, value in median.items():
-        table.add_row(name, f"{value:.3f}", f"{median['textbook'] / value:.2f}")
+        table.add_row(name, f"{value:.3f}", f"{median['plain'] / value:.2f}")
     Console().print(table)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    main(tyro.cli(Config, description=__doc__))

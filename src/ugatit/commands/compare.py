@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import tyro
+from tyro.conf import OmitArgPrefixes
 
 from ugatit.evaluation.evaluate import protocol_text
 from ugatit.experiments.compare import CompareConfig, compare
@@ -12,7 +13,7 @@ from ugatit.training.config import check_range
 
 
 def main(arguments: list[str]) -> None:
-    options = tyro.cli(CompareConfig, prog="ugatit compare", args=arguments)
+    options = tyro.cli(OmitArgPrefixes[CompareConfig], prog="ugatit compare", args=arguments)
     check_range(CompareConfig, options)
     data = options.data.resolve()
     out = (options.out or Path("runs") / f"{data.name}-table3").resolve()

@@ -1,14 +1,10 @@
 """Table 1 on anyone's data: every row trained with the same seed, data order and budget, then measured alike."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
-
-from ugatit.evaluation.features import FeatureName
-from ugatit.evaluation.metrics import Protocol
-from ugatit.experiments.runs import DIRECTIONS, Run, evaluate_all, train_all, write_tables
+from ugatit.experiments.runs import DIRECTIONS, Experiment, Run, evaluate_all, train_all, write_tables
 from ugatit.io.errors import UserError
 from ugatit.systems.ugatit import TABLE_1, UGATITConfig
 from ugatit.training.config import TrainConfig
@@ -21,16 +17,7 @@ class AblateConfig:
     train: TrainConfig[UGATITConfig]
     rows: tuple[str, ...] = tuple(TABLE_1)
     """Which rows."""
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
-    """Each row is trained once with each, so that noise can be told from effect."""
-    jobs: Annotated[int, Field(ge=1)] = 1
-    """Runs that train at once, each on a CUDA device of its own where there are several."""
-    features: FeatureName = "inception"
-    """Network of the evaluation."""
-    weights: Path | None = None
-    """Inception's weights; downloaded once if not given."""
-    paired: bool = False
-    """Test pictures of the same name in both domains are counterparts: also measure the distance to the truth."""
+    experiment: Experiment = field(default_factory=Experiment)
 
 
 def plan(config: AblateConfig, out: Path) -> list[Run]:
@@ -43,7 +30,7 @@ def plan(config: AblateConfig, out: Path) -> list[Run]:
     if unknown:
         raise UserError(f"--rows {unknown[0]!r} is not known: choose of {', '.join(map(repr, TABLE_1))}.")
     runs = []
-    for seed in config.seeds:
+    for seed in config.experiment.seeds:
         for row in config.rows:
             folder = out / f"{row.replace('w/', 'with').replace('witho', 'without').replace(' ', '-')}-seed{seed}"
             model = replace(config.train.model, **TABLE_1[row].settings)
@@ -65,8 +52,8 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
     out = config.train.out
     assert out is not None
     runs = plan(config, out)
-    train_all(runs, config.jobs)
-    measured = evaluate_all(runs, Protocol(features=config.features, weights=config.weights), config.paired)
+    train_all(runs, config.experiment.jobs)
+    measured = evaluate_all(runs, config.experiment)
     papers = zip(DIRECTIONS, ("selfie2anime", "anime2selfie"), strict=True)
     return write_tables(
         runs,

@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -17,9 +17,7 @@ from tyro.conf import Positional, arg
 from ugatit.data.finding import find_tests
 from ugatit.data.sampling import read_tests
 from ugatit.evaluation.evaluate import translation_name
-from ugatit.evaluation.features import FeatureName
-from ugatit.evaluation.metrics import Protocol
-from ugatit.experiments.runs import DIRECTIONS, Run, evaluate_all, train_all, write_tables
+from ugatit.experiments.runs import DIRECTIONS, Experiment, Run, evaluate_all, train_all, write_tables
 from ugatit.io.errors import UserError
 from ugatit.io.files import atomic_folder, results
 from ugatit.io.sheet import save_picture, to_picture
@@ -126,16 +124,7 @@ class CompareConfig:
     """Budget: steps of each system; its preset's if not given."""
     minutes: Annotated[float, Field(gt=0)] | None = None
     """Budget instead of steps: minutes of training of each system, turned into steps by a short trial."""
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
-    """Each system is trained once with each, so that noise can be told from effect."""
-    jobs: Annotated[int, Field(ge=1)] = 1
-    """Runs that train at once, each on a CUDA device of its own where there are several."""
-    features: FeatureName = "inception"
-    """Network of the evaluation."""
-    weights: Path | None = None
-    """Inception's weights; downloaded once if not given."""
-    paired: bool = False
-    """Test pictures of the same name in both domains are counterparts: also measure the distance to the truth."""
+    experiment: Experiment = field(default_factory=Experiment)
 
 
 def plan(config: CompareConfig, out: Path) -> list[Run]:
@@ -147,7 +136,7 @@ def plan(config: CompareConfig, out: Path) -> list[Run]:
     if config.steps is not None and config.minutes is not None:
         raise UserError("--steps and --minutes are both a budget: give one of them.")
     runs = []
-    for seed in config.seeds:
+    for seed in config.experiment.seeds:
         for name in config.systems:
             folder = out / f"{name}-seed{seed}"
             start = preset_config(name, config.preset)
@@ -156,7 +145,9 @@ def plan(config: CompareConfig, out: Path) -> list[Run]:
             steps = config.steps or run.recipe.steps
             if config.minutes is not None:
                 known = (folder / "config.json").exists()
-                steps = read_run(folder).recipe.steps if known else affordable(run, config.minutes, config.jobs)
+                steps = (
+                    read_run(folder).recipe.steps if known else affordable(run, config.minutes, config.experiment.jobs)
+                )
             run = replace(run, recipe=replace(run.recipe, steps=steps))
             runs.append(Run(name, seed, run, folder))
             runs[-1].claim()
@@ -238,8 +229,8 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     assert out is not None
     paper = known_data(config.data)
     runs = plan(config, out)
-    train_all(runs, config.jobs)
-    measured = evaluate_all(runs, Protocol(features=config.features, weights=config.weights), config.paired)
+    train_all(runs, config.experiment.jobs)
+    measured = evaluate_all(runs, config.experiment)
     keep_pictures(runs, out)
     kid = paper.kid if paper else {}
     return write_tables(

@@ -7,18 +7,20 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
+from pydantic import Field
 from rich.table import Table
 from torch import Tensor
 
 from ugatit.data.finding import find_tests, spread
 from ugatit.data.sampling import read_tests
 from ugatit.evaluation.evaluate import Evaluator, evaluate_model, figure
+from ugatit.evaluation.features import FeatureName
 from ugatit.evaluation.metrics import Protocol
 from ugatit.io.errors import UserError
 from ugatit.io.files import atomic_file, results
@@ -32,6 +34,22 @@ from ugatit.translation.translator import Translator, find_device
 SHEET_ROWS = 6
 TRUTH = ("l1", "perceptual")  # distances to true counterparts
 DIRECTIONS: tuple[Direction, ...] = ("a2b", "b2a")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """How every row of a table is trained and measured."""
+
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    """Each row is trained once with each, so that noise can be told from effect."""
+    jobs: Annotated[int, Field(ge=1)] = 1
+    """Runs that train at once, each on a CUDA device of its own where there are several."""
+    features: FeatureName = "inception"
+    """Network of the evaluation."""
+    weights: Path | None = None
+    """Inception's weights; downloaded once if not given."""
+    paired: bool = False
+    """Test pictures of the same name in both domains are counterparts: also measure the distance to the truth."""
 
 
 class Run(NamedTuple):
@@ -119,26 +137,26 @@ def environment(slot: int, jobs: int) -> dict[str, str]:
     return os.environ | threads | chosen
 
 
-def evaluate_all(runs: list[Run], protocol: Protocol, with_truth: bool) -> list[dict[str, Any]]:
+def evaluate_all(runs: list[Run], experiment: Experiment) -> list[dict[str, Any]]:
     """Metrics of each run; what was measured by the same protocol before is kept.
 
     Args:
         runs: all of one data folder and size.
-        protocol: of the measurement.
-        with_truth: test pictures of the same name are counterparts.
+        experiment: how they are measured.
     """
     first = runs[0].config
     assert first.data is not None
+    protocol = Protocol(features=experiment.features, weights=experiment.weights)
     evaluator = Evaluator(protocol, find_device(None))
     measured = []
     for run in runs:
         path = run.folder / "evaluation" / "metrics.json"
         known = json.loads(path.read_text()) if path.exists() else {}
-        complete = not with_truth or TRUTH[0] in known.get("a2b", ())
+        complete = not experiment.paired or TRUTH[0] in known.get("a2b", ())
         if known.get("protocol") != evaluator.description(first.model.size) or not complete:
             tests, roots, _ = find_tests(first.data, first.holdout, run.seed)
             translator = Translator.load(run.folder / "model")
-            known = evaluate_model(evaluator, translator, tests, roots if with_truth else None, path.parent)
+            known = evaluate_model(evaluator, translator, tests, roots if experiment.paired else None, path.parent)
         measured.append(known)
     return measured
 

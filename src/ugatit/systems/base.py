@@ -66,8 +66,6 @@ class Update(NamedTuple):
 
 
 Terms = dict[str, dict[str, Tensor]]  # scalars by kind, such as "cycle", then by which, such as "a"; "" for the only
-    str, dict[str, Tensor]
-]  # scalars by kind, such as "cycle", then by which, such as "a"; "" for the only one
 
 
 def weighted(optimizers: tuple[str, ...], network: str, terms: Terms, weights: dict[str, float]) -> Update:

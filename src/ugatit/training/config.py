@@ -105,10 +105,13 @@ def check_range(kind: Any, value: Any) -> Any:
     try:
         return adapter.validate_python(adapter.dump_python(value))
     except ValidationError as error:
-        option = (
-            first_problem(error).replace("model.", "").replace("recipe.", "").replace("protocol.", "").replace("_", "-")
-        )
-        raise UserError(f"--{option}: choose another value.") from None
+        path, problem = first_problem(error).split(" = ", 1)
+        raise UserError(f"--{option_of(path)} = {problem}: choose another value.") from None
+
+
+def option_of(path: str) -> str:
+    """The option of a field, such as "model.adv_weight" or, in a tuple, "seeds.1"."""
+    return next(part for part in reversed(path.split(".")) if not part.isdecimal()).replace("_", "-")
 
 
 # The record: RUN/config.json is the run as it is now, and its "history" what was changed when it was resumed
