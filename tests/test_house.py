@@ -1,6 +1,7 @@
 """The structure of the house: rooms, and arrows that go one way."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +75,10 @@ def test_the_help_imports_no_library_of_numbers():
     )
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert made.stdout.endswith("set()\n"), made.stdout + made.stderr
+
+
+def test_the_architecture_lists_every_file():
+    text = (HOUSE.parents[1] / "docs" / "architecture.md").read_text()
+    names = {f.relative_to(HOUSE).as_posix() for name, f in modules().items() if room(name) and f.name != "__init__.py"}
+    assert [name for name in sorted(names) if f"| `{name}` |" not in text] == []
+    assert set(re.findall(r"\| `([a-z_/]+\.py)` \|", text)) == names | {"cli.py"}

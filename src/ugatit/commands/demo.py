@@ -15,9 +15,9 @@ class DemoConfig:
     """Train on the emoji inside the package and show what comes out."""
 
     out: Annotated[Path, arg(aliases=["-o"])] = Path("ugatit-demo")
-    """Folder for the run and the sheets."""
+    """The folder for the run and the sheets."""
     steps: int | None = None
-    """Fewer or more steps than the quick preset's."""
+    """The number of training steps. If it is not given, that of the preset quick."""
 
 
 def main(arguments: list[str]) -> None:

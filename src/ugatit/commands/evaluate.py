@@ -23,23 +23,25 @@ class EvaluateConfig:
 
     protocol: Protocol
     model: Positional[str | None] = None
-    """Model folder (RUN/model), or a hub id like user/name."""
+    """The model's folder (RUN/model), or its id on the Hugging Face hub, like user/name."""
     data: Positional[Path | None] = None
-    """Folder with testA and testB inside; where they are missing, the share that training holds out is used."""
+    """The folder with testA and testB inside. Where these are missing, the pictures that training holds out are
+    used."""
     real: Path | None = None
-    """Instead of MODEL and DATA: folder of real pictures."""
+    """A folder of real pictures, instead of MODEL and DATA."""
     fake: Path | None = None
-    """Instead of MODEL and DATA: folder of translated pictures."""
+    """A folder of translated pictures, instead of MODEL and DATA."""
     out: Annotated[Path, arg(aliases=["-o"])] = Path("evaluation")
-    """Folder for metrics.json, sheet.png and the translations."""
+    """The folder for metrics.json, sheet.png and the translations."""
     paired: bool = False
-    """Pictures of the same name are true counterparts: also measure the distance to them."""
+    """Pictures of the same name are true counterparts, so the distance to them is measured too."""
     size: Annotated[int, Field(ge=32, le=4096)] = 256
-    """With --real and --fake: side in pixels of the squares that pictures are made; a model's is its own."""
+    """The side in pixels of the squares that pictures are made with --real and --fake. A model has its own."""
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """The run's --holdout; only matters where there are no test folders. The run's --seed is then this command's."""
+    """The run's --holdout, which only matters where there are no test folders. The run's --seed is then this command's
+    --seed."""
     device: str | None = None
-    """cuda, cpu, ...; CUDA where there is one if not given."""
+    """The device to compute on, such as cuda or cpu. If it is not given, the accelerator is used where there is one."""
 
 
 def main(arguments: list[str]) -> None:

@@ -20,13 +20,13 @@ class ExportConfig:
     """Write a model as ONNX files, checked against PyTorch, and perhaps a web page that runs them."""
 
     model: Positional[str]
-    """Model folder (RUN/model), or a hub id like user/name."""
+    """The model's folder (RUN/model), or its id on the Hugging Face hub, like user/name."""
     out: Annotated[Path, arg(aliases=["-o"])]
-    """Folder for a2b.onnx, b2a.onnx and config.json."""
+    """The folder for a2b.onnx, b2a.onnx and config.json."""
     page: bool = False
-    """Also write index.html: one file that translates in the visitor's browser, without a server."""
+    """Also write index.html, a single file that translates in the visitor's browser, without a server."""
     runtime: Path | None = None
-    """The npm package onnxruntime-web that the page carries; downloaded once if not given."""
+    """The npm package onnxruntime-web that the page carries. If it is not given, it is downloaded once."""
 
 
 def main(arguments: list[str]) -> None:

@@ -18,11 +18,11 @@ class ImportConfig:
     """Turn a checkpoint of the authors' PyTorch code (*_params_*.pt) into a model folder."""
 
     checkpoint: Positional[Path]
-    """The file."""
+    """The checkpoint's file."""
     out: Annotated[Path, arg(aliases=["-o"])]
-    """Model folder to write."""
+    """The model folder to write."""
     size: int = 256
-    """Side in pixels of the pictures that a light model was trained on; a full model's is found in the file."""
+    """The side in pixels of the pictures that a light model was trained on. A full model's is found in the file."""
 
 
 def main(arguments: list[str]) -> None:

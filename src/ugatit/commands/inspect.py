@@ -23,21 +23,21 @@ class InspectConfig:
     """Show what a model costs, what its rho chose and where its networks look."""
 
     model: Positional[str]
-    """Model folder (RUN/model), or a hub id like user/name."""
+    """The model's folder (RUN/model), or its id on the Hugging Face hub, like user/name."""
     inputs: Annotated[Positional[list[str]], arg(name="input")] = field(default_factory=list)
-    """Pictures to look at: files, folders or globs; or one folder with testA and testB inside."""
+    """The pictures to look at: files, folders or globs, or one folder with testA and testB inside."""
     direction: Direction = "a2b"
-    """Which way the pictures go; both ways for a folder with testA and testB."""
+    """The direction that the pictures are translated in. A folder with testA and testB is translated both ways."""
     pictures: Annotated[int, Field(ge=1)] = 4
-    """How many of them, evenly spread."""
+    """How many of the pictures are looked at, evenly spread."""
     size: Annotated[int | None, Field(ge=32, le=4096, multiple_of=4)] = None
-    """Side in pixels of the picture whose translation is costed; the model's own if not given."""
+    """The side in pixels of the picture whose translation is costed. If it is not given, the model's own."""
     batch: Annotated[int, Field(ge=1)] = 1
-    """Pictures of each domain in the training step that is costed."""
+    """How many pictures of each domain the costed training step has."""
     out: Annotated[Path, arg(aliases=["-o"])] = Path("inspection")
-    """Folder for inspection.json, rho.png and attention.png."""
+    """The folder for inspection.json, rho.png and attention.png."""
     device: str | None = None
-    """cuda, cpu, ...; CUDA where there is one if not given."""
+    """The device to compute on, such as cuda or cpu. If it is not given, the accelerator is used where there is one."""
 
 
 def main(arguments: list[str]) -> None:

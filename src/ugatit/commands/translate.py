@@ -28,28 +28,28 @@ class TranslateConfig:
     """Translate pictures and videos with a trained model."""
 
     model: Positional[str]
-    """Model folder (RUN/model), or a hub id like user/name."""
+    """The model's folder (RUN/model), or its id on the Hugging Face hub, like user/name."""
     inputs: Annotated[Positional[list[str]], arg(name="input")]
-    """Picture and video files, folders (with all that is below) or globs."""
+    """Picture and video files, folders (with all that is below them), or globs."""
     out: Annotated[Path, arg(aliases=["-o"])]
-    """Folder for the results; names are kept."""
+    """The folder for the results, which keep their names."""
     direction: Direction = "a2b"
-    """Which way."""
+    """The direction to translate in, from domain A to B or back."""
     size: Size = "model"
-    """model: resized to what the model was trained at; keep: the picture's own size (light models); tiles: the
-    picture's own size in overlapping tiles, for large pictures."""
+    """The size to translate at. model: pictures are resized to what the model was trained at. keep: each at its own
+    size, which light models can. tiles: each at its own size in overlapping tiles, for large pictures."""
     batch: Annotated[int, Field(ge=1)] = 8
-    """Pictures of one size that are translated at once."""
+    """How many pictures of one size are translated at once."""
     style: str | None = None
-    """For systems with styles: a picture of the target domain to take the style from, or the seed of random ones."""
+    """For systems with styles: a picture of the target domain whose style is taken, or the seed of random styles."""
     samples: Annotated[int, Field(ge=1)] = 1
-    """For systems with styles: how many translations of each picture, NAME-1, NAME-2 and so on if more than one."""
+    """For systems with styles: how many translations of each picture are made, called NAME-1, NAME-2 and so on."""
     attention: bool = False
-    """Also write NAME.attention.png: where the generator looks, laid over the source."""
+    """Also write NAME.attention.png, which shows where the generator looks, laid over the source."""
     backend: Literal["torch", "onnx"] = "torch"
-    """onnx: ONNX Runtime, with a folder that ugatit export wrote as the model."""
+    """What computes. torch: PyTorch. onnx: ONNX Runtime, for which MODEL is a folder that ugatit export wrote."""
     device: str | None = None
-    """cuda, cpu, ...; CUDA where there is one if not given."""
+    """The device to compute on, such as cuda or cpu. If it is not given, the accelerator is used where there is one."""
 
 
 def main(arguments: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Pictures in, tensors out: the two unpaired domains, and exactly repeatable sampling."""
+"""Finding and checking the picture files of both domains, and which of them are kept for testing."""
 
 import os
 from collections.abc import Iterable

@@ -26,15 +26,16 @@ class Protocol:
     """What figures depend on besides the pictures."""
 
     features: FeatureName = "inception"
-    """Network whose features are compared; figures of different networks cannot be."""
+    """The network whose features are compared. Figures of different networks cannot be compared."""
     weights: Path | None = None
-    """Inception's weights; downloaded once if not given."""
+    """The file of Inception's weights. If it is not given, they are downloaded once."""
     subsets: Annotated[int, Field(ge=2)] = 100
-    """Random subsets that KID's mean and standard deviation are over."""
+    """The number of random subsets that KID's mean and standard deviation are taken over."""
     subset_size: Annotated[int | None, Field(ge=2)] = None
-    """Pictures in each, drawn without repetition; half of the smaller set, at most 1000, if not given."""
+    """The number of pictures in each subset, drawn without repetition. If it is not given, half of the smaller set, at
+    most 1000."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Of the subsets."""
+    """The random seed of the subsets."""
 
 
 class Files(NamedTuple):

@@ -16,7 +16,7 @@ class AblateConfig:
 
     train: TrainConfig[UGATITConfig]
     rows: tuple[str, ...] = tuple(TABLE_1)
-    """Which rows."""
+    """The rows of the table to train."""
     experiment: Experiment = field(default_factory=Experiment)
 
 

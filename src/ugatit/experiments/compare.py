@@ -110,20 +110,20 @@ class CompareConfig:
     """Train several systems on one data folder and compare them."""
 
     data: Positional[Path]
-    """Folder with trainA, trainB, testA and testB inside. One that is called like a data set of the paper is held
-    against what the paper says of it."""
+    """The folder with trainA, trainB, testA and testB inside. If it is called like a data set of the paper, the results
+    are held against the paper's."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
-    """Folder for everything that is made; runs/DATA-table3 if not given."""
+    """The folder for everything that is made. If it is not given, runs/DATA-table3."""
     systems: tuple[str, ...] = tuple(REGISTRY)
-    """Which systems."""
+    """The systems to train."""
     preset: str = "paper"
-    """Where each system's settings come from; all have paper and quick."""
+    """The preset that each system's settings come from. All systems have paper and quick."""
     size: Annotated[int, Field(ge=32, le=4096, multiple_of=4)] | None = None
-    """Side of the pictures in pixels; the presets' if not given."""
+    """The side of the training pictures in pixels. If it is not given, the presets'."""
     steps: Annotated[int, Field(ge=1)] | None = None
-    """Budget: steps of each system; its preset's if not given."""
+    """The budget, as a number of steps for each system. If it is not given, each preset's."""
     minutes: Annotated[float, Field(gt=0)] | None = None
-    """Budget instead of steps: minutes of training of each system, turned into steps by a short trial."""
+    """The budget, as minutes of training for each system, instead of steps. A short trial turns it into steps."""
     experiment: Experiment = field(default_factory=Experiment)
 
 

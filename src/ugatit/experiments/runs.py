@@ -41,15 +41,15 @@ class Experiment:
     """How every row of a table is trained and measured."""
 
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
-    """Each row is trained once with each, so that noise can be told from effect."""
+    """The random seeds. Every row is trained once with each, so that noise can be told from effect."""
     jobs: Annotated[int, Field(ge=1)] = 1
-    """Runs that train at once, each on a CUDA device of its own where there are several."""
+    """How many runs train at once, each on a CUDA device of its own where there are several."""
     features: FeatureName = "inception"
-    """Network of the evaluation."""
+    """The network whose features the evaluation compares."""
     weights: Path | None = None
-    """Inception's weights; downloaded once if not given."""
+    """The file of Inception's weights. If it is not given, they are downloaded once."""
     paired: bool = False
-    """Test pictures of the same name in both domains are counterparts: also measure the distance to the truth."""
+    """Test pictures of the same name are true counterparts, so the distance to them is measured too."""
 
 
 class Run(NamedTuple):

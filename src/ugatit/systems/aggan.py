@@ -40,22 +40,23 @@ class AGGANConfig(SystemConfig):
     """Hyper-parameters of AGGAN; the defaults are its authors'."""
 
     width: Annotated[int, Field(ge=1, le=1024)] = 32
-    """Channels of the first layer of generators and attention networks; of a discriminator's, twice that."""
+    """The channels of the first layer of generators and attention networks. Discriminators have twice as many."""
     blocks: Annotated[int, Field(ge=1, le=64)] = 9
-    """Residual blocks of a generator."""
+    """The number of residual blocks in each generator."""
     cycle_weight: Annotated[float, Field(ge=0)] = 10.0
-    """Of the cycle loss."""
+    """The weight of the cycle loss."""
     attention_until: Annotated[float, Field(ge=0, le=1)] = 0.3
-    """Share of the run after which the attention networks stay as they are and discriminators see what they attend to;
-    30 of the authors' 100 epochs."""
+    """The share of the run after which the attention networks stay as they are, and the discriminators see only what is
+    attended to. The authors have 30 of 100 epochs."""
     threshold: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Least attention of the pixels that the discriminators then see."""
+    """The least attention of the pixels that the discriminators then see."""
     pool: Annotated[int, Field(ge=1, le=10**6)] = 50
-    """Past translations of each domain, with their attention, among which the discriminators' fakes are drawn."""
+    """The number of past translations of each domain, with their attention, from which the discriminators' fakes are
+    drawn."""
     lr: Annotated[float, Field(gt=0)] = 1e-4
-    """Adam's learning rate, of every network."""
+    """Adam's learning rate for every network."""
     decay_from: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Share of the run after which the learning rate falls linearly to 0."""
+    """The share of the run after which the learning rate falls linearly to 0."""
 
 
 class SumResBlock(nn.Module):

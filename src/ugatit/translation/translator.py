@@ -1,4 +1,4 @@
-"""Translating pictures with a trained model: the `Translator` of the Python interface, and whole folders of files."""
+"""The `Translator` of the Python interface: pictures of any size, with a trained model."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
