@@ -12,7 +12,7 @@ from ugatit.data.finding import find_files, spread
 from ugatit.data.sampling import read_tests
 from ugatit.evaluation.evaluate import METRICS, Evaluator, evaluate_model, figure
 from ugatit.evaluation.metrics import Files, Protocol, paired
-from ugatit.io.files import results
+from ugatit.io.files import writing
 from ugatit.io.sheet import draw_sheet
 from ugatit.io.terminal import console, say
 from ugatit.training.config import preset_config
@@ -41,7 +41,7 @@ def emoji_sheet(translators: dict[str, Translator], path: Path) -> None:
         truth = read_tests([EMOJI / f"test{target}" / file.name for file in files], shown.side, shown.channels)
         made = {f"{source} to {target}, {name}": one(x, direction) for name, one in translators.items()}
         columns |= sheet_columns(shown.at_size, x, direction, back=False, results=made, truth=truth)
-    with results(path):
+    with writing(path):
         draw_sheet(columns, path)
 
 

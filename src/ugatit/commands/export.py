@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 
 from ugatit.apps.page import write_page
 from ugatit.io.errors import UserError
-from ugatit.io.files import results
+from ugatit.io.files import writing
 from ugatit.io.terminal import say
 from ugatit.translation.export import export
 from ugatit.translation.translator import Translator
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
     if options.out.is_dir() and not (options.out / "a2b.onnx").exists() and any(options.out.iterdir()):
         raise UserError(f"{options.out} holds other files: give another -o, the folder is replaced as a whole.")
     translator = Translator.load(options.model, "cpu")
-    with results(options.out):
+    with writing(options.out):
         for direction, worst in export(translator, options.out).items():
             say(f"{options.out / direction}.onnx: largest difference from PyTorch {worst:.1e} of a range of 2")
         if options.page:

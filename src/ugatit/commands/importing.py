@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional, arg
 
-from ugatit.io.files import results
+from ugatit.io.files import writing
 from ugatit.io.terminal import say
 from ugatit.translation.folder import save_model
 from ugatit.translation.released import import_released
@@ -28,7 +28,7 @@ class ImportConfig:
 def main(arguments: list[str]) -> None:
     options = tyro.cli(ImportConfig, prog="ugatit import", args=arguments)
     system = import_released(options.checkpoint, options.size)
-    with results(options.out):
+    with writing(options.out):
         save_model(system, options.out, step=0)
     c = system.config
     kind = "light" if c.light else "full"

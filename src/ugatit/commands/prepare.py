@@ -6,7 +6,7 @@ import tyro
 from rich.progress import track
 
 from ugatit.apps.prepare import PrepareConfig, prepare, report_table
-from ugatit.io.files import results
+from ugatit.io.files import writing
 from ugatit.io.terminal import console, say
 from ugatit.training.config import check_range
 
@@ -14,7 +14,7 @@ from ugatit.training.config import check_range
 def main(arguments: list[str]) -> None:
     config = tyro.cli(PrepareConfig, prog="ugatit prepare", args=arguments)
     check_range(PrepareConfig, config)
-    with results(config.out):
+    with writing(config.out):
         entries = prepare(config, say, partial(track, console=console, disable=not console.is_terminal))
     console.print(report_table(entries))
     say(f"Written to {config.out}; kept.png and dropped.png show it, manifest.json says why")

@@ -3,7 +3,7 @@
 import tyro
 
 from ugatit.apps import guard, study
-from ugatit.io.files import results
+from ugatit.io.files import writing
 from ugatit.io.terminal import console, say
 from ugatit.training.config import check_range
 
@@ -14,7 +14,7 @@ def main(arguments: list[str]) -> None:
         rows = study.shares(study.Answers(report.db))
         console.print(study.report_table(rows))
         if report.csv:
-            with results(report.csv):
+            with writing(report.csv):
                 study.write_csv(rows, report.csv)
         return
     config = tyro.cli(study.StudyConfig, prog="ugatit study", args=arguments)

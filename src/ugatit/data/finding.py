@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 import torch
 
 from ugatit.data.reading import read_picture
-from ugatit.data.seeds import generator
+from ugatit.data.seeds import rng
 from ugatit.io.errors import UserError
 from ugatit.io.files import digest
 
@@ -216,7 +216,7 @@ def held_out(names: list[str], share: float, seed: int) -> set[str]:
 def held_out_before(names: list[str], share: float, seed: int) -> set[str]:
     """What version 0.1.0 kept for testing: a share of the files by their place among all."""
     count = min(max(round(len(names) * share), 1 if share else 0), len(names) - 1)
-    order = torch.randperm(len(names), generator=generator(seed, "holdout"))
+    order = torch.randperm(len(names), generator=rng(seed, "holdout"))
     return {names[i] for i in order[:count].tolist()}
 
 

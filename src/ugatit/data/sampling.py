@@ -12,13 +12,13 @@ from torchvision.transforms import v2
 
 from ugatit.data.finding import Skipped
 from ugatit.data.reading import read_picture
-from ugatit.data.seeds import generator, seed_of
+from ugatit.data.seeds import rng, seed_of
 
 
 @lru_cache(maxsize=4)
 def shuffled(count: int, seed: int, domain: str, epoch: int) -> list[int]:
     """The order in which one epoch goes through a domain's ``count`` pictures."""
-    return torch.randperm(count, generator=generator(seed, f"order {domain}", epoch)).tolist()
+    return torch.randperm(count, generator=rng(seed, f"order {domain}", epoch)).tolist()
 
 
 def to_tensor_transform() -> v2.Transform:

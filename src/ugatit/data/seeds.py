@@ -11,6 +11,6 @@ def seed_of(seed: int, purpose: str, *index: int) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def generator(seed: int, purpose: str, *index: int) -> torch.Generator:
+def rng(seed: int, purpose: str, *index: int) -> torch.Generator:
     """A CPU generator seeded by `seed_of`."""
     return torch.Generator().manual_seed(seed_of(seed, purpose, *index))

@@ -17,7 +17,7 @@ from ugatit.data.sampling import read_tests
 from ugatit.evaluation.features import load_features
 from ugatit.evaluation.metrics import BATCH, LEAST, Files, Protocol, attention_rank, extract, fid, kid, paired
 from ugatit.io.errors import UserError, package
-from ugatit.io.files import atomic_file, results
+from ugatit.io.files import atomic_file, writing
 from ugatit.io.sheet import draw_sheet, save_picture, to_picture
 from ugatit.systems.base import Direction
 from ugatit.translation.columns import sheet_columns
@@ -214,7 +214,7 @@ def write_translations(
         if truth and made.heatmap is not None:
             y = read_tests(truth[start : start + BATCH], translator.side, translator.channels)
             ranks.append(attention_rank(made.heatmap, x, y))
-        with results(folder):
+        with writing(folder):
             for picture in made.image:
                 written.append(folder / translation_name(len(written), files[len(written)]))
                 save_picture(to_picture(picture), written[-1])
@@ -225,7 +225,7 @@ def write_translations(
 def write_results(metrics: dict[str, Any], columns: dict[str, Tensor], out: Path) -> dict[str, Any]:
     """Write ``metrics.json`` and ``sheet.png``; returns the metrics."""
     rows = min(map(len, columns.values()))
-    with results(out):
+    with writing(out):
         draw_sheet({name: pictures[:rows] for name, pictures in columns.items()}, out / "sheet.png")
         with atomic_file(out / "metrics.json") as temporary:
             temporary.write_text(json.dumps(metrics, indent=2) + "\n")

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from ugatit.io.errors import UserError
-from ugatit.io.files import atomic_file, results
+from ugatit.io.files import atomic_file, writing
 from ugatit.io.sheet import draw_sheet
 from ugatit.nn.norm import AdaLIN
 from ugatit.systems.base import Direction, System
@@ -240,7 +240,7 @@ def inspect(translator: Translator, tests: dict[str, Tensor], size: int, batch: 
     console.print(table)
     rhos = rho_by_layer(system)
     numbers["rho"] = {net: {k: v.tolist() for k, v in layers.items()} for net, layers in rhos.items()}
-    with results(out):
+    with writing(out):
         if any(rhos.values()):
             console.print(rho_table(rhos))
             draw_rho(rhos, out / "rho.png")

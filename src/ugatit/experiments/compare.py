@@ -19,7 +19,7 @@ from ugatit.data.sampling import read_tests
 from ugatit.evaluation.evaluate import translation_name
 from ugatit.experiments.runs import DIRECTIONS, Experiment, Run, evaluate_all, train_all, write_tables
 from ugatit.io.errors import UserError
-from ugatit.io.files import atomic_folder, results
+from ugatit.io.files import atomic_folder, writing
 from ugatit.io.sheet import save_picture, to_picture
 from ugatit.io.terminal import say
 from ugatit.nn.precision import tf32
@@ -200,7 +200,7 @@ def keep_pictures(runs: list[Run], out: Path) -> None:
     first = runs[0].config
     assert first.data is not None
     tests, _, _ = find_tests(first.data, first.holdout, first.seed)
-    with results(out):
+    with writing(out):
         for direction in DIRECTIONS:
             with atomic_folder(out / "pictures" / direction / SOURCE) as temporary:
                 for number, file in enumerate(tests[direction[0].upper()]):

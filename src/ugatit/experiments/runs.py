@@ -23,7 +23,7 @@ from ugatit.evaluation.evaluate import Evaluator, evaluate_model, figure
 from ugatit.evaluation.features import FeatureName
 from ugatit.evaluation.metrics import Protocol
 from ugatit.io.errors import UserError
-from ugatit.io.files import atomic_file, results
+from ugatit.io.files import atomic_file, writing
 from ugatit.io.sheet import draw_sheet
 from ugatit.io.terminal import bars, console
 from ugatit.systems.base import Direction
@@ -253,7 +253,7 @@ def write_tables(
         "seeds": list(dict.fromkeys(run.seed for run in runs)),
         "rows": summary,
     }
-    with results(out):
+    with writing(out):
         for direction in DIRECTIONS:
             console.print(comparison(summary, direction, title[direction], paper[direction]))
             if any("l1_of_each_seed" in found.get(direction, ()) for found in summary.values()):

@@ -124,7 +124,7 @@ def swap(new: Path, path: Path, before: Path) -> None:
 
 
 @contextmanager
-def results(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """Within this block results are written to ``path``; where that fails, the person is told."""
     try:
         yield

@@ -10,7 +10,7 @@ import tyro
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ugatit.io.errors import UserError
-from ugatit.io.files import atomic_file, results
+from ugatit.io.files import atomic_file, writing
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import Recipe
 from ugatit.translation.folder import first_problem
@@ -154,7 +154,7 @@ def write_run(config: TrainConfig, run: Path, change: dict[str, Any] | None = No
     record = run_adapter(config.system).dump_python(config, mode="json")
     history = json.loads(path.read_text()).get("history", []) if path.exists() else []
     record["history"] = [*history, change] if change else history
-    with results(run), atomic_file(path) as temporary:
+    with writing(run), atomic_file(path) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n")
 
 

@@ -29,7 +29,7 @@ from ugatit.data.finding import Inventory, Pictures, Skipped, differences, find_
 from ugatit.data.sampling import Slices, Unpaired, loader, read_tests, train_transform
 from ugatit.data.seeds import seed_of
 from ugatit.io.errors import UserError
-from ugatit.io.files import atomic_file, results
+from ugatit.io.files import atomic_file, writing
 from ugatit.io.sheet import draw_sheet
 from ugatit.io.terminal import console, say
 from ugatit.nn.fast.factored import show_overflow
@@ -466,7 +466,7 @@ def keep_record(trainer: Trainer, settings: dict[str, list[Any]]) -> None:
     change = {"step": trainer.step, "settings": settings, "pictures": pictures} if settings or pictures else None
     write_run(trainer.config, run, change)
     if inventory != trainer.known:
-        with results(run), atomic_file(run / "pictures.json") as temporary:
+        with writing(run), atomic_file(run / "pictures.json") as temporary:
             temporary.write_text(json.dumps(inventory) + "\n")
 
 

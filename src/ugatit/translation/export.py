@@ -222,7 +222,7 @@ class OnnxTranslator(Translator):
             name: open_session(own_file(folder, f"{name}.onnx"), device, REWRITE) for name in self.system.directions
         }
 
-    def translation(self, direction: Direction, count: int) -> Translate:
+    def one_way(self, direction: Direction, count: int) -> Translate:
         """What translates ``count`` pictures."""
         if self.reference is not None:
             raise UserError("--style: an exported model takes no style from a picture: give a number.")

@@ -14,7 +14,7 @@ from torch import Tensor
 from ugatit.data.finding import Skipped, find_files
 from ugatit.data.reading import read_picture
 from ugatit.io.errors import UserError
-from ugatit.io.files import real, results
+from ugatit.io.files import real, writing
 from ugatit.io.sheet import overlay, save_picture, to_picture
 from ugatit.systems.base import Direction, Translation
 from ugatit.translation.translator import Size, Translator
@@ -155,6 +155,6 @@ def write_result(job: Job, x: Tensor, made: Translation, attention: bool) -> Non
         if made.heatmap is None:
             raise UserError("This model has no attention maps: leave out --attention.")
         pictures[job.target.with_suffix(".attention.png")] = overlay(x, made.heatmap)
-    with results(job.target):
+    with writing(job.target):
         for path, picture in pictures.items():
             save_picture(to_picture(picture[0]), path)

@@ -109,14 +109,14 @@ class Translator:
                 f"This model only translates {self.side} x {self.side} pictures: use --size model or --size tiles."
             )
         forward = {"model": self.at_model_size, "keep": self.padded, "tiles": self.in_tiles}[size]
-        made = forward(x.to(self.device, torch.float32), self.translation(direction, len(x)))
+        made = forward(x.to(self.device, torch.float32), self.one_way(direction, len(x)))
         return made.map(lambda part: part.to(x))
 
     def at_size(self, x: Tensor, direction: Direction) -> Translation:
         """Translate a batch at the size that the model was trained at."""
         return self.translate(x, direction, "model")
 
-    def translation(self, direction: Direction, count: int) -> Translate:
+    def one_way(self, direction: Direction, count: int) -> Translate:
         """What translates ``count`` pictures, each always in the same style if the system has styles."""
         translate: Callable[..., Translation] = self.system.translate
         if not self.system.styles:

@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from ugatit.io.errors import UserError, package
-from ugatit.io.files import atomic_file, open_regular, results
+from ugatit.io.files import atomic_file, open_regular, writing
 from ugatit.io.sheet import to_picture
 from ugatit.systems.base import Direction
 from ugatit.translation.translator import Size, Translator
@@ -237,7 +237,7 @@ def translate_video(
     with opened(source) as container:
         total, look = count_frames(container), look_of(container)
         base, rate = time_base(container), frame_rate(container)
-        with results(target):
+        with writing(target):
             pieces = known_pieces(folder, settings)
         if translator.system.styles and translator.reference is None:
             translator.keep_style()
@@ -253,14 +253,14 @@ def translate_video(
         made = ((times.popleft(), one.image) for one in translator.stream(pictures(), direction, size, batch))
         while first := next(made, None):
             path = folder / f"{len(pieces):06d}-{first[0]}.mp4"
-            with results(target):
+            with writing(target):
                 count = write_piece(chain([first], islice(made, PIECE - 1)), path, base, rate, look)
             yield PIECE * len(pieces) + count, total
             pieces.append(path)
     if not pieces:
         raise ValueError("has no pictures that can be decoded")
     try:
-        with opened(source) as container, results(target):
+        with opened(source) as container, writing(target):
             join(pieces, container, target)
     except av.FFmpegError as error:
         raise UserError(
