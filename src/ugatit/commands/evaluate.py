@@ -38,8 +38,8 @@ class EvaluateConfig:
     size: Annotated[int, Field(ge=32, le=4096)] = 256
     """The side in pixels of the squares that pictures are made with --real and --fake. A model has its own."""
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """The run's --holdout, which only matters where there are no test folders. The run's --seed is then this command's
-    --seed."""
+    """The run's --holdout, which only matters where there are no test folders. The run's --seed is then
+    this command's --seed."""
     device: str | None = None
     """The device to compute on, such as cuda or cpu. If it is not given, the accelerator is used where there is one."""
 

@@ -6,6 +6,8 @@ from functools import cache, wraps
 from importlib import import_module
 from typing import Any, ParamSpec, TypeVar
 
+import torch
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -20,11 +22,14 @@ SWITCH = Switch()
 
 
 def switched(plain: Callable[P, R]) -> Callable[P, R]:
-    """Let a function give way to the one of its name in `ugatit.nn.fast`, where that one suits what it is given."""
+    """Let a function give way to the one of its name in `ugatit.nn.fast`, where that one suits what it is given.
+
+    Never under `torch.compile`, which makes its own fast form of the plain one.
+    """
 
     @wraps(plain)
     def chosen(*args: P.args, **kwargs: P.kwargs) -> R:
-        if SWITCH.fast:
+        if SWITCH.fast and not torch.compiler.is_dynamo_compiling():
             fast, suits = fast_form(plain.__name__)
             if suits(*args, **kwargs):
                 return fast(*args, **kwargs)

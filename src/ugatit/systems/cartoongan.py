@@ -53,8 +53,8 @@ class CartoonGANConfig(SystemConfig):
     vgg: Path | None = None
     """The file of VGG19's weights, torchvision's. If it is not given, they are downloaded once."""
     first: Annotated[float, Field(ge=0, lt=1)] = 10 / 110
-    """The share of the run in which the generator learns to keep the content, without a discriminator. By default 10 of
-    110 epochs."""
+    """The share of the run in which the generator learns to keep the content, without a discriminator. By default that
+    is 10 of 110 epochs."""
     lr: Annotated[float, Field(gt=0)] = 2e-4
     """Adam's learning rate. It falls to a tenth after half of what follows the first phase, and to a hundredth after
     three quarters."""

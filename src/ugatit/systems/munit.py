@@ -57,8 +57,8 @@ class MUNITConfig(SystemConfig):
     content_weight: Annotated[float, Field(ge=0)] = 1.0
     """The weight of the reconstruction of a translation's content."""
     cycle_weight: Annotated[float, Field(ge=0)] = 0.0
-    """The weight of the reconstruction of the picture from its translation. The authors take 10 where shapes stay
-    (summer and winter), 0 where they change."""
+    """The weight of the reconstruction of the picture from its translation. The authors take 10 where
+    shapes stay (summer and winter), 0 where they change."""
     vgg_weight: Annotated[float, Field(ge=0)] = 0.0
     """The weight of the distance of source and translation in VGG16's instance-normalised features. The authors take 1
     for the street scenes at 512 pixels."""
