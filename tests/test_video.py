@@ -20,7 +20,7 @@ from ugatit.io.errors import UserError
 from ugatit.systems.base import Translation
 from ugatit.translation.folder import save_model
 from ugatit.translation.translator import Translator
-from ugatit.translation.video import PIECE, frames, opened, translate_video, upright
+from ugatit.translation.video import PIECE, frames, not_kept, opened, translate_video, upright
 
 BT709, BT601, TV, PC = 1, 5, 1, 2  # FFmpeg's numbers
 
@@ -28,7 +28,7 @@ BT709, BT601, TV, PC = 1, 5, 1, 2  # FFmpeg's numbers
 class Same(Translator):
     """Translates nothing, so that what a video loses is seen."""
 
-    def translation(self, direction, count):
+    def one_way(self, direction, count):
         return lambda x: Translation(x, None)
 
 
@@ -123,7 +123,7 @@ def test_frames_are_turned_upright(turned):
     """FFmpeg tells by how many degrees players turn a frame, counterclockwise."""
 
     class Turned:
-        rotation = turned
+        rotation, format = turned, av.VideoFormat("rgb24")
 
         def to_ndarray(self, **_):
             return np.array(Image.fromarray(picture).rotate(-turned, expand=True))
@@ -260,3 +260,86 @@ def test_pieces_do_not_go_through_a_link(tmp_path):
             translate_video(Same(tiny_model(), "cpu"), tmp_path / "in.mp4", tmp_path / "out.mp4", "a2b", "keep", 8, {})
         )
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+CONTAINERS = {  # codec, FFmpeg's name of the container, frames a second, time base, times
+    "avi": ("mpeg4", "avi", 25, None, None),
+    "mkv": ("libx264", "matroska", 30, None, None),
+    "uneven.mkv": ("libx264", "matroska", 25, Fraction(1, 1000), [40 * i + 13 * (i % 3) for i in range(20)]),
+    "mov": ("libx264", "mov", 24, Fraction(1, 600), [25 * i for i in range(20)]),
+    "mp4": ("libx264", "mp4", Fraction(24000, 1001), None, None),
+    "ts": ("libx264", "mpegts", 25, None, None),
+    "webm": ("libvpx", "webm", 25, None, None),
+    "wmv": ("wmv2", "asf", 25, None, None),
+}
+
+
+def plain_film(path, codec, container, rate, base=None, times=None, aspect=None, pixels="yuv420p", count=20):
+    base = base or 1 / Fraction(rate)
+    with av.open(str(path), "w", format=container) as output:
+        stream = output.add_stream(codec, rate=rate)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
+        stream.codec_context.time_base = base
+        if aspect:
+            stream.codec_context.sample_aspect_ratio = aspect
+        for n in range(count):
+            shade = np.full((48, 64, 4), (8 * n, 8 * n, 8 * n, 0), np.uint8)
+            frame = av.VideoFrame.from_ndarray(shade, "rgba").reformat(format=pixels)
+            frame.pts, frame.time_base = times[n] if times else n, base
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+def shown(path) -> list[tuple[float, float]]:
+    """When each frame is shown, and for how long, in seconds."""
+    with av.open(str(path)) as container:
+        packets = [p for p in container.demux(video=0) if p.pts is not None]
+    return sorted((float(p.pts * p.time_base), float((p.duration or 0) * p.time_base)) for p in packets)
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_a_film_lasts_as_long_as_its_source(kind, same, tmp_path):
+    source = plain_film(tmp_path / f"in.{kind}", *CONTAINERS[kind])
+    target = tmp_path / ("out." + (kind.split(".")[-1] if kind.endswith(("mkv", "mov", "mp4")) else "mkv"))
+    run(same, source, target, size="model")
+    before, after = shown(source), shown(target)
+    assert [start for start, _ in after] == pytest.approx([start for start, _ in before], abs=0.0011)
+    ends = [(start + (duration or 0.04)) for start, duration in (before[-1], after[-1])]
+    assert ends[1] == pytest.approx(ends[0], abs=0.0011)
+    with av.open(str(target)) as container:
+        assert container.duration / 1e6 == pytest.approx(ends[0], abs=0.002)
+
+
+def test_pixels_that_are_not_square_and_transparent_ones(same, tmp_path):
+    wide = plain_film(tmp_path / "wide.mp4", "libx264", "mp4", 25, aspect=Fraction(2))
+    run(same, wide, tmp_path / "out.mp4", size="keep")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.video[0].sample_aspect_ratio == 2
+    clear = plain_film(tmp_path / "clear.mov", "qtrle", "mov", 25, pixels="argb")
+    with opened(clear) as container:
+        _, first = next(frames(container))
+    assert set(np.unique(np.asarray(first))) == {255}, "white, as in pictures"
+    assert not_kept(clear, tmp_path / "out.mov") == ["its transparency, which is laid on white"]
+    assert not_kept(wide, tmp_path / "out.mp4") == []
+
+
+def test_chapters_stay(same, tmp_path):
+    source = tmp_path / "in.mkv"
+    with av.open(str(source), "w") as output:
+        stream = output.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        output.set_chapters(
+            [{"id": 1, "start": 0, "end": 400, "time_base": Fraction(1, 1000), "metadata": {"title": "One"}},
+             {"id": 2, "start": 400, "end": 800, "time_base": Fraction(1, 1000), "metadata": {"title": "Two"}}]
+        )  # fmt: skip
+        for n in range(20):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 8 * n, np.uint8), "rgb24")
+            frame.pts = n
+            output.mux(stream.encode(frame.reformat(format="yuv420p")))
+        output.mux(stream.encode(None))
+    for target in (tmp_path / "out.mkv", tmp_path / "out.mp4"):
+        run(same, source, target, size="model")
+        with av.open(str(target)) as container:
+            found = [(c["metadata"]["title"], float(c["start"] * c["time_base"])) for c in container.chapters()]
+        assert found == [("One", 0.0), ("Two", pytest.approx(0.4))]

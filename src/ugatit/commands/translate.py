@@ -20,7 +20,7 @@ from ugatit.training.config import check_range
 from ugatit.translation.export import OnnxTranslator
 from ugatit.translation.files import Job, is_video, plan_jobs, translate_files
 from ugatit.translation.translator import Size, Translator
-from ugatit.translation.video import translate_video
+from ugatit.translation.video import not_kept, translate_video
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,13 @@ class TranslateConfig:
 def main(arguments: list[str]) -> None:
     options = tyro.cli(TranslateConfig, prog="ugatit translate", args=arguments)
     check_range(TranslateConfig, options)
-    jobs = plan_jobs(options.inputs, options.out)
+    jobs = plan_jobs(options.inputs, options.out, options.samples)
     if options.backend == "onnx":
         translator: Translator = OnnxTranslator(Path(options.model), options.device)
     else:
         translator = Translator.load(options.model, options.device)
     if options.style is not None or options.samples > 1:
         translator.set_style(read_style(options.style or "0"))
-    if options.samples > 1:
-        numbers = range(1, options.samples + 1)
-        jobs = [Job(s, t.with_stem(f"{t.stem}-{number}")) for number in numbers for s, t in jobs]
     videos = [job for job in jobs if is_video(job.source)]
     if videos and options.attention:
         raise UserError(f"--attention is for pictures, and {videos[0].source} is a video: leave one of them out.")
@@ -84,6 +81,8 @@ def main(arguments: list[str]) -> None:
 
 def translate_one_video(translator: Translator, job: Job, options: TranslateConfig) -> Job | Skipped:
     """Translate a video with a progress bar; what is done is kept when it is stopped."""
+    if lost := not_kept(job.source, job.target):
+        say(f"{job.source}: not kept: {'; '.join(lost)}.", "yellow")
     model = Path(options.model)
     files = [job.source, *(sorted(model.rglob("*")) if model.is_dir() else [])]
     stamps = {str(file): (file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()}

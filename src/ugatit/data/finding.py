@@ -13,7 +13,7 @@ import torch
 from ugatit.data.reading import read_picture
 from ugatit.data.seeds import rng
 from ugatit.io.errors import UserError
-from ugatit.io.files import digest
+from ugatit.io.files import digest, real
 
 T = TypeVar("T")
 
@@ -29,9 +29,14 @@ class Skipped(NamedTuple):
 
 
 def find_files(folder: Path) -> list[Path]:
-    """All files below a folder in a fixed order, hidden ones left out."""
-    files = (Path(root, name) for root, _, names in os.walk(folder) for name in names)
-    return sorted(f for f in files if not any(part.startswith(".") for part in f.relative_to(folder).parts))
+    """All files below a folder in a fixed order, hidden ones left out; linked folders are looked into, each once."""
+    found, seen = [], {real(folder)}
+    for root, folders, names in os.walk(folder, followlinks=True):
+        found += [Path(root, name) for name in names if not name.startswith(".")]
+        inside = {name: real(Path(root, name)) for name in sorted(folders) if not name.startswith(".")}
+        folders[:] = [name for name, place in inside.items() if place not in seen]
+        seen |= set(inside.values())
+    return sorted(found)
 
 
 def check_pictures(files: Iterable[Path]) -> tuple[list[Path], list[Skipped]]:

@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 from PIL.TiffImagePlugin import PREFIXES
 
 from ugatit.io.files import open_regular
@@ -27,6 +27,8 @@ REFUSED = {"EPS"}  # is run by another program, Ghostscript
 SCANS = 256  # of a JPEG file; each goes over the whole picture, and progressive files have about 10
 SEGMENTS = 2**13  # of a JPEG file; a profile in colour has a few hundred
 METADATA = 2**16  # bytes of Exif or XMP that are looked at
+PROFILE = 2**22  # bytes of a colour profile; a printer's has one or two millions
+SRGB = ImageCms.createProfile("sRGB")
 
 MARKER = re.compile(rb"\xff+[^\x00\xff]")
 IN_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # restarts belong to the scan
@@ -66,8 +68,9 @@ def read_picture(
 ) -> Image.Image:
     """Decode a picture of any size and mode to 8-bit RGB (``channels=3``) or grey (``channels=1``).
 
-    The orientation of its metadata is applied, transparency is laid on white, 16-bit and float samples are scaled to 8
-    bits; of an animation the first frame counts. Nothing but a regular file is opened.
+    The orientation of its metadata is applied, colours are converted to sRGB by its profile, transparency is laid on
+    white, 16-bit and float samples are scaled to 8 bits; of an animation the first frame counts. Nothing but a regular
+    file is opened.
 
     Args:
         source: a file, or its bytes.
@@ -92,9 +95,41 @@ def read_picture(
         check_shape(*opened.size)
         with phrased(), opened:
             opened.load()
-            turn = turn or orientation_of(opened)
-            picture = to_eight_bit(opened).convert("RGB" if channels == 3 else "L")
-    return picture.transpose(TURNS[turn]) if turn in TURNS else picture
+            return plain(opened, channels, turn)
+
+
+def plain(picture: Image.Image, channels: int, turn: int = 0) -> Image.Image:
+    """A decoded picture of any mode as what the networks and people see: 8 bits, sRGB or grey, upright, and without
+    anything beside its pixels, so that doing it again changes nothing.
+
+    Args:
+        picture: as Pillow opened it, or made otherwise.
+        channels: 1 or 3, of the result.
+        turn: its orientation, if that is known; else what its metadata tells.
+    """
+    turn = turn or orientation_of(picture)
+    made = to_srgb(to_eight_bit(picture), picture.info.get("icc_profile"))
+    made = made.convert("RGB" if channels == 3 else "L")
+    made = made.transpose(TURNS[turn]) if turn in TURNS else made.copy()
+    made.info = {}
+    return made
+
+
+def to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """An 8-bit picture in the colours of sRGB, which all that shows pictures takes for granted; as it is if it has no
+    colour profile, or one that is broken or not of its kind."""
+    if not profile or len(profile) > PROFILE:
+        return picture
+    if picture.mode not in ("RGB", "L", "CMYK"):
+        picture = picture.convert("RGB")
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if ImageCms.getProfileDescription(source).startswith("sRGB"):
+            return picture
+        made = ImageCms.profileToProfile(picture, source, SRGB, ImageCms.Intent.RELATIVE_COLORIMETRIC, "RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return picture
+    return made or picture
 
 
 def check_shape(width: int, height: int) -> None:

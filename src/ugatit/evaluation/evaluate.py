@@ -17,7 +17,7 @@ from ugatit.data.sampling import read_tests
 from ugatit.evaluation.features import load_features
 from ugatit.evaluation.metrics import BATCH, LEAST, Files, Protocol, attention_rank, extract, fid, kid, paired
 from ugatit.io.errors import UserError, package
-from ugatit.io.files import atomic_file, writing
+from ugatit.io.files import atomic_file, atomic_folder, writing
 from ugatit.io.sheet import draw_sheet, save_picture, to_picture
 from ugatit.systems.base import Direction
 from ugatit.translation.columns import sheet_columns
@@ -45,10 +45,21 @@ def usable(folder: Path, option: str, say) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"{option} {folder} does not exist: check the path.")
-    good, skipped = check_pictures(find_files(folder))
+    files = find_files(folder)
+    maps = attention_maps(files)
+    if maps:
+        say(f"  {len(maps)} attention maps in {folder} are left out, they are no translations")
+    good, skipped = check_pictures([file for file in files if file not in maps])
     for file, reason in skipped:
         say(f"  skipped: {file} {reason}")
     return enough(good, folder)
+
+
+def attention_maps(files: list[Path]) -> set[Path]:
+    """Those that `ugatit translate --attention` wrote beside translations."""
+    known = {file.with_suffix("") for file in files} | set(files)
+    ending = ".attention.png"
+    return {file for file in files if file.name.endswith(ending) and Path(str(file).removesuffix(ending)) in known}
 
 
 def enough(files: list[Path], where: object) -> list[Path]:
@@ -196,7 +207,7 @@ def translation_name(number: int, source: Path) -> str:
 def write_translations(
     translator: Translator, files: list[Path], direction: Direction, truth: list[Path] | None, folder: Path
 ) -> tuple[Files, dict[str, float]]:
-    """Translate squared pictures into PNG files; also how faithful that is.
+    """Translate squared pictures into PNG files in a folder, which is replaced as a whole; also how faithful that is.
 
     Returns:
         The files, in order; ``cycle_l1``, the mean absolute difference after translating there and back, 0 to 1, if the
@@ -206,18 +217,19 @@ def write_translations(
     written: list[Path] = []
     cycles: list[Tensor] = []
     ranks: list[Tensor] = []
-    for start in range(0, len(files), BATCH):
-        x = read_tests(files[start : start + BATCH], translator.side, translator.channels)
-        made = translator.translate(x, direction, "model")
-        if back in translator.system.directions:
-            cycles.append((translator(made.image, back) - x).abs().mean((1, 2, 3)) / 2)
-        if truth and made.heatmap is not None:
-            y = read_tests(truth[start : start + BATCH], translator.side, translator.channels)
-            ranks.append(attention_rank(made.heatmap, x, y))
-        with writing(folder):
+    with writing(folder), atomic_folder(folder) as temporary:
+        for start in range(0, len(files), BATCH):
+            x = read_tests(files[start : start + BATCH], translator.side, translator.channels)
+            made = translator.translate(x, direction, "model")
+            if back in translator.system.directions:
+                cycles.append((translator(made.image, back) - x).abs().mean((1, 2, 3)) / 2)
+            if truth and made.heatmap is not None:
+                y = read_tests(truth[start : start + BATCH], translator.side, translator.channels)
+                ranks.append(attention_rank(made.heatmap, x, y))
             for picture in made.image:
-                written.append(folder / translation_name(len(written), files[len(written)]))
-                save_picture(to_picture(picture), written[-1])
+                name = translation_name(len(written), files[len(written)])
+                save_picture(to_picture(picture), temporary / name)
+                written.append(folder / name)
     means = {"cycle_l1": cycles, "attention_rank": ranks}
     return Files(written, translator.side), {k: torch.cat(v).mean().item() for k, v in means.items() if v}
 

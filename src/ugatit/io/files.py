@@ -1,5 +1,6 @@
 """Files: written so that a crash or a full disk never leaves half of one, read as if a stranger had made them."""
 
+import errno
 import hashlib
 import io
 import json
@@ -129,9 +130,13 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror or error}): free some space, or give another -o."
-        ) from None
+        advice = "free some space, or give another -o" if is_full(error) else "give another -o"
+        raise UserError(f"{path} cannot be written ({error.strerror or error}): {advice}.") from None
+
+
+def is_full(error: OSError) -> bool:
+    """Whether something was not written because there is no room for it."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, None)
 
 
 def open_regular(path: str | Path) -> io.BufferedReader:

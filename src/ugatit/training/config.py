@@ -128,8 +128,10 @@ def read_run(run: Path) -> TrainConfig:
     """
     path = run / "config.json"
     try:
-        text = path.read_text()
-        return run_adapter(json.loads(text)["system"]).validate_json(text)
+        record = json.loads(path.read_text())
+        if "config" in record:
+            raise UserError(f"{run} is a model's folder: give the run's, {run.parent}.")
+        return run_adapter(record["system"]).validate_python(record)
     except FileNotFoundError:
         where = " on every machine" if int(os.environ.get("WORLD_SIZE", 1)) > 1 else ""
         raise UserError(

@@ -1,10 +1,13 @@
 """Translating whole folders of files."""
 
+import errno
 import glob
 import mimetypes
-from collections import deque
+import re
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -17,7 +20,7 @@ from ugatit.io.errors import UserError
 from ugatit.io.files import real, writing
 from ugatit.io.sheet import overlay, save_picture, to_picture
 from ugatit.systems.base import Direction, Translation
-from ugatit.translation.translator import Size, Translator
+from ugatit.translation.translator import Size, Translator, batched
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -25,15 +28,15 @@ KEPT_FORMATS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}  # ot
 KEPT_VIDEOS = {".mp4", ".m4v", ".mov", ".mkv"}  # others are written as Matroska
 OTHER_VIDEOS = {".mkv", ".m4v", ".ts", ".mts", ".m2ts", ".flv", ".ogv", ".wmv", ".3gp"}  # not known to `mimetypes`
 
-
-# Files
+TOO_LARGE = "needs more memory than there is: --size tiles and --size model need less"
 
 
 class Job(NamedTuple):
-    """A picture to translate and where the result goes."""
+    """A picture or video to translate, and where the results go."""
 
     source: Path
     target: Path
+    attention: Path  # of the heat map over the source, if it is asked for
 
 
 def is_video(file: Path) -> bool:
@@ -41,28 +44,36 @@ def is_video(file: Path) -> bool:
     return (mimetypes.guess_type(file.name)[0] or "").startswith("video/") or file.suffix.lower() in OTHER_VIDEOS
 
 
-def plan_jobs(inputs: list[str], out: Path) -> list[Job]:
+def plan_jobs(inputs: list[str], out: Path, samples: int = 1) -> list[Job]:
     """What to translate: files, all files of folders (their sub-folders are kept below ``out``) and globs.
+
+    Results have their sources' names; where two would be the same, what is told apart by its suffix keeps it, as in
+    ``cat.gif.png`` beside ``cat.png``, or ``cat.jpg.attention.png``.
+
+    Args:
+        inputs: paths and globs.
+        out: folder of the results.
+        samples: how many results each source has, NAME-1, NAME-2 and so on if more than one.
 
     Raises:
         UserError: an input does not exist, or two results, or a result and an input, would be the same file.
     """
-    jobs = []
+    found: list[tuple[Path, Path]] = []
     for given in inputs:
         path = Path(given)
         if path.is_dir():
-            jobs += [Job(file, out / file.relative_to(path)) for file in find_files(path)]
+            found += [(file, out / file.relative_to(path)) for file in find_files(path)]
             continue
         if path.exists() and not path.is_file():
             raise UserError(f"The input {given} is not a regular file: give a picture, a video or a folder.")
         files = [path] if path.is_file() else [Path(f) for f in sorted(glob.glob(given, recursive=True))]
         if not files:
             raise UserError(f"The input {given} does not exist and matches nothing: check the path.")
-        jobs += [Job(file, out / file.name) for file in files if file.is_file()]
-    kept = KEPT_FORMATS | KEPT_VIDEOS
-    jobs = [
-        Job(s, t if t.suffix.lower() in kept else t.with_suffix(".mkv" if is_video(s) else ".png")) for s, t in jobs
-    ]
+        found += [(file, out / file.name) for file in files if file.is_file()]
+    if samples > 1:
+        numbers = range(1, samples + 1)
+        found = [(s, t.with_stem(f"{t.stem}-{number}")) for number in numbers for s, t in found]
+    jobs = named(found)
     sources = {real(job.source) for job in jobs}
     taken: dict[Path, Path] = {}
     for job in jobs:
@@ -74,6 +85,30 @@ def plan_jobs(inputs: list[str], out: Path) -> list[Job]:
                 f"{other} and {job.source} would both be written to {job.target}: translate them to two folders."
             )
     return jobs
+
+
+def named(found: list[tuple[Path, Path]]) -> list[Job]:
+    """Jobs of sources and targets, whose suffixes are those that can be written."""
+
+    def written(source: Path, target: Path) -> str:
+        if target.suffix.lower() in KEPT_FORMATS | KEPT_VIDEOS:
+            return ""
+        return ".mkv" if is_video(source) else ".png"
+
+    endings = [written(source, target) for source, target in found]
+    wanted = [t.with_suffix(end) if end else t for (_, t), end in zip(found, endings, strict=True)]
+    often = Counter(wanted)
+    targets = [
+        t.with_name(t.name + end) if end and often[short] > 1 else short
+        for (_, t), end, short in zip(found, endings, wanted, strict=True)
+    ]
+    maps = [target.with_suffix(".attention.png") for target in targets]
+    often = Counter([*targets, *maps])
+    maps = [
+        target.with_name(f"{target.name}.attention.png") if often[short] > 1 else short
+        for target, short in zip(targets, maps, strict=True)
+    ]
+    return [Job(source, *paths) for (source, _), *paths in zip(found, targets, maps, strict=True)]
 
 
 def translate_files(
@@ -92,13 +127,12 @@ def translate_files(
         translator: the model.
         jobs: from `plan_jobs`.
         direction, size, batch: as `Translator.__call__` takes them.
-        attention: also write ``NAME.attention.png``, the heat map over the source (Figure 2).
+        attention: also write the heat map over the source (Figure 2).
 
     Raises:
-        UserError: a result cannot be written, or memory is short; what was written before stays.
+        UserError: the results cannot be written; what was written before stays.
     """
-    ready: deque[tuple[Job, Tensor]] = deque()  # decoded, not yet translated
-    writing: deque[tuple[Job, Future]] = deque()
+    encoded: deque[tuple[Job, Future]] = deque()
     skipped: list[Skipped] = []
 
     def decode(job: Job) -> Tensor | Skipped:
@@ -106,35 +140,67 @@ def translate_files(
             return translator.to_tensor(read_picture(job.source, translator.channels))
         except ValueError as error:
             return Skipped(job.source, str(error))
+        except MemoryError:
+            return Skipped(job.source, TOO_LARGE)
 
-    def decoded() -> Iterator[Tensor]:
+    def decoded() -> Iterator[tuple[Job, Tensor]]:
         for job, x in zip(jobs, ahead(pool, decode, jobs, 2 * batch), strict=True):
             if isinstance(x, Skipped):
                 skipped.append(x)
             else:
-                ready.append((job, x))
-                yield x
+                yield job, x
 
-    def written(left: int) -> Iterator[Job]:
+    def finished(left: int) -> Iterator[Job]:
         """Wait until at most ``left`` results are still being written."""
-        while len(writing) > left:
-            job, future = writing.popleft()
-            future.result()
-            yield job
+        while len(encoded) > left:
+            job, future = encoded.popleft()
+            try:
+                future.result()
+                yield job
+            except OSError as error:
+                if error.errno not in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):  # the name alone is the matter
+                    with writing(job.target):
+                        raise
+                skipped.append(Skipped(job.source, f"cannot be written as {job.target.name} ({error.strerror})"))
 
-    try:
-        with ThreadPoolExecutor(2) as pool:
-            for made in translator.stream(decoded(), direction, size, batch):
-                job, x = ready.popleft()
-                writing.append((job, pool.submit(write_result, job, x, made, attention)))
-                yield from written(2 * batch)
-            yield from written(0)
-    except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error):
-            what = ready[0][0].source if ready else "a picture"
-            raise UserError(f"There is not enough memory to translate {what}: use --size tiles or --batch 1.") from None
-        raise
+    with ThreadPoolExecutor(2) as pool:
+        for _, alike in groupby(decoded(), lambda pair: pair[1].shape):
+            for group in batched(alike, batch):
+                for job, x, made in attempted(translator, group, direction, size):
+                    if isinstance(made, Skipped):
+                        skipped.append(made)
+                    else:
+                        encoded.append((job, pool.submit(write_result, job, x, made, attention)))
+                yield from finished(2 * batch)
+        yield from finished(0)
     yield from skipped
+
+
+def attempted(
+    translator: Translator, group: list[tuple[Job, Tensor]], direction: Direction, size: Size
+) -> Iterator[tuple[Job, Tensor, Translation | Skipped]]:
+    """Translate pictures of one shape together, or one by one where memory is short; what is too large even so is
+    skipped."""
+    try:
+        made = translator.translate(torch.cat([x for _, x in group]), direction, size)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        if len(group) == 1:
+            yield *group[0], Skipped(group[0][0].source, TOO_LARGE)
+        else:
+            for one in group:
+                yield from attempted(translator, [one], direction, size)
+        return
+    heatmaps = [None] * len(group) if made.heatmap is None else made.heatmap.split(1)
+    for (job, x), image, heatmap in zip(group, made.image.split(1), heatmaps, strict=True):
+        yield job, x, Translation(image, heatmap)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether memory is short; on CPUs PyTorch tells it in words, of each system others."""
+    words = "not enough memory|can't allocate memory|DefaultCPUAllocator"
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or bool(re.search(words, str(error)))
 
 
 def ahead(pool: Executor, function: Callable[[T], U], items: Iterable[T], count: int) -> Iterator[U]:
@@ -154,7 +220,6 @@ def write_result(job: Job, x: Tensor, made: Translation, attention: bool) -> Non
     if attention:
         if made.heatmap is None:
             raise UserError("This model has no attention maps: leave out --attention.")
-        pictures[job.target.with_suffix(".attention.png")] = overlay(x, made.heatmap)
-    with writing(job.target):
-        for path, picture in pictures.items():
-            save_picture(to_picture(picture[0]), path)
+        pictures[job.attention] = overlay(x, made.heatmap)
+    for path, picture in pictures.items():
+        save_picture(to_picture(picture[0]), path)

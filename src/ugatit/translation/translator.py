@@ -14,7 +14,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from PIL import Image
 from torch import Tensor
 
-from ugatit.data.reading import to_eight_bit
+from ugatit.data.reading import plain
 from ugatit.data.sampling import to_tensor_transform
 from ugatit.io.errors import UserError
 from ugatit.io.sheet import to_picture
@@ -23,6 +23,7 @@ from ugatit.translation.folder import load_model, save_model
 
 Size = Literal["model", "keep", "tiles"]
 Translate = Callable[[Tensor], Translation]
+T = TypeVar("T")
 Images = TypeVar("Images", Image.Image, list[Image.Image], Tensor)
 # By whole names: a pattern would match in sub-folders too.
 MODEL_FILES = ["config.json", "translator.safetensors", "training.safetensors"]
@@ -164,8 +165,8 @@ class Translator:
         return self.system.config.channels
 
     def to_tensor(self, image: Image.Image) -> Tensor:
-        """A picture of any mode as 1 x channels x H x W in [-1, 1]."""
-        return to_tensor_transform()(to_eight_bit(image).convert("RGB" if self.channels == 3 else "L"))[None]
+        """A picture of any mode as 1 x channels x H x W in [-1, 1]; upright and in sRGB, as its metadata says."""
+        return to_tensor_transform()(plain(image, self.channels))[None]
 
     def check_tensor(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.channels or 0 in x.shape or not x.is_floating_point():
@@ -284,9 +285,9 @@ def tile_starts(length: int, side: int) -> list[int]:
     return [round(i * (length - side) / max(1, count - 1)) for i in range(count)]
 
 
-def batched(items: Iterable[Tensor], count: int) -> Iterator[list[Tensor]]:
+def batched(items: Iterable[T], count: int) -> Iterator[list[T]]:
     """Lists of up to ``count`` consecutive items."""
-    batch: list[Tensor] = []
+    batch: list[T] = []
     for item in items:
         batch.append(item)
         if len(batch) == count:

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ugatit.data.reading import plain
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import atomic_file, open_regular, writing
 from ugatit.io.sheet import to_picture
@@ -41,12 +42,13 @@ SAFE = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 
 
 class Look(NamedTuple):
-    """How the source describes its colours; FFmpeg's numbers."""
+    """How the source describes its colours, in FFmpeg's numbers, and how much wider than high its pixels are."""
 
     colorspace: int
     color_range: int
     color_primaries: int
     color_trc: int
+    aspect: Fraction
 
 
 @contextmanager
@@ -73,7 +75,11 @@ def opened(path: Path) -> Iterator["av.container.InputContainer"]:
 def upright(frame: "av.VideoFrame", size: tuple[int, int] | None = None) -> np.ndarray:
     """A frame as H x W x 3 in 8 bits, scaled to ``size`` (width, height) if given, then turned as players turn it."""
     width, height = size or (None, None)
-    pixels = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation=exact())
+    clear = any(component.is_alpha for component in frame.format.components)
+    kind = "rgba" if clear else "rgb24"
+    pixels = frame.to_ndarray(format=kind, width=width, height=height, interpolation=exact())
+    if clear:  # on white, as pictures are
+        pixels = np.asarray(plain(Image.fromarray(pixels, "RGBA"), 3))
     return np.rot90(pixels, round(frame.rotation / 90))
 
 
@@ -122,9 +128,24 @@ def frames(container: "av.container.InputContainer") -> Iterator[tuple[int, Imag
 
 
 def look_of(container: "av.container.InputContainer") -> Look:
-    """The colours of a video's pictures."""
-    context = container.streams.video[0].codec_context
-    return Look(*(int(getattr(context, name) or 0) for name in Look._fields))
+    """The colours of a video's pictures, and the shape of their pixels when they are turned as players turn them; a
+    frame is decoded for that, so the container is of no other use then."""
+    stream = container.streams.video[0]
+    context = stream.codec_context
+    aspect = Fraction(stream.sample_aspect_ratio or context.sample_aspect_ratio or 1)
+    return Look(
+        colorspace=int(context.colorspace or 0),
+        color_range=int(context.color_range or 0),
+        color_primaries=int(context.color_primaries or 0),
+        color_trc=int(context.color_trc or 0),
+        aspect=1 / aspect if is_lying(container) else aspect,
+    )
+
+
+def is_lying(container: "av.container.InputContainer") -> bool:
+    """Whether players turn the pictures by a quarter."""
+    first = next(container.decode(video=0), None)
+    return first is not None and round(first.rotation / 90) % 2 == 1
 
 
 def count_frames(container: "av.container.InputContainer") -> int | None:
@@ -162,7 +183,7 @@ def write_piece(made: Iterable[tuple[int, Tensor]], path: Path, base: Fraction, 
                 stream.pix_fmt = "yuv420p"
                 stream.time_base = stream.codec_context.time_base = base
                 for name, value in look._asdict().items():
-                    setattr(stream.codec_context, name, value)
+                    setattr(stream.codec_context, name.replace("aspect", "sample_aspect_ratio"), value)
             frame = av.VideoFrame.from_image(to_picture(x[0])).reformat(
                 format="yuv420p",
                 dst_colorspace=look.colorspace,
@@ -175,8 +196,52 @@ def write_piece(made: Iterable[tuple[int, Tensor]], path: Path, base: Fraction, 
     return count
 
 
-def join(pieces: list[Path], source: "av.container.InputContainer", path: Path) -> None:
-    """Write pieces one after the other with the source's sound, atomically; nothing is coded again.
+def not_kept(source: Path, target: Path) -> list[str]:
+    """What a video has and its translation will not have, as phrases; nothing for what is no video.
+
+    Raises:
+        UserError: PyAV is not installed.
+    """
+    lost = []
+    try:
+        with opened(source) as container:
+            if container.streams.subtitles and not takes_subtitles(target):
+                lost.append("its subtitles (a result called .mkv keeps them)")
+            if others := [s.type for s in container.streams if s.type not in ("video", "audio", "subtitle")]:
+                lost.append(f"its streams of the kind {', '.join(sorted(set(others)))}")
+            if len(container.streams.video) > 1:
+                lost.append("all but the first of its pictures' streams")
+            components = container.streams.video[0].format.components
+            if any(component.bits > 8 for component in components):
+                lost.append("more than 8 bits of its colours")
+            if any(component.is_alpha for component in components):
+                lost.append("its transparency, which is laid on white")
+    except (ValueError, AttributeError):  # it is told what it is when it is translated
+        return lost
+    return lost
+
+
+def takes_subtitles(target: Path) -> bool:
+    """Whether subtitles of any kind can be copied into such a file."""
+    return target.suffix.lower() == ".mkv"
+
+
+def last_duration(container: "av.container.InputContainer") -> int:
+    """How long the last frame of a video is shown, in units of its time base."""
+    tick = round(1 / frame_rate(container) / time_base(container))
+    ends = [(packet.pts, packet.duration or tick) for packet in container.demux(video=0) if packet.pts is not None]
+    return max(ends, default=(0, tick))[1]
+
+
+def join(pieces: list[Path], source: "av.container.InputContainer", last: int, path: Path) -> None:
+    """Write pieces one after the other with the source's sound, chapters and subtitles, atomically; nothing is coded
+    again.
+
+    Args:
+        pieces: in order.
+        source: whose sound, chapters and subtitles they are.
+        last: how long the last frame is shown, in units of the source's time base.
+        path: to write.
 
     Raises:
         av.FFmpegError: the sound does not fit into such a file.
@@ -187,9 +252,11 @@ def join(pieces: list[Path], source: "av.container.InputContainer", path: Path) 
         with av.open(str(pieces[0].absolute())) as first:
             pictures = output.add_stream_from_template(first.streams.video[0])
         pictures.time_base = base
-        sounds = {sound.index: output.add_stream_from_template(sound) for sound in source.streams.audio}
+        copied = [*source.streams.audio, *(source.streams.subtitles if takes_subtitles(path) else ())]
+        sounds = {stream.index: output.add_stream_from_template(stream) for stream in copied}
+        output.set_chapters(source.chapters())
 
-        def seen() -> Iterator[tuple[float, int, Any]]:
+        def seen() -> Iterator[Any]:
             for piece in pieces:
                 start = int(piece.stem.split("-", 1)[1])
                 with av.open(str(piece.absolute())) as container:
@@ -198,16 +265,27 @@ def join(pieces: list[Path], source: "av.container.InputContainer", path: Path) 
                             ticks = start + round(packet.pts * packet.time_base / base)
                             packet.pts = packet.dts = ticks
                             packet.time_base, packet.stream = base, pictures
-                            yield float(ticks * base), 0, packet
+                            yield packet
+
+        def shown() -> Iterator[tuple[float, int, Any]]:
+            """Each packet with its duration: until the next one."""
+            packets = seen()
+            packet = next(packets)
+            for following in chain(packets, [None]):
+                packet.duration = last if following is None else following.pts - packet.pts
+                yield float(packet.pts * base), 0, packet
+                packet = following
 
         def heard() -> Iterator[tuple[float, int, Any]]:
-            for packet in source.demux(*source.streams.audio) if sounds else ():
+            for packet in source.demux(*copied) if copied else ():
                 if packet.dts is not None:
                     at = float(packet.dts * packet.time_base)
                     packet.stream = sounds[packet.stream.index]
                     yield at, 1, packet
 
-        for _, _, packet in heapq.merge(seen(), heard(), key=lambda entry: entry[:2]):  # a muxer waits for what is late
+        for _, _, packet in heapq.merge(
+            shown(), heard(), key=lambda entry: entry[:2]
+        ):  # a muxer waits for what is late
             output.mux(packet)
 
 
@@ -235,7 +313,9 @@ def translate_video(
     av = package("av", "video")
     folder = target.with_name(f".{target.name}.pieces")
     with opened(source) as container:
-        total, look = count_frames(container), look_of(container)
+        look = look_of(container)
+    with opened(source) as container:
+        total = count_frames(container)
         base, rate = time_base(container), frame_rate(container)
         with writing(target):
             pieces = known_pieces(folder, settings)
@@ -260,8 +340,10 @@ def translate_video(
     if not pieces:
         raise ValueError("has no pictures that can be decoded")
     try:
+        with opened(source) as container:
+            last = last_duration(container)
         with opened(source) as container, writing(target):
-            join(pieces, container, target)
+            join(pieces, container, last, target)
     except av.FFmpegError as error:
         raise UserError(
             f"{source} cannot be joined with its sound in {target} ({error.strerror}): convert it to Matroska first."
