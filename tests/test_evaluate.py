@@ -10,14 +10,15 @@ import scipy.stats
 import torch
 from PIL import Image
 
-from conftest import run_ugatit, write_picture
+from conftest import run_ugatit, tiny_model, write_picture
 from ugatit.data.finding import find_pictures, find_tests
-from ugatit.evaluation.evaluate import Evaluator, evaluate_folders
+from ugatit.evaluation.evaluate import Evaluator, evaluate_folders, usable, write_translations
 from ugatit.evaluation.features import load_features, perceptual_distance
 from ugatit.evaluation.metrics import Files, Protocol, attention_rank, fid, kid, paired
 from ugatit.io.errors import UserError
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
 from ugatit.translation.folder import save_model
+from ugatit.translation.translator import Translator
 
 OFFLINE = Protocol(features="efficientnet-lite0")
 CPU = torch.device("cpu")
@@ -228,3 +229,21 @@ def test_cats_are_nearer_to_cats_than_to_dogs(shared, evaluator, tmp_path):
     halves, across = evaluator.compare(some, others), evaluator.compare(some, strangers)
     assert abs(halves["kid_mean"]) < 2 and across["kid_mean"] > 20
     assert halves["fid"] < across["fid"] / 2
+
+
+def test_attention_maps_are_no_translations(tmp_path):
+    names = ["a.png", "a.attention.png", "b.jpg", "b.jpg.attention.png", "c.attention.png", "d.png", "e.png"]
+    for i, name in enumerate(names):
+        write_picture(tmp_path / name, i)
+    said: list[str] = []
+    found = usable(tmp_path, "--fake", said.append)
+    assert [file.name for file in found] == ["a.png", "b.jpg", "c.attention.png", "d.png", "e.png"]
+    assert "2 attention maps" in said[0]
+
+
+def test_translations_of_an_earlier_evaluation_go(tmp_path):
+    translator = Translator(tiny_model(light=True), "cpu")
+    files = [write_picture(tmp_path / f"{i}.png", i) for i in range(3)]
+    for count in (3, 2):
+        write_translations(translator, files[:count], "a2b", None, tmp_path / "out")
+        assert len(list((tmp_path / "out").iterdir())) == count

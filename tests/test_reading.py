@@ -9,13 +9,15 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, ImageOps, features
+import torch
+from PIL import ExifTags, Image, ImageCms, ImageOps, features
 from PIL.PngImagePlugin import PngInfo
 
 from conftest import run_ugatit, tiny_model, write_picture
 from ugatit.data.finding import check_pictures, find_files
-from ugatit.data.reading import NoPictureError, TooLargeError, read_picture, strip_segments
+from ugatit.data.reading import NoPictureError, TooLargeError, plain, read_picture, strip_segments
 from ugatit.translation.folder import save_model
+from ugatit.translation.translator import Translator
 
 ORIENTATIONS = range(1, 9)
 
@@ -318,3 +320,52 @@ def test_a_folder_s_pipes_and_dangling_links_are_skipped_files(tmp_path):
     assert "pipe.mp4 is not a regular file" in done.stderr and "\x1b[31m" not in done.stderr
     done = run_ugatit("translate", tmp_path / "model", tmp_path / "in" / "pipe.png", "-o", tmp_path / "out")
     assert done.returncode == 2 and "is not a regular file" in done.stderr
+
+
+# Colours, and one reading for every door
+
+
+def swapped_profile() -> bytes:
+    """A profile in which red and green have changed places."""
+    data = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    data = data.replace(b"rXYZ", b"????").replace(b"gXYZ", b"rXYZ").replace(b"????", b"gXYZ")
+    return data.replace("sRGB".encode("utf-16-be"), "Odd ".encode("utf-16-be"))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_colours_are_converted_by_the_picture_s_profile(kind):
+    picture = Image.new("RGB", (32, 32), (200, 40, 90))
+    options = {} if kind in ("PNG", "TIFF") else {"quality": 100}
+    file = io.BytesIO()
+    picture.save(file, kind, icc_profile=swapped_profile(), **options)
+    assert np.abs(np.array(read_picture(io.BytesIO(file.getvalue())).getpixel((9, 9))) - (40, 200, 90)).max() <= 3
+    assert np.abs(np.array(read_picture(io.BytesIO(file.getvalue()), channels=1).getpixel((9, 9))) - 139).max() <= 3
+    for harmless in (ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), b"broken" * 30):
+        file = io.BytesIO()
+        picture.save(file, kind, icc_profile=harmless, **options)
+        assert np.abs(np.array(read_picture(io.BytesIO(file.getvalue())).getpixel((9, 9))) - (200, 40, 90)).max() <= 3
+
+
+def test_a_picture_read_twice_is_read_once(tmp_path):
+    """From a file by the program, or opened by its user: turned, converted and laid on white only once."""
+    picture = Image.new("RGBA", (40, 20), (200, 40, 90, 255))
+    picture.paste((0, 0, 0, 0), (0, 0, 10, 20))
+    block = Image.Exif()
+    block[0x0112] = 6
+    picture.save(tmp_path / "x.png", exif=block, icc_profile=swapped_profile())
+    read = read_picture(tmp_path / "x.png")
+    assert read.size == (20, 40) and read.getpixel((5, 3)) == (255, 255, 255) and not read.info
+    again = plain(read, 3)
+    assert np.array_equal(np.asarray(again), np.asarray(read))
+    translator = Translator(tiny_model(light=True), "cpu")
+    with Image.open(tmp_path / "x.png") as opened:
+        assert torch.equal(translator.to_tensor(opened), translator.to_tensor(read))
+
+
+def test_heic_is_read_or_told_how_to_be(tmp_path, monkeypatch):
+    heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed: pip install 'ugatit[heic]'")
+    heif.from_pillow(Image.new("RGB", (64, 48), (200, 40, 90))).save(tmp_path / "x.heic", quality=100)
+    assert read_picture(tmp_path / "x.heic").size == (64, 48)
+    monkeypatch.setattr("ugatit.data.reading.known_formats", lambda: ["PNG", "JPEG", "AVIF"])
+    with pytest.raises(ValueError, match=r"HEIC picture: pip install 'ugatit\[heic\]'"):
+        read_picture(tmp_path / "x.heic")

@@ -685,3 +685,18 @@ def test_bad_input_is_one_sentence_and_exit_code_two(arguments, names, data, tmp
     assert made.returncode == 2
     assert names in made.stderr + made.stdout
     assert "Traceback" not in made.stderr
+
+
+def test_the_model_s_folder_is_no_run(data, tmp_path, capsys):
+    train(tiny(data, tmp_path / "run", steps=2))
+    assert main(["train", "--resume", str(tmp_path / "run" / "model")]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"is a model's folder: give the run's, {tmp_path / 'run'}" in said
+
+
+def test_a_failure_before_any_checkpoint_speaks_of_none(data, tmp_path, monkeypatch):
+    step = Trainer.train_step
+    spoilt = lambda self, *x: dict.fromkeys(step(self, *x), torch.tensor(torch.inf))  # noqa: E731
+    monkeypatch.setattr(Trainer, "train_step", spoilt)
+    with pytest.raises(UserError, match="there is no checkpoint yet"):
+        train(tiny(data, tmp_path / "run", steps=2))

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import ugatit
 from conftest import run_ugatit, write_picture
-from ugatit.data.finding import Skipped
+from ugatit.data.finding import Skipped, find_files
 from ugatit.data.reading import read_picture
 from ugatit.io.errors import UserError
 from ugatit.io.sheet import overlay, to_picture
@@ -350,3 +350,78 @@ def test_a_checkpoint_with_other_shapes_is_refused(tmp_path):
     torch.save(states, tmp_path / "x.pt")
     with pytest.raises(UserError, match=r"DownBlock\.1\.weight"):
         import_released(tmp_path / "x.pt")
+
+
+# What people's folders hold
+
+
+def test_results_are_told_apart_before_work_starts(tmp_path):
+    names = ["cat.jpg", "cat.png", "cat.gif", "x.png", "x.attention.png", "alone.bmp"]
+    for i, name in enumerate(names):
+        write_picture(tmp_path / "in" / name, i)
+    jobs = {job.source.name: job for job in plan_jobs([str(tmp_path / "in")], tmp_path / "out")}
+    targets = {name: job.target.name for name, job in jobs.items()}
+    assert targets == {name: name.replace("cat.gif", "cat.gif.png") for name in names}
+    maps = {name: job.attention.name for name, job in jobs.items()}
+    assert maps == {
+        "cat.jpg": "cat.jpg.attention.png",
+        "cat.png": "cat.png.attention.png",
+        "cat.gif": "cat.gif.attention.png",
+        "x.png": "x.png.attention.png",
+        "x.attention.png": "x.attention.attention.png",
+        "alone.bmp": "alone.attention.png",
+    }
+    several = plan_jobs([str(tmp_path / "in" / "x.png")], tmp_path / "out", samples=2)
+    assert [job.target.name for job in several] == ["x-1.png", "x-2.png"]
+
+
+@pytest.mark.parametrize("words", ["DefaultCPUAllocator: can't allocate memory", "not enough memory: you tried"])
+def test_short_memory_skips_one_picture_only(words, light, pictures, tmp_path, monkeypatch):
+    write_picture(pictures / "huge.png", 5, 200)
+    translator, real = Translator.load(light), Translator.translate
+    count = []
+
+    def short(self, x, *arguments):
+        count.append(len(x))
+        if len(x) > 1 or x.shape[-1] == 200:
+            raise RuntimeError(words)
+        return real(self, x, *arguments)
+
+    monkeypatch.setattr(Translator, "translate", short)
+    jobs = plan_jobs([str(pictures)], tmp_path / "out")
+    results = list(translate_files(translator, jobs, "a2b", "keep"))
+    skipped = [result for result in results if isinstance(result, Skipped)]
+    assert [(file.name, "memory" in reason) for file, reason in skipped] == [("huge.png", True)]
+    assert len(results) == len(jobs) and all(job.target.exists() for job in jobs if job.source.name != "huge.png")
+
+
+def test_a_name_that_is_too_long_for_its_result_stops_no_other(light, tmp_path):
+    long = write_picture(tmp_path / "in" / f"{'n' * 245}.png", 1)
+    write_picture(tmp_path / "in" / "short.png", 2)
+    made = run_ugatit("translate", light, tmp_path / "in", "-o", tmp_path / "out", "--attention")
+    assert made.returncode == 0, made.stderr
+    assert (tmp_path / "out" / "short.attention.png").exists()
+    assert "1 pictures written" in made.stderr and "free some space" not in made.stderr
+    assert f"{long.name} cannot be written" in " ".join(made.stderr.split())
+
+
+def test_linked_folders_are_looked_into_once(tmp_path):
+    for i in range(3):
+        write_picture(tmp_path / "elsewhere" / f"{i}.png", i)
+    write_picture(tmp_path / "in" / "own.png", 4)
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / ".hidden").symlink_to(tmp_path / "elsewhere")
+    found = [file.relative_to(tmp_path / "in").as_posix() for file in find_files(tmp_path / "in")]
+    assert found == ["link/0.png", "link/1.png", "link/2.png", "own.png"]
+
+
+def test_a_file_or_an_exported_folder_as_a_model_says_what_to_do(light, pictures, tmp_path):
+    (tmp_path / "released.pt").write_bytes(b"x")
+    made = run_ugatit("translate", tmp_path / "released.pt", pictures, "-o", tmp_path / "out")
+    assert made.returncode == 2 and "ugatit import" in " ".join(made.stderr.split())
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx" / "a2b.onnx").touch()
+    (tmp_path / "onnx" / "config.json").write_text("{}")
+    made = run_ugatit("translate", tmp_path / "onnx", pictures, "-o", tmp_path / "out")
+    assert made.returncode == 2 and "--backend onnx" in made.stderr

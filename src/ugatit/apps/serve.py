@@ -377,6 +377,8 @@ def endpoint(desk: Desk) -> Any:
         name = next(iter(desk.translators)) if model is None else model
         if name not in desk.translators:
             raise RefusalError(404, f"There is no model {name:.80}: choose one of {', '.join(desk.translators)}.")
+        if request.headers.get("content-type", "").startswith("multipart/"):
+            raise RefusalError(415, "The request is a form: send the picture itself as its body (curl --data-binary).")
         data = await body_of(request.receive, int(desk.config.max_mib * 2**20))
 
         def work(stop: threading.Event) -> bytes:

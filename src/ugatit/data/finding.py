@@ -14,8 +14,10 @@ from ugatit.data.reading import read_picture
 from ugatit.data.seeds import rng
 from ugatit.io.errors import UserError
 from ugatit.io.files import digest, real
+from ugatit.io.terminal import bars, say
 
 T = TypeVar("T")
+MANY = 1000  # files, with which looking through them takes so long that it is said
 
 
 class Skipped(NamedTuple):
@@ -50,8 +52,10 @@ def check_pictures(files: Iterable[Path]) -> tuple[list[Path], list[Skipped]]:
         return None
 
     files = list(files)
-    with ThreadPoolExecutor() as pool:
-        problems = list(pool.map(problem, files))
+    if len(files) >= MANY:
+        say(f"looking through {len(files)} files")
+    with ThreadPoolExecutor() as pool, bars() as progress:
+        problems = list(progress.track(pool.map(problem, files), len(files), description="looking"))
     good = [file for file, bad in zip(files, problems, strict=True) if bad is None]
     return good, [bad for bad in problems if bad is not None]
 

@@ -8,7 +8,7 @@ import io
 import re
 import struct
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import count
 from pathlib import Path
 
@@ -89,7 +89,10 @@ def read_picture(
             raise NoPictureError("is empty")
         with phrased():
             bare, turn = without_metadata(file)
-            opened = Image.open(bare, formats=[name for name in known_formats() if formats is None or name in formats])
+            allowed = [name for name in known_formats() if formats is None or name in formats]
+            if "HEIF" not in allowed and is_heic(bare):
+                raise NoPictureError("is a HEIC picture: pip install 'ugatit[heic]' to read it, or convert it to JPEG")
+            opened = Image.open(bare, formats=allowed)
         if check is not None:
             check(*opened.size)
         check_shape(*opened.size)
@@ -149,13 +152,26 @@ def phrased() -> Iterator[None]:
         raise TooLargeError(f"is too large ({error})") from None
     except UnidentifiedImageError:
         raise NoPictureError("is not a picture that Pillow reads") from None
+    except NoPictureError:
+        raise
     except Exception as error:
         raise ValueError(f"cannot be read ({error or type(error).__name__})") from None
 
 
+def is_heic(file: io.BytesIO | io.BufferedReader) -> bool:
+    """Whether a file is of the kind that iPhones take pictures in."""
+    head = file.read(64)  # its kind, and those that it is compatible with
+    file.seek(0)
+    return head[4:8] == b"ftyp" and b"hei" in head[8 : head[3]] and b"avif" not in head
+
+
 def known_formats() -> list[str]:
-    """Pillow's names of the formats that it reads itself."""
+    """Pillow's names of the formats that it reads itself, and HEIF if pillow-heif is installed."""
     Image.init()
+    with suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
     return sorted(Image.OPEN.keys() - REFUSED)
 
 

@@ -222,9 +222,14 @@ class Trainer:
                 if not math.isfinite(value):
                     raise UserError(
                         f"The loss {name} became {value} at step {self.step - len(self.pending) + i + 1}, so training "
-                        f"stopped; {self.run} keeps the last good checkpoint: --resume it with a lower --lr, or with "
-                        "--precision no."
+                        f"stopped; {self.again()} with a lower --lr, or with --precision no."
                     )
+
+    def again(self) -> str:
+        """What to do after a failure, as the beginning of a phrase."""
+        if checkpoints(self.run / "checkpoints"):
+            return f"{self.run} keeps the last good checkpoint: --resume it"
+        return "there is no checkpoint yet: start it again in another -o"
 
     def log(self, progress: Progress) -> str:
         """Write the mean losses since the last log; a short line of them."""
@@ -293,8 +298,8 @@ class Trainer:
         spoilt = next((name for name, value in largest.items() if not value.isfinite()), None)
         if spoilt:
             raise UserError(
-                f"The weight {spoilt} is no longer finite at step {self.step}, so training stopped; {self.run} keeps "
-                "the last good checkpoint: --resume it with a lower --lr, or with --precision no."
+                f"The weight {spoilt} is no longer finite at step {self.step}, so training stopped; {self.again()} "
+                "with a lower --lr, or with --precision no."
             )
         if not self.accelerator.is_main_process:  # from here on nothing may wait for another process
             return

@@ -69,6 +69,10 @@ def configured(folder: Path) -> System:
         UserError: there is no such file, or it is not valid.
     """
     path = folder / "config.json"
+    if (folder / "a2b.onnx").exists():
+        raise UserError(
+            f"{folder} is what ugatit export wrote: use --backend onnx with it, or give the model that it was made of."
+        )
     if not path.exists():
         raise UserError(f"{folder} is not a model folder, it has no config.json: give the folder RUN/model of a run.")
     try:

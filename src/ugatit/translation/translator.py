@@ -263,6 +263,8 @@ def find_model(path_or_hub_id: str | Path) -> Path:
     if (path / "model" / "config.json").is_file():  # a run's folder
         return path / "model"
     if path.is_dir() or str(path_or_hub_id).count("/") != 1 or path.is_absolute():
+        if path.is_file():
+            raise UserError(f"{path} is a file, and a model is a folder: try ugatit import {path} -o MODEL first.")
         if not path.is_dir():
             raise UserError(f"The model {path_or_hub_id} does not exist: give a folder like RUN/model, or a hub id.")
         return path
