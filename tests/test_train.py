@@ -1,6 +1,7 @@
 """Whole runs: what they leave behind, stopping, killing, resuming, and what can go wrong on the way."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -700,3 +701,20 @@ def test_a_failure_before_any_checkpoint_speaks_of_none(data, tmp_path, monkeypa
     monkeypatch.setattr(Trainer, "train_step", spoilt)
     with pytest.raises(UserError, match="there is no checkpoint yet"):
         train(tiny(data, tmp_path / "run", steps=2))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_of_any_bytes(data, tmp_path):
+    odd = tmp_path / os.fsdecode(b"da\xffta")
+    data.rename(odd)
+    for file in sorted((odd / "testA").iterdir()):
+        file.rename(file.with_name(os.fsdecode(b"\xfe") + file.name))
+    options = [*TINY, "--steps", 2, "--holdout", 0]
+    assert run_ugatit("train", odd, *options, cwd=tmp_path).returncode == 0
+    run = tmp_path / "runs" / "da_ta-quick"
+    again = run_ugatit("train", "--resume", run, "--steps", 3)
+    assert again.returncode == 0 and "Traceback" not in again.stderr, again.stderr
+    made = run_ugatit("translate", run / "model", odd / "testA", "-o", tmp_path / "out")
+    assert made.returncode == 0 and len(list((tmp_path / "out").iterdir())) == 2, made.stderr
+    refused = run_ugatit("train", odd, *options, "-o", tmp_path / os.fsdecode(b"r\xff"))
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr and "give another -o" in refused.stderr

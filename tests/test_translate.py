@@ -425,3 +425,32 @@ def test_a_file_or_an_exported_folder_as_a_model_says_what_to_do(light, pictures
     (tmp_path / "onnx" / "config.json").write_text("{}")
     made = run_ugatit("translate", tmp_path / "onnx", pictures, "-o", tmp_path / "out")
     assert made.returncode == 2 and "--backend onnx" in made.stderr
+
+
+@pytest.mark.parametrize("kind", ["gif", "webp", "png", "tiff"])
+def test_animations_and_stacks_are_translated_as_a_whole(kind, light, tmp_path):
+    """Every picture as it would be alone, with its time, the repeats and the order."""
+    shades = [Image.new("RGB", (40, 36), (i * 60, 255 - i * 60, 90)) for i in range(4)]
+    times, source = [100, 40, 250, 70], tmp_path / "in" / f"moving.{kind}"
+    source.parent.mkdir()
+    options = {} if kind == "tiff" else {"duration": times, "loop": 3}
+    shades[0].save(
+        source, save_all=True, append_images=shades[1:], **options, **({"lossless": True} if kind == "webp" else {})
+    )
+    write_picture(tmp_path / "in" / f"still.{kind}", 1, 40)
+    made = run_ugatit("translate", light, tmp_path / "in", "-o", tmp_path / "out")
+    assert made.returncode == 0, made.stderr
+    still = "still.png" if kind == "gif" else f"still.{kind}"
+    assert {f.name for f in (tmp_path / "out").iterdir()} == {f"moving.{kind}", still}
+    translator = Translator.load(light)
+    with Image.open(source) as before, Image.open(tmp_path / "out" / f"moving.{kind}") as after:
+        assert after.n_frames == before.n_frames == 4 and after.format == before.format
+        for number in range(4):
+            before.seek(number)
+            after.seek(number)
+            alone = np.asarray(translator(before.convert("RGB"), "a2b"), int)
+            gap = np.abs(np.asarray(after.convert("RGB"), int) - alone)
+            assert gap.mean() < (8 if kind in ("gif", "webp") else 1), "lost to its colours or its compression"
+            if kind != "tiff":
+                assert after.info["duration"] == before.info["duration"] == times[number]
+                assert after.info["loop"] == before.info["loop"]

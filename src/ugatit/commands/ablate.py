@@ -10,6 +10,7 @@ from ugatit.commands.parsing import option
 from ugatit.evaluation.evaluate import protocol_text
 from ugatit.experiments.ablate import AblateConfig, ablate
 from ugatit.io.errors import UserError
+from ugatit.io.files import printable
 from ugatit.io.terminal import say
 from ugatit.training.config import check_range, preset_config
 
@@ -26,6 +27,6 @@ def main(arguments: list[str]) -> None:
     check_range(AblateConfig, options)
     if options.train.data is None:
         raise UserError("No pictures were named: give DATA, a folder with trainA and trainB inside.")
-    out = (options.train.out or Path("runs") / f"{options.train.data.resolve().name}-table1").resolve()
+    out = (options.train.out or Path("runs") / f"{printable(options.train.data.resolve().name)}-table1").resolve()
     metrics = ablate(replace(options, train=replace(options.train, data=options.train.data.resolve(), out=out)))
     say(f"Protocol:\n{protocol_text(metrics)}\nWritten to {out}")

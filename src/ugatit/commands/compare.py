@@ -8,6 +8,7 @@ from tyro.conf import OmitArgPrefixes
 
 from ugatit.evaluation.evaluate import protocol_text
 from ugatit.experiments.compare import CompareConfig, compare
+from ugatit.io.files import printable
 from ugatit.io.terminal import say
 from ugatit.training.config import check_range
 
@@ -16,6 +17,6 @@ def main(arguments: list[str]) -> None:
     options = tyro.cli(OmitArgPrefixes[CompareConfig], prog="ugatit compare", args=arguments)
     check_range(CompareConfig, options)
     data = options.data.resolve()
-    out = (options.out or Path("runs") / f"{data.name}-table3").resolve()
+    out = (options.out or Path("runs") / f"{printable(data.name)}-table3").resolve()
     metrics = compare(replace(options, data=data, out=out))
     say(f"Protocol:\n{protocol_text(metrics)}\nWritten to {out}")

@@ -8,6 +8,7 @@ from tyro.conf import OmitArgPrefixes
 
 from ugatit.commands.parsing import option
 from ugatit.io.errors import UserError
+from ugatit.io.files import printable
 from ugatit.systems import REGISTRY
 from ugatit.training.config import TrainConfig, preset_config, read_run
 
@@ -39,7 +40,7 @@ def main(arguments: list[str]) -> None:
     if resume is not None and config.out != Path(resume):
         raise UserError("--out cannot be changed by --resume: leave it out.")
     if config.out is None:
-        name = (config.data or config.target or Path("run")).resolve().name
+        name = printable((config.data or config.target or Path("run")).resolve().name)
         kind = config.preset if config.system == TrainConfig.system else f"{config.system}-{config.preset}"
         config = replace(config, out=Path("runs") / f"{name}-{kind}")
     places = {name: getattr(config, name) for name in ("data", "source", "target")}

@@ -17,6 +17,7 @@ from ugatit.io.files import printable, real
 from ugatit.io.terminal import bars, console, say
 from ugatit.systems.base import Direction
 from ugatit.training.config import check_range
+from ugatit.translation.animation import is_animation, translate_animation
 from ugatit.translation.export import OnnxTranslator
 from ugatit.translation.files import Job, is_video, plan_jobs, translate_files
 from ugatit.translation.translator import Size, Translator
@@ -63,11 +64,13 @@ def main(arguments: list[str]) -> None:
     if options.style is not None or options.samples > 1:
         translator.set_style(read_style(options.style or "0"))
     videos = [job for job in jobs if is_video(job.source)]
-    if videos and options.attention:
-        raise UserError(f"--attention is for pictures, and {videos[0].source} is a video: leave one of them out.")
-    pictures = [job for job in jobs if not is_video(job.source)]
+    animations = [job for job in jobs if is_animation(job.source)]
+    if options.attention and (moving := videos + animations):
+        raise UserError(f"--attention is for single pictures, which {moving[0].source} is not: leave one of them out.")
+    pictures = [job for job in jobs if job not in {*videos, *animations}]
     results = translate_files(translator, pictures, options.direction, options.size, options.batch, options.attention)
     done = list(track(results, "translating", total=len(pictures), console=console, disable=not console.is_terminal))
+    done += [translate_one_animation(translator, job, options) for job in animations]
     done += [translate_one_video(translator, job, options) for job in videos]
     skipped = [result for result in done if isinstance(result, Skipped)]
     say(f"{len(done) - len(skipped)} {'files' if videos else 'pictures'} written to {options.out}")
@@ -77,6 +80,15 @@ def main(arguments: list[str]) -> None:
     failed = [file for file, _ in skipped if real(file) in named]
     if failed or len(skipped) == len(done):
         raise UserError(f"{failed[0] if failed else 'Everything'} could not be translated: see the reasons above.")
+
+
+def translate_one_animation(translator: Translator, job: Job, options: TranslateConfig) -> Job | Skipped:
+    """Translate all pictures of one file."""
+    try:
+        translate_animation(translator, *job[:2], options.direction, options.size, options.batch)
+    except ValueError as error:
+        return Skipped(job.source, str(error))
+    return job
 
 
 def translate_one_video(translator: Translator, job: Job, options: TranslateConfig) -> Job | Skipped:

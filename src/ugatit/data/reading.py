@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
@@ -18,6 +19,7 @@ from PIL.TiffImagePlugin import PREFIXES
 
 from ugatit.io.files import open_regular
 
+PAGED = ("GIF", "PNG", "TIFF", "WEBP")  # Pillow's names of the formats that may hold several pictures
 SMALLEST = 16  # pixels on a side; smaller pictures are skipped
 LENGTH = 100  # times as long as wide, at most
 LONGEST = 2**30  # bytes of a file that has to be read as a whole
@@ -99,6 +101,43 @@ def read_picture(
         with phrased(), opened:
             opened.load()
             return plain(opened, channels, turn)
+
+
+class Pages(NamedTuple):
+    """The pictures of one file: an animation's frames, or a stack's pages."""
+
+    pictures: list[Image.Image]
+    milliseconds: list[float]  # how long each is shown; empty for stacks
+    loop: int  # how often an animation is repeated, 0 for ever; 1 for stacks
+
+
+def count_pages(source: Path) -> int:
+    """How many pictures a file has; 1 for what cannot be read."""
+    try:
+        with open_regular(source) as file, phrased():
+            bare, _ = without_metadata(file)
+            return getattr(Image.open(bare, formats=list(PAGED)), "n_frames", 1)
+    except ValueError:
+        return 1
+
+
+def read_pages(source: Path, channels: int = 3) -> Pages:
+    """All pictures of a file, each as `read_picture` reads one.
+
+    Raises:
+        ValueError: it is not such a file, is damaged or too small; the message is a phrase that says which.
+    """
+    pictures, times = [], []
+    with open_regular(source) as file, phrased():
+        bare, turn = without_metadata(file)
+        with Image.open(bare, formats=list(PAGED)) as opened:
+            check_shape(*opened.size)
+            for number in range(opened.n_frames):  # type: ignore[attr-defined]
+                opened.seek(number)
+                pictures.append(plain(opened, channels, turn))
+                times.append(float(opened.info.get("duration", 0)))
+            stack = opened.format == "TIFF"
+            return Pages(pictures, [] if stack else times, 1 if stack else int(opened.info.get("loop", 1)))
 
 
 def plain(picture: Image.Image, channels: int, turn: int = 0) -> Image.Image:

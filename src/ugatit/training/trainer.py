@@ -490,6 +490,8 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     """
     assert config.out is not None
     run = config.out
+    if not str(run).isprintable():
+        raise UserError(f"The run's folder {run!r} has bytes or codes that are no text: give another -o.")
     before = read_run(run) if resume else config
     changed = changed_settings(before, config)
     config = check_range(run_adapter(config.system), config)

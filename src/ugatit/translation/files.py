@@ -20,6 +20,7 @@ from ugatit.io.errors import UserError
 from ugatit.io.files import real, writing
 from ugatit.io.sheet import overlay, save_picture, to_picture
 from ugatit.systems.base import Direction, Translation
+from ugatit.translation.animation import is_animation
 from ugatit.translation.translator import Size, Translator, batched
 
 T = TypeVar("T")
@@ -91,7 +92,7 @@ def named(found: list[tuple[Path, Path]]) -> list[Job]:
     """Jobs of sources and targets, whose suffixes are those that can be written."""
 
     def written(source: Path, target: Path) -> str:
-        if target.suffix.lower() in KEPT_FORMATS | KEPT_VIDEOS:
+        if target.suffix.lower() in KEPT_FORMATS | KEPT_VIDEOS or is_animation(source):
             return ""
         return ".mkv" if is_video(source) else ".png"
 
