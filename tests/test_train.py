@@ -227,7 +227,7 @@ def test_a_resumed_run_says_what_has_changed_in_its_pictures(data, tmp_path, cap
     (data / "trainB" / "0.png").unlink()
     train(replace(config, recipe=Recipe(steps=6, ema=0.9)), resume=True)
     said = " ".join(capsys.readouterr().err.split())
-    assert "were added to trainA: new0.png, new" in said and "1 pictures were removed from trainB: 0.png." in said
+    assert "were added to trainA: new0.png, new" in said and "1 picture was removed from trainB: 0.png." in said
     change = json.loads((run / "config.json").read_text())["history"][0]
     assert change["step"] == 4 and change["pictures"]["removed from trainB"] == ["0.png"]
     now = json.loads((run / "pictures.json").read_text())

@@ -464,10 +464,12 @@ def keep_record(trainer: Trainer, settings: dict[str, list[Any]]) -> None:
     run, inventory = trainer.run, trainer.pictures.inventory()
     pictures = {} if trainer.known is None else differences(trainer.known, inventory)
     for name, (old, new) in settings.items():
-        say(f"From step {trainer.step} on --{name} is {new}; it was {old}.")
+        option = "DATA" if name == "data" else f"--{name}"
+        say(f"From step {trainer.step} on {option} is {new}; it was {old}.")
     for what, names in pictures.items():
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        say(f"Since the run was started or resumed, {len(names)} pictures were {what}: {', '.join(names[:3])}{more}.")
+        count = "1 picture was" if len(names) == 1 else f"{len(names)} pictures were"
+        say(f"Since the run was started or resumed, {count} {what}: {', '.join(names[:3])}{more}.")
     change = {"step": trainer.step, "settings": settings, "pictures": pictures} if settings or pictures else None
     write_run(trainer.config, run, change)
     if inventory != trainer.known:
@@ -479,7 +481,7 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     """Train a system.
 
     Args:
-        config: with ``run`` set.
+        config: with ``out``, the run's folder, set.
         resume: continue the run that ``config.out`` holds; otherwise that folder must hold none.
 
     Returns:
