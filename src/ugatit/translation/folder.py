@@ -69,10 +69,6 @@ def configured(folder: Path) -> System:
         UserError: there is no such file, or it is not valid.
     """
     path = folder / "config.json"
-    if (folder / "a2b.onnx").exists():
-        raise UserError(
-            f"{folder} is what ugatit export wrote: use --backend onnx with it, or give the model that it was made of."
-        )
     if not path.exists():
         raise UserError(f"{folder} is not a model folder, it has no config.json: give the folder RUN/model of a run.")
     try:
@@ -122,6 +118,10 @@ def load_model(folder: Path, with_training: bool = False) -> System:
     Raises:
         UserError: a file is missing, damaged, or does not fit the others.
     """
+    if (folder / "a2b.onnx").exists():
+        raise UserError(
+            f"{folder} is what ugatit export wrote: use --backend onnx with it, or give the model that it was made of."
+        )
     system = configured(folder)
     parts = {"translator": translator_state(system)}
     if with_training:
