@@ -1,5 +1,6 @@
 """Reading pictures of every kind, finding the domains, sampling."""
 
+import json
 import os
 import shutil
 
@@ -9,7 +10,16 @@ import torch
 from PIL import Image
 
 from conftest import write_picture
-from ugatit.data.finding import check_pictures, differences, find_files, find_pictures, held_out, read_picture, spread
+from ugatit.data.finding import (
+    check_pictures,
+    differences,
+    find_files,
+    find_pictures,
+    find_tests,
+    held_out,
+    read_picture,
+    spread,
+)
 from ugatit.data.sampling import Slices, Unpaired, collate, loader, shuffled, train_transform
 from ugatit.io.errors import UserError
 
@@ -204,3 +214,32 @@ def test_the_cache_changes_no_sample_and_keeps_its_limit(tmp_path):
             assert (a == b).all()
     assert not plain.kept and len(cached.kept) == 2
     assert sum(p.width * p.height * 3 for p in cached.kept.values()) <= 10_000
+
+
+def test_evaluation_uses_what_the_run_never_trained_on(data, tmp_path):
+    """The record where there is one, version 0.1.0's rule where there is none but a checkpoint."""
+    for name in ("testA", "testB"):
+        shutil.rmtree(data / name)
+    run = tmp_path / "run"
+    (run / "checkpoints" / "step-00000001").mkdir(parents=True)
+    before = find_pictures(data, None, None, 0.3, 1, old=True)
+    assert find_tests(data, 0.3, 1, run)[0] == {"A": before.test_a, "B": before.test_b}
+    (run / "pictures.json").write_text(json.dumps(before.inventory()))
+    write_picture(data / "trainA" / "new.png", 77)
+    tests = find_tests(data, 0.3, 1, run)[0]
+    assert set(before.test_a) <= set(tests["A"]) and not set(before.train_a) & set(tests["A"])
+    for damaged in ("[]", '{"trainA": null}', "{"):
+        (run / "pictures.json").write_text(damaged)
+        with pytest.raises(UserError, match="damaged"):
+            find_tests(data, 0.3, 1, run)
+
+
+def test_names_that_come_often_leave_something_to_train_on():
+    assert held_out(["face.png"] * 10, 0.1, 0) == set()
+    assert len(held_out(["face.png", "other.png"] * 10, 0.9, 0)) == 1
+
+
+def test_a_run_without_training_pictures_is_refused(data):
+    known = {"testA": {f.name: "" for f in find_files(data / "trainA")}}
+    with pytest.raises(UserError, match="held out for testing before"):
+        find_pictures(None, data / "trainA", data / "trainB", 0.1, 0, known)

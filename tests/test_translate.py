@@ -411,9 +411,10 @@ def test_linked_folders_are_looked_into_once(tmp_path):
     write_picture(tmp_path / "in" / "own.png", 4)
     (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "another").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "in" / ".hidden").symlink_to(tmp_path / "elsewhere")
     found = [file.relative_to(tmp_path / "in").as_posix() for file in find_files(tmp_path / "in")]
-    assert found == ["link/0.png", "link/1.png", "link/2.png", "own.png"]
+    assert found == ["another/0.png", "another/1.png", "another/2.png", "own.png"]
 
 
 def test_a_file_or_an_exported_folder_as_a_model_says_what_to_do(light, pictures, tmp_path):

@@ -415,7 +415,8 @@ def with_results(entries: list[Entry], domain: str, config: PrepareConfig) -> li
     if not kept:
         reasons = ", ".join(f"{count} {reason}" for reason, count in reasons_of(entries).most_common())
         raise UserError(f"Nothing of domain {domain} is left ({reasons or 'no files'}): give more, or other options.")
-    names = [Path(entries[i].file).name for i in kept]
+    folders = config.a if domain == "A" else config.b
+    names = [name_in(folders, Path(entries[i].file)) for i in kept]
     tests = held_out(names, config.test, config.seed)
     found = list(entries)
     for number, i in enumerate(kept):
@@ -424,6 +425,12 @@ def with_results(entries: list[Entry], domain: str, config: PrepareConfig) -> li
         name = f"{number:06d}-{stem}.png"
         found[i] = replace(entries[i], result=f"{part}{domain}/{name}")
     return found
+
+
+def name_in(folders: tuple[Path, ...], file: Path) -> str:
+    """What a raw file is called, wherever its folder lies: the folder's place among all, and the path within."""
+    place, folder = next((i, folder) for i, folder in enumerate(folders) if file.is_relative_to(folder))
+    return f"{place}/{file.relative_to(folder).as_posix()}"
 
 
 def write_result(folder: Path, config: PrepareConfig, method: tuple[str, Enlarge | None], entry: Entry) -> Entry:

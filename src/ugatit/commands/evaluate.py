@@ -44,6 +44,11 @@ class EvaluateConfig:
     """The device to compute on, such as cuda or cpu. If it is not given, the accelerator is used where there is one."""
 
 
+def run_of(model: str) -> Path | None:
+    """The run that a model's folder belongs to, if it still lies there."""
+    return next((p for p in (Path(model), Path(model).resolve().parent) if (p / "checkpoints").is_dir()), None)
+
+
 def main(arguments: list[str]) -> None:
     options = tyro.cli(OmitArgPrefixes[EvaluateConfig], prog="ugatit evaluate", args=arguments)
     folders = options.real is not None and options.fake is not None
@@ -59,7 +64,7 @@ def main(arguments: list[str]) -> None:
         assert options.model is not None and options.data is not None
         translator = Translator.load(options.model, options.device)
         evaluator = Evaluator(options.protocol, translator.device)
-        tests, roots, skipped = find_tests(options.data, options.holdout, options.protocol.seed)
+        tests, roots, skipped = find_tests(options.data, options.holdout, options.protocol.seed, run_of(options.model))
         for file, reason in skipped:
             say(f"  skipped: {file} {reason}")
         metrics = evaluate_model(evaluator, translator, tests, roots if options.paired else None, options.out)

@@ -19,7 +19,7 @@ from ugatit.systems.base import Direction
 from ugatit.training.config import check_range
 from ugatit.translation.animation import is_animation, translate_animation
 from ugatit.translation.export import OnnxTranslator
-from ugatit.translation.files import Job, is_video, plan_jobs, translate_files
+from ugatit.translation.files import TOO_LARGE, Job, is_video, out_of_memory, plan_jobs, translate_files
 from ugatit.translation.translator import Size, Translator
 from ugatit.translation.video import not_kept, translate_video
 
@@ -88,6 +88,10 @@ def translate_one_animation(translator: Translator, job: Job, options: Translate
         translate_animation(translator, *job[:2], options.direction, options.size, options.batch)
     except ValueError as error:
         return Skipped(job.source, str(error))
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        return Skipped(job.source, TOO_LARGE)
     return job
 
 

@@ -1,5 +1,6 @@
 """Finding and checking the picture files of both domains, and which of them are kept for testing."""
 
+import json
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -35,9 +36,13 @@ def find_files(folder: Path) -> list[Path]:
     found, seen = [], {real(folder)}
     for root, folders, names in os.walk(folder, followlinks=True):
         found += [Path(root, name) for name in names if not name.startswith(".")]
-        inside = {name: real(Path(root, name)) for name in sorted(folders) if not name.startswith(".")}
-        folders[:] = [name for name, place in inside.items() if place not in seen]
-        seen |= set(inside.values())
+        kept = []
+        for name in sorted(folders, key=lambda name: (Path(root, name).is_symlink(), name)):
+            place = real(Path(root, name))
+            if not name.startswith(".") and place not in seen:
+                seen.add(place)
+                kept.append(name)
+        folders[:] = kept
     return sorted(found)
 
 
@@ -175,14 +180,38 @@ def find_pictures(
             tests = (choose(names, holdout, seed) | before[1]) - before[0]
             found[f"train_{domain}"] = [file for file, name in zip(good, names, strict=True) if name not in tests]
             found[f"test_{domain}"] = [file for file, name in zip(good, names, strict=True) if name in tests]
+            if not found[f"train_{domain}"]:
+                raise UserError(f"All pictures in {train} were held out for testing before: add others to train on.")
     return Pictures(**found, skipped=skipped, roots=roots)
 
 
-def find_tests(data: Path, holdout: float, seed: int) -> tuple[dict[str, list[Path]], dict[str, Path], list[Skipped]]:
+def split_of(run: Path) -> tuple[Inventory | None, bool]:
+    """What a run is trained and tested with, if its folder tells; and whether it was begun by version 0.1.0, which kept
+    no such record.
+
+    Raises:
+        UserError: the record is damaged.
+    """
+    path = run / "pictures.json"
+    try:
+        found = json.loads(path.read_text())
+        if not (isinstance(found, dict) and all(isinstance(part, dict) for part in found.values())):
+            raise ValueError("it is no record of pictures")
+        return found, False
+    except FileNotFoundError:
+        return None, any((run / "checkpoints").glob("step-*"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}): restore it from a copy, or start another run.") from None
+
+
+def find_tests(
+    data: Path, holdout: float, seed: int, run: Path | None = None
+) -> tuple[dict[str, list[Path]], dict[str, Path], list[Skipped]]:
     """The test pictures of both domains, as training with the same settings leaves them out.
 
     Args:
         data, holdout, seed: as `find_pictures` takes them.
+        run: the folder of the run, whose record says what it never trained on.
 
     Returns:
         Files by domain, "A" and "B"; the folder of each; and what was left out.
@@ -195,7 +224,7 @@ def find_tests(data: Path, holdout: float, seed: int) -> tuple[dict[str, list[Pa
         checked = {domain: check_pictures(find_files(root)) for domain, root in roots.items()}
         files = {domain: good for domain, (good, _) in checked.items()}
         return files, roots, [bad for _, skipped in checked.values() for bad in skipped]
-    found = find_pictures(data, None, None, holdout, seed)
+    found = find_pictures(data, None, None, holdout, seed, *(split_of(run) if run else ()))
     roots = {domain: root if root.is_dir() else data / f"train{domain}" for domain, root in roots.items()}
     return {"A": found.test_a, "B": found.test_b}, roots, found.skipped
 
@@ -216,10 +245,9 @@ def held_out(names: list[str], share: float, seed: int) -> set[str]:
         """In [0, 1)."""
         return int.from_bytes(sha256(f"{seed}/".encode() + os.fsencode(name)).digest()[:8]) / 2**64
 
-    chosen = sorted((name for name in names if place(name) < share), key=place)
-    if share and not chosen:
-        chosen = [min(names, key=place)]
-    return set(chosen[: len(names) - 1])
+    known = sorted(set(names), key=place)
+    count = max(sum(place(name) < share for name in known), 1 if share else 0)
+    return set(known[: min(count, len(known) - 1)])
 
 
 def held_out_before(names: list[str], share: float, seed: int) -> set[str]:

@@ -19,6 +19,7 @@ from ugatit.evaluation.metrics import BATCH, LEAST, Files, Protocol, attention_r
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import atomic_file, atomic_folder, writing
 from ugatit.io.sheet import draw_sheet, save_picture, to_picture
+from ugatit.nn.precision import tf32
 from ugatit.systems.base import Direction
 from ugatit.translation.columns import sheet_columns
 from ugatit.translation.translator import Translator
@@ -159,6 +160,7 @@ def evaluate_folders(
     return write_results({"protocol": evaluator.description(side), **result}, columns, out)
 
 
+@tf32(False)
 def evaluate_model(
     evaluator: Evaluator, translator: Translator, tests: dict[str, list[Path]], root: dict[str, Path] | None, out: Path
 ) -> dict[str, Any]:

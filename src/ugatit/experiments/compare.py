@@ -199,7 +199,7 @@ def keep_pictures(runs: list[Run], out: Path) -> None:
     """
     first = runs[0].config
     assert first.data is not None
-    tests, _, _ = find_tests(first.data, first.holdout, first.seed)
+    tests, _, _ = find_tests(first.data, first.holdout, first.seed, runs[0].folder)
     with writing(out):
         for direction in DIRECTIONS:
             with atomic_folder(out / "pictures" / direction / SOURCE) as temporary:

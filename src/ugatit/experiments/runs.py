@@ -154,7 +154,7 @@ def evaluate_all(runs: list[Run], experiment: Experiment) -> list[dict[str, Any]
         known = json.loads(path.read_text()) if path.exists() else {}
         complete = not experiment.paired or TRUTH[0] in known.get("a2b", ())
         if known.get("protocol") != evaluator.description(first.model.size) or not complete:
-            tests, roots, _ = find_tests(first.data, first.holdout, run.seed)
+            tests, roots, _ = find_tests(first.data, first.holdout, run.seed, run.folder)
             translator = Translator.load(run.folder / "model")
             known = evaluate_model(evaluator, translator, tests, roots if experiment.paired else None, path.parent)
         measured.append(known)
@@ -214,7 +214,7 @@ def sheet(runs: list[Run], direction: Direction) -> dict[str, Tensor]:
     """Sources down, rows of the table across, from the first seed's runs."""
     first = runs[0].config
     assert first.data is not None
-    tests, _, _ = find_tests(first.data, first.holdout, first.seed)
+    tests, _, _ = find_tests(first.data, first.holdout, first.seed, runs[0].folder)
     x = read_tests(spread(tests[direction[0].upper()], SHEET_ROWS), first.model.size, first.model.channels)
     columns = {"source": x}
     for run in runs:

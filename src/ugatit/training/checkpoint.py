@@ -32,7 +32,7 @@ class Checkpoint(NamedTuple):
 
 def checkpoints(folder: Path) -> list[Path]:
     """The complete checkpoints in a folder, oldest first."""
-    return sorted(folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
+    return sorted(folder.glob("step-" + 8 * "[0-9]"), key=lambda path: int(path.name.removeprefix("step-")))
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:

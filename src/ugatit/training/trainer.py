@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ugatit.data.finding import Inventory, Pictures, Skipped, differences, find_pictures, spread
+from ugatit.data.finding import Pictures, Skipped, differences, find_pictures, split_of, spread
 from ugatit.data.sampling import Slices, Unpaired, loader, read_tests, train_transform
 from ugatit.data.seeds import seed_of
 from ugatit.io.errors import UserError
@@ -58,8 +58,7 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, run: Path, resume: bool):
         self.config, self.run = config, run
-        self.known = read_inventory(run) if resume else None
-        old = resume and self.known is None and bool(checkpoints(run / "checkpoints"))
+        self.known, old = split_of(run) if resume else (None, False)
         AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
         self.accelerator = Accelerator(
             mixed_precision=config.precision,
@@ -440,17 +439,6 @@ def report_pictures(pictures: Pictures, say: Callable[..., None]) -> None:
             say(f"  {file} {reason}")
 
 
-def read_inventory(run: Path) -> Inventory | None:
-    """The pictures that a run was trained with, if that is known."""
-    path = run / "pictures.json"
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}): restore it, or remove it to hold out pictures anew.") from None
-
-
 def keep_record(trainer: Trainer, settings: dict[str, list[Any]]) -> None:
     """Write what the run is trained with from now on; what is not as it was is said, and kept in its history.
 
@@ -499,17 +487,17 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     config = check_range(run_adapter(config.system), config)
     if not resume and (run / "config.json").exists():
         raise UserError(f"{run} already holds a run: continue it with --resume {run}, or give another -o.")
-    trainer = Trainer(config, run, resume)
-    trainer.say(f"run folder {run}, device {trainer.accelerator.device}")
-    report_pictures(trainer.pictures, trainer.say)
-    if trainer.accelerator.is_main_process:
-        keep_record(trainer, changed)
-    trainer.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": trainer.step + 1}})
     try:
+        trainer = Trainer(config, run, resume)
+        trainer.say(f"run folder {run}, device {trainer.accelerator.device}")
+        report_pictures(trainer.pictures, trainer.say)
+        if trainer.accelerator.is_main_process:
+            keep_record(trainer, changed)
+        trainer.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": trainer.step + 1}})
         trainer.train()
     except RuntimeError as error:
         # The libraries below tell it in words only.
-        if trainer.accelerator.num_processes == 1 or not re.search("peer|Connection|NCCL", str(error)):
+        if int(os.environ.get("WORLD_SIZE", 1)) == 1 or not re.search("peer|Connection|NCCL", str(error)):
             raise
         reason = str(error).splitlines()[0]
         again = f"continue with --resume {run}" if (run / "config.json").exists() else "start it again"

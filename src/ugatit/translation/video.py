@@ -144,7 +144,11 @@ def look_of(container: "av.container.InputContainer") -> Look:
 
 def is_lying(container: "av.container.InputContainer") -> bool:
     """Whether players turn the pictures by a quarter."""
-    first = next(container.decode(video=0), None)
+    av = package("av", "video")
+    try:
+        first = next(container.decode(video=0), None)
+    except av.FFmpegError:
+        return False  # it is told when its frames are read
     return first is not None and round(first.rotation / 90) % 2 == 1
 
 
