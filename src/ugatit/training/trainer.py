@@ -459,10 +459,10 @@ def keep_record(trainer: Trainer, settings: dict[str, list[Any]]) -> None:
         count = "1 picture was" if len(names) == 1 else f"{len(names)} pictures were"
         say(f"Since the run was started or resumed, {count} {what}: {', '.join(names[:3])}{more}.")
     change = {"step": trainer.step, "settings": settings, "pictures": pictures} if settings or pictures else None
-    write_run(trainer.config, run, change)
     if inventory != trainer.known:
         with writing(run), atomic_file(run / "pictures.json") as temporary:
             temporary.write_text(json.dumps(inventory) + "\n")
+    write_run(trainer.config, run, change)  # last: a folder with a config.json is a run
 
 
 def train(config: TrainConfig, resume: bool = False) -> Path:
