@@ -9,6 +9,7 @@ import re
 import struct
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -204,13 +205,19 @@ def is_heic(file: io.BytesIO | io.BufferedReader) -> bool:
     return head[4:8] == b"ftyp" and b"hei" in head[8 : head[3]] and b"avif" not in head
 
 
-def known_formats() -> list[str]:
-    """Pillow's names of the formats that it reads itself, and HEIF if pillow-heif is installed."""
-    Image.init()
+@cache
+def register_heif() -> None:
+    """Let Pillow read HEIF if pillow-heif is installed, which is looked for once and not for each picture."""
     with suppress(ImportError):
         import pillow_heif
 
         pillow_heif.register_heif_opener()
+
+
+def known_formats() -> list[str]:
+    """Pillow's names of the formats that it reads itself, and HEIF if pillow-heif is installed."""
+    Image.init()
+    register_heif()
     return sorted(Image.OPEN.keys() - REFUSED)
 
 

@@ -20,7 +20,7 @@ from ugatit.io.errors import UserError, package
 from ugatit.io.files import atomic_file, atomic_folder, writing
 from ugatit.io.sheet import draw_sheet, save_picture, to_picture
 from ugatit.nn.precision import tf32
-from ugatit.systems.base import Direction
+from ugatit.systems.base import Direction, opposite
 from ugatit.translation.columns import sheet_columns
 from ugatit.translation.translator import Translator
 
@@ -191,11 +191,8 @@ def evaluate_model(
         if truth:
             row |= paired(evaluator.network, fake, Files(truth, translator.side), evaluator.device)
         result[direction] = row
-        x, y = (
-            read_tests(spread(files, ROWS), translator.side, translator.channels) if files else None
-            for files in (origin.files, truth)
-        )
-        assert x is not None
+        x = read_tests(spread(origin.files, ROWS), translator.side, translator.channels)
+        y = read_tests(spread(truth, ROWS), translator.side, translator.channels) if truth else None
         both = len(translator.system.directions) == 2
         columns |= sheet_columns(translator.at_size, x, direction, back=both, truth=y)
     return write_results(result, columns, out)
@@ -215,7 +212,7 @@ def write_translations(
         The files, in order; ``cycle_l1``, the mean absolute difference after translating there and back, 0 to 1, if the
         model goes both ways; with ``truth``, ``attention_rank`` if it has attention.
     """
-    back: Direction = "b2a" if direction == "a2b" else "a2b"
+    back = opposite(direction)
     written: list[Path] = []
     cycles: list[Tensor] = []
     ranks: list[Tensor] = []

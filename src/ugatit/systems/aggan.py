@@ -29,6 +29,7 @@ from ugatit.systems.base import (
     Translation,
     Update,
     l1,
+    opposite,
     toward,
     weighted,
 )
@@ -174,7 +175,7 @@ class AGGAN(System):
             The update, and the translation and its mask.
         """
         source, target = direction.split("2")
-        back: Direction = "b2a" if direction == "a2b" else "a2b"
+        back = opposite(direction)
         fake, mask = self.paste(real[source], direction)
         with torch.no_grad():
             fake_back, _ = self.paste(real[target], back)

@@ -17,6 +17,11 @@ Direction = Literal["a2b", "b2a"]
 LONG = 100_000  # steps of a run that serves as an example
 
 
+def opposite(direction: Direction) -> Direction:
+    """The way back."""
+    return "b2a" if direction == "a2b" else "a2b"
+
+
 class Clock(NamedTuple):
     """Where training is, and in which of the processes that train the same networks together.
 
@@ -108,6 +113,11 @@ class Translation(NamedTuple):
     def map(self, change: Callable[[Tensor], Tensor]) -> "Translation":
         """The same with ``change`` applied to both tensors."""
         return Translation(change(self.image), None if self.heatmap is None else change(self.heatmap))
+
+    def each(self) -> Iterator["Translation"]:
+        """One translation after the other."""
+        heatmaps = [None] * len(self.image) if self.heatmap is None else self.heatmap.split(1)
+        return map(Translation, self.image.split(1), heatmaps)
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,7 @@ def translate_animation(
         UserError: the target cannot be written.
     """
     pages = read_pages(source, translator.channels)
-    if translator.system.styles and translator.reference is None:
-        translator.keep_style()
+    translator.keep_style()
     tensors = (translator.to_tensor(picture) for picture in pages.pictures)
     made = [to_picture(one.image[0]) for one in translator.stream(tensors, direction, size, batch)]
     save_pages(pages._replace(pictures=made), target)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ugatit.io.sheet import overlay
-from ugatit.systems.base import Direction, Translation
+from ugatit.systems.base import Direction, Translation, opposite
 
 Translate = Callable[[Tensor, Direction], Translation]
 Maps = dict[str, tuple[Tensor, Tensor]]  # by label: the pictures that a network saw, and its attention
@@ -38,7 +38,6 @@ def sheet_columns(
         By label: N x 1 or 3 x H x W each.
     """
     source, target = direction.upper().split("2")
-    opposite: Direction = "b2a" if direction == "a2b" else "a2b"
     made = translate(x, direction)
     if maps is None:
         maps = {} if made.heatmap is None else {f"attention {source}": (x, made.heatmap)}
@@ -46,9 +45,9 @@ def sheet_columns(
     columns |= {label: overlay(seen, heatmap) for label, (seen, heatmap) in maps.items()}
     columns |= results or {f"{source} to {target}": made.image}
     if back:
-        columns[f"cycle {source}"] = translate(made.image, opposite).image
+        columns[f"cycle {source}"] = translate(made.image, opposite(direction)).image
     if back and identity:
-        columns[f"identity {source}"] = translate(x, opposite).image
+        columns[f"identity {source}"] = translate(x, opposite(direction)).image
     if truth is not None:
         columns[f"true {target}"] = truth
     return columns

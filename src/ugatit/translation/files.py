@@ -193,9 +193,8 @@ def attempted(
             for one in group:
                 yield from attempted(translator, [one], direction, size)
         return
-    heatmaps = [None] * len(group) if made.heatmap is None else made.heatmap.split(1)
-    for (job, x), image, heatmap in zip(group, made.image.split(1), heatmaps, strict=True):
-        yield job, x, Translation(image, heatmap)
+    for (job, x), row in zip(group, made.each(), strict=True):
+        yield job, x, row
 
 
 def out_of_memory(error: Exception) -> bool:

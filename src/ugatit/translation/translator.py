@@ -94,9 +94,7 @@ class Translator:
         """Translate pictures, each 1 x channels x H x W, one after the other; neighbours of one shape share a batch."""
         for _, alike in groupby(pictures, lambda x: x.shape):
             for group in batched(alike, batch):
-                made = self.translate(torch.cat(group), direction, size)
-                heatmaps = [None] * len(group) if made.heatmap is None else made.heatmap.split(1)
-                yield from map(Translation, made.image.split(1), heatmaps)
+                yield from self.translate(torch.cat(group), direction, size).each()
 
     @torch.inference_mode()
     def translate(self, x: Tensor, direction: Direction, size: Size) -> Translation:
@@ -134,9 +132,11 @@ class Translator:
         return torch.randn(count, self.system.styles, generator=self.generator)
 
     def keep_style(self) -> None:
-        """Give every picture from now on the random style that the next one would get; for the pictures of a video."""
-        self.kept = None
-        self.kept = self.draw_styles(1)
+        """Give every picture from now on the random style that the next one would get, if styles are random; for the
+        pictures of one video."""
+        if self.system.styles and self.reference is None:
+            self.kept = None
+            self.kept = self.draw_styles(1)
 
     def set_style(self, style: Image.Image | int) -> None:
         """How a model with styles translates from now on.

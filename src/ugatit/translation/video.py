@@ -323,8 +323,7 @@ def translate_video(
         base, rate = time_base(container), frame_rate(container)
         with writing(target):
             pieces = known_pieces(folder, settings)
-        if translator.system.styles and translator.reference is None:
-            translator.keep_style()
+        translator.keep_style()
         done = PIECE * len(pieces)
         yield min(done, total or done), total
         times: deque[int] = deque()  # of the frames that are being translated
