@@ -1,10 +1,17 @@
 """The web page and the endpoint: pictures in and out, and everything that is turned away."""
 
 import asyncio
+import http.client
 import io
+import json
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -170,6 +177,74 @@ def test_the_page_in_a_browser(browser, tmp_path):
         page.close()
 
 
+@contextmanager
+def stripping_proxy(target: str, prefix: str) -> Iterator[str]:
+    """A proxy that has another server below a path, and takes the path away before it asks that server."""
+    host = urlsplit(target).netloc
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if not self.path.startswith(f"{prefix}/"):
+                self.send_error(404)
+                return
+            connection = http.client.HTTPConnection(host, timeout=60)
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            kept = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
+            connection.request(self.command, self.path.removeprefix(prefix), body or None, kept)
+            answer = connection.getresponse()
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in ("transfer-encoding", "connection"):
+                    self.send_header(name, value)
+            self.end_headers()
+            while part := answer.read1():  # events come one by one
+                self.wfile.write(part)
+                self.wfile.flush()
+            connection.close()
+
+        do_POST = do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *_) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_the_page_below_a_path_behind_a_proxy(browser, tmp_path):
+    save_model(tiny_model(), tmp_path / "one" / "model", step=0)
+    source = write_picture(tmp_path / "one.png", 1, 32)
+    expected = Translator.load(tmp_path / "one" / "model", "cpu")(Image.open(source), "a2b")
+    prefix = "/art/translate"
+    with served("serve", tmp_path / "one", "--root-path", prefix) as address, stripping_proxy(address, prefix) as proxy:
+        page = browser.new_page()
+        lost: list[str] = []
+        page.on(
+            "response", lambda answer: lost.append(f"{answer.status} {answer.url}") if answer.status > 399 else None
+        )
+        page.goto(f"{proxy}{prefix}/")
+        page.set_input_files("#source input[type=file]", source)
+        page.wait_for_selector("#made-0 img")
+        pictures = {
+            Image.open(io.BytesIO(page.request.get(image.get_attribute("src")).body())).convert("RGB").tobytes()
+            for image in page.query_selector_all("#made-0 img")
+        }
+        assert expected.tobytes() in pictures
+        assert not lost, "all that the page asks for is below its path"
+        page.close()
+        described = json.loads(urlopen(f"{proxy}{prefix}/openapi.json").read())
+        assert described["servers"] == [{"url": prefix}]
+        asked = Request(f"{proxy}{prefix}/api/translate", source.read_bytes(), {"content-type": "image/png"})
+        assert Image.open(io.BytesIO(urlopen(asked).read())).tobytes() == expected.tobytes()
+
+
 def test_the_page_s_controls_in_a_browser(browser, tmp_path):
     """Direction, style, attention and limits: each shows what `Translator` makes with them."""
     save_model(tiny_model(), tmp_path / "plain" / "model", step=0)
@@ -236,6 +311,7 @@ def test_bad_options_are_explained(tmp_path):
         ([tmp_path / "none"], "none does not exist"),
         ([tmp_path / "model", "--host", "203.0.113.1"], "--host 203.0.113.1 --port 7860 cannot be used"),
         ([tmp_path / "model", "--queue", "0"], "--queue"),
+        ([tmp_path / "model", "--root-path", "art/"], "--root-path art/ is not the path of an address: give one like"),
     ):
         done = run_ugatit("serve", *options)
         assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr

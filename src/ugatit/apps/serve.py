@@ -66,6 +66,9 @@ class ServeConfig:
     """How many pictures may wait. Senders of further ones are told to come again."""
     names: list[str] = field(default_factory=list)
     """Names that browsers call this server by, such as a proxy's. Its address and localhost are known anyway."""
+    root_path: str = ""
+    """The path below which a proxy has this server and which it takes away: /translate where visitors find the page at
+    https://example.org/translate/."""
     device: str | None = None
     """The device to compute on, such as cuda or cpu. If it is not given, the accelerator is used where there is one."""
 
@@ -322,6 +325,7 @@ def endpoint(desk: Desk) -> Any:
         description="Translate pictures. Every refusal is a JSON object with an `error`.",
         docs_url=None,  # they load from other servers
         redoc_url=None,
+        root_path=desk.config.root_path,
     )
 
     @app.exception_handler(RefusalError)
@@ -656,6 +660,7 @@ def application(config: ServeConfig) -> Any:
         app,
         blocks,
         path="/",
+        root_path=config.root_path,
         server_name=config.host,
         server_port=config.port,
         show_error=False,

@@ -1,8 +1,11 @@
 """Translate pictures on a web page, and over HTTP for programs."""
 
+import re
+
 import tyro
 
 from ugatit.apps import guard, serve
+from ugatit.io.errors import UserError
 from ugatit.io.terminal import say
 from ugatit.training.config import check_range
 
@@ -10,4 +13,6 @@ from ugatit.training.config import check_range
 def main(arguments: list[str]) -> None:
     config = tyro.cli(serve.ServeConfig, prog="ugatit serve", args=arguments)
     check_range(serve.ServeConfig, config)
+    if not re.fullmatch(r"(/[\w.~-]+)*", config.root_path):
+        raise UserError(f"--root-path {config.root_path} is not the path of an address: give one like /translate.")
     guard.run(serve.application(config), serve.rules(config), config.port, say)
