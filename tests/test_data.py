@@ -9,19 +9,22 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import write_picture
+from conftest import TINY, run_ugatit, tiny_model, write_picture
 from ugatit.data.finding import (
     check_pictures,
+    common_range,
     differences,
     find_files,
     find_pictures,
     find_tests,
     held_out,
-    read_picture,
     spread,
 )
+from ugatit.data.reading import UnscaledError, read_picture
 from ugatit.data.sampling import Slices, Unpaired, collate, loader, shuffled, train_transform
 from ugatit.io.errors import UserError
+from ugatit.translation.folder import save_model
+from ugatit.translation.translator import Translator
 
 
 def grey_levels(path, channels=3) -> set:
@@ -40,15 +43,99 @@ def test_transparency_is_laid_on_white(tmp_path):
     assert grey_levels(tmp_path / "t.png") == {255}
 
 
-def test_sixteen_bit_and_float_are_scaled(tmp_path):
-    deep = np.full((20, 20), 257 * 100, np.uint16)
-    for name in ("x.png", "x.tif"):
-        Image.fromarray(deep).save(tmp_path / name)
-        assert grey_levels(tmp_path / name) == {100}
-    Image.fromarray(np.full((20, 20), 0.5, np.float32)).save(tmp_path / "f.tif")
-    assert grey_levels(tmp_path / "f.tif") == {128}
-    Image.fromarray(np.full((20, 20), 200 * 257, np.int32)).save(tmp_path / "i.tif")
-    assert grey_levels(tmp_path / "i.tif") == {200}
+def save_samples(path, values, kind):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(values, kind)).save(path)
+    return path
+
+
+def test_samples_are_scaled_by_their_type_or_a_range_and_never_by_the_picture(tmp_path):
+    for level in (100, 200):  # whatever else the picture holds
+        for name in ("x.png", "x.tif", "x.pgm"):
+            save_samples(tmp_path / name, np.full((20, 20), 257 * level), np.uint16)
+            assert grey_levels(tmp_path / name) == {level}
+    ramp = np.linspace(-20, 260, 400).reshape(20, 20)
+    for kind in (np.float32, np.int32):
+        file = save_samples(tmp_path / "r.tif", ramp, kind)
+        with pytest.raises(UnscaledError, match="samples, which do not tell what is black and what is white"):
+            read_picture(file)
+        for low, high in ((-20, 260), (0, 100), (-1000, 3000)):
+            expected = ((ramp.astype(kind).astype(np.float64) - low) * (255 / (high - low))).clip(0, 255).round()
+            assert np.array_equal(np.asarray(read_picture(file, 1, range=(low, high))), expected)
+    holes = ramp.copy()
+    holes[0, :3] = np.nan, np.inf, -np.inf
+    made = np.asarray(read_picture(save_samples(tmp_path / "n.tif", holes, np.float32), 1, range=(-20, 260)))
+    assert made[0, :3].tolist() == [0, 255, 0] and made[-1, -1] == 255
+    eight = save_samples(tmp_path / "e.png", np.arange(256).reshape(16, 16), np.uint8)
+    assert np.asarray(read_picture(eight, 1, range=(0, 51)))[0, :4].tolist() == [0, 5, 10, 15]
+    colour = Image.merge("RGB", [Image.new("L", (20, 20), level) for level in (10, 20, 30)])
+    colour.save(tmp_path / "c.png")
+    assert read_picture(tmp_path / "c.png", range=(10, 30)).getpixel((0, 0)) == (0, 128, 255)
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """Float pictures of one scale in domain A, 16-bit ones whose highest sample is 1400 in B."""
+    ramp = np.linspace(0, 1, 1024).reshape(32, 32)
+    for i in range(4):
+        values = ramp * (200 + 20 * i) - 10
+        values[1, 1] = np.nan if i == 2 else 0
+        save_samples(tmp_path / "scans" / "trainA" / f"{i}.tif", values, np.float32)
+        save_samples(tmp_path / "scans" / "trainB" / f"{i}.png", ramp * 1400, np.uint16)
+    return tmp_path / "scans"
+
+
+def test_a_folder_has_one_range_which_the_run_and_the_model_keep(scans, tmp_path):
+    assert common_range(find_files(scans)).range == (-10, 1400)
+    done = run_ugatit("train", scans, *TINY, "--steps", "1", "-o", tmp_path / "run")
+    assert done.returncode == 0
+    assert "The samples of domain A go from -10 to 250, its --range from now on." in done.stderr
+    assert "4 pictures of domain B come out nearly black, as their samples stay far below 65535" in done.stderr
+    for place in ("config.json", "model/config.json"):
+        record = json.loads((tmp_path / "run" / place).read_text())
+        model = record.get("model") or record["config"]
+        assert (model["range"], model["range_b"]) == ([-10, 250], "type")
+    (scans / "trainA" / "3.tif").unlink()  # the range stays
+    done = run_ugatit("train", "--resume", tmp_path / "run", "--steps", "2")
+    assert done.returncode == 0 and "samples of domain A" not in done.stderr
+    translator = Translator.load(tmp_path / "run" / "model", "cpu")
+    x = translator.read(scans / "trainA" / "0.tif", "a2b")
+    assert x.max().item() == pytest.approx(2 * round(255 * 200 / 260) / 255 - 1, abs=1e-6)
+    assert torch.equal(translator.to_tensor(Image.open(scans / "trainA" / "0.tif"), "a2b"), x), "one reading"
+    done = run_ugatit("train", scans, *TINY, "--steps", "1", "-o", tmp_path / "two", "--range", "-100", "400",
+                      "--range-b", "auto")  # fmt: skip
+    model = json.loads((tmp_path / "two" / "config.json").read_text())["model"]
+    assert (model["range"], model["range_b"]) == ([-100, 400], [0, 1400]) and "nearly black" not in done.stderr
+    for given, sentence in ((("5", "3"), "--range = (5.0, 3.0): 5 is not below 3"), (("0", "nan"), "--range = nan")):
+        done = run_ugatit("train", scans, *TINY, "-o", tmp_path / "three", "--range", *given)
+        assert done.returncode == 2 and sentence in done.stderr
+
+
+def test_translation_reads_all_inputs_with_one_range(scans, tmp_path):
+    save_model(tiny_model(), tmp_path / "model", step=0)
+    translator = Translator.load(tmp_path / "model", "cpu")
+    with pytest.raises(UserError, match=r"float samples, .* set the translator's range"):
+        translator(Image.open(scans / "trainA" / "0.tif"))
+
+    def results(part, *options) -> tuple[list[np.ndarray], str]:
+        done = run_ugatit("translate", tmp_path / "model", scans / part, "-o", tmp_path / "out", *options)
+        assert done.returncode == 0, done.stderr
+        return [np.asarray(Image.open(f)) for f in find_files(tmp_path / "out") if f.name[0] in "013"], done.stderr
+
+    for part, options, limits, said in (
+        ("trainA", [], (-10, 250), "The samples of all inputs go from -10 to 250"),
+        ("trainA", ["--range", "0", "100"], (0, 100), ""),
+        ("trainB", [], None, "4 pictures are nearly black as they are read, see --range"),
+        ("trainB", ["--range", "auto"], (0, 1400), "The samples of all inputs go from 0 to 1400"),
+    ):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        made, told = results(part, *options)
+        assert said in told and ("nearly black" in told) == (limits is None)
+        translator.range = limits
+        files = [file for file in find_files(scans / part) if file.name[0] in "013"]
+        for one, file in zip(made, files, strict=True):
+            apart = np.abs(one.astype(int) - np.asarray(translator(Image.open(file))))
+            assert apart.max() <= 1, "a batch rounds otherwise than a picture alone"
 
 
 def test_other_modes(tmp_path):

@@ -9,7 +9,6 @@ from rich.table import Table
 from torch import Tensor
 
 from ugatit.data.finding import find_files, spread
-from ugatit.data.sampling import read_tests
 from ugatit.evaluation.evaluate import METRICS, Evaluator, evaluate_model, figure
 from ugatit.evaluation.metrics import Files, Protocol, paired
 from ugatit.io.files import writing
@@ -18,7 +17,7 @@ from ugatit.io.terminal import console, say
 from ugatit.training.config import preset_config
 from ugatit.training.trainer import train
 from ugatit.translation.columns import sheet_columns
-from ugatit.translation.translator import Translator
+from ugatit.translation.translator import Translator, read_squares
 
 EMOJI = Path(__file__).parents[1] / "emoji"
 SHIPPED = EMOJI / "model"  # made by tools/ship_model.py
@@ -37,8 +36,8 @@ def emoji_sheet(translators: dict[str, Translator], path: Path) -> None:
     for direction in shown.system.directions:
         source, target = direction.upper().split("2")
         files = spread(find_files(EMOJI / f"test{source}"), ROWS)
-        x = read_tests(files, shown.side, shown.channels)
-        truth = read_tests([EMOJI / f"test{target}" / file.name for file in files], shown.side, shown.channels)
+        x = read_squares(shown, files, source)
+        truth = read_squares(shown, [EMOJI / f"test{target}" / file.name for file in files], target)
         made = {f"{source} to {target}, {name}": one(x, direction) for name, one in translators.items()}
         columns |= sheet_columns(shown.at_size, x, direction, back=False, results=made, truth=truth)
     with writing(path):

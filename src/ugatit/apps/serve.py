@@ -27,7 +27,7 @@ from pydantic import Field
 from tyro.conf import Positional
 
 from ugatit.apps.guard import SMALL, GoneError, Receive, RefusalError, Rules, Scope, Send, body_of, check_size, once
-from ugatit.data.reading import UPLOADS, NoPictureError, TooLargeError, read_picture
+from ugatit.data.reading import UPLOADS, NoPictureError, TooLargeError
 from ugatit.evaluation.inspection import held_bytes, translation_cost
 from ugatit.io.errors import UserError, package
 from ugatit.io.sheet import overlay, png, to_picture
@@ -218,8 +218,11 @@ class Desk:
             self.check_pixels(width, height)
             self.check_cost(names, size, width, height)
 
+        def read(name: str) -> torch.Tensor:
+            return self.translators[name].read(io.BytesIO(data), direction, formats=UPLOADS, check=check)
+
         try:
-            picture = read_picture(io.BytesIO(data), formats=UPLOADS, check=check)
+            pictures = {name: read(name) for name in names}
         except NoPictureError:
             raise RefusalError(415, "The upload is not a picture: send a PNG, JPEG or WebP file.") from None
         except TooLargeError:
@@ -228,7 +231,8 @@ class Desk:
             raise RefusalError(422, f"The picture {error}: send another.") from None
         try:
             return [
-                self.one_by(name, picture, direction, size, style, stop or threading.Event(), end) for name in names
+                self.one_by(name, x, direction, size, style, stop or threading.Event(), end)
+                for name, x in pictures.items()
             ]
         except UserError as error:
             raise RefusalError(422, str(error)) from None
@@ -240,14 +244,14 @@ class Desk:
     def one_by(
         self,
         name: str,
-        picture: Image.Image,
+        x: torch.Tensor,
         direction: Direction,
         size: Size,
         style: int,
         stop: threading.Event,
         end: float,
     ) -> Made:
-        """A picture translated by one model, until ``stop`` is set or the clock shows ``end``.
+        """A picture, 1 x channels x H x W, translated by one model, until ``stop`` is set or the clock shows ``end``.
 
         Raises:
             UserError: the model does not do that.
@@ -263,14 +267,13 @@ class Desk:
                 most = self.config.max_seconds
                 raise RefusalError(413, f"Translating the picture takes longer than {most:g} s: send a smaller one.")
 
-        x = translator.to_tensor(picture)
         if translator.system.styles:
             translator.set_style(style)
         with before_layers(translator.system, go_on):
             made = translator.translate(x, direction, size)
         attention = None if made.heatmap is None else to_picture(overlay(x, made.heatmap)[0])
         result = to_picture(made.image[0])
-        return Made(picture.resize(result.size, Image.Resampling.BICUBIC), result, attention)
+        return Made(to_picture(x[0]).resize(result.size, Image.Resampling.BICUBIC), result, attention)
 
 
 @contextmanager

@@ -9,13 +9,12 @@ from pydantic import Field
 from tyro.conf import Positional, arg
 
 from ugatit.data.finding import check_pictures, find_files, spread
-from ugatit.data.sampling import read_tests
 from ugatit.evaluation.inspection import inspect
 from ugatit.io.errors import UserError
 from ugatit.io.terminal import console, say
 from ugatit.systems.base import Direction
 from ugatit.translation.files import plan_jobs
-from ugatit.translation.translator import Translator
+from ugatit.translation.translator import Translator, read_squares
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,6 @@ def main(arguments: list[str]) -> None:
         for file, reason in skipped:
             say(f"  skipped: {file} {reason}")
         if good:
-            tests[side] = read_tests(good, translator.side, translator.channels)
+            tests[side] = read_squares(translator, good, side)
     inspect(translator, tests, options.size or translator.side, options.batch, options.out, console)
     say(f"Written to {options.out}")

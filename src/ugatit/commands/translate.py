@@ -5,17 +5,16 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from PIL import Image
 from pydantic import Field
 from rich.progress import track
+from torch import Tensor
 from tyro.conf import Positional, arg
 
-from ugatit.data.finding import Skipped
-from ugatit.data.reading import read_picture
+from ugatit.data.finding import Skipped, common_range, unscaled
 from ugatit.io.errors import UserError
 from ugatit.io.files import printable, real
 from ugatit.io.terminal import bars, console, say
-from ugatit.systems.base import Direction
+from ugatit.systems.base import Direction, Range, opposite
 from ugatit.training.config import check_range
 from ugatit.translation.animation import is_animation, translate_animation
 from ugatit.translation.export import OnnxTranslator
@@ -45,6 +44,9 @@ class TranslateConfig:
     """For systems with styles: a picture of the target domain whose style is taken, or the seed of random styles."""
     samples: Annotated[int, Field(ge=1)] = 1
     """For systems with styles: how many translations of each picture are made, called NAME-1, NAME-2 and so on."""
+    range: Range | Literal["auto"] | None = None
+    """The samples that become black and white: LOW HIGH, or auto for the lowest and the highest of all inputs, which is
+    taken for floats and 32 bits anyway. If it is not given, it is the model's, or else what the files' type says."""
     attention: bool = False
     """Also write NAME.attention.png, which shows where the generator looks, laid over the source."""
     backend: Literal["torch", "onnx"] = "torch"
@@ -61,8 +63,9 @@ def main(arguments: list[str]) -> None:
         translator: Translator = OnnxTranslator(Path(options.model), options.device)
     else:
         translator = Translator.load(options.model, options.device)
+    translator.range = range_for(options, translator, [job.source for job in jobs])
     if options.style is not None or options.samples > 1:
-        translator.set_style(read_style(options.style or "0"))
+        translator.set_style(read_style(options.style or "0", translator, options.direction))
     videos = [job for job in jobs if is_video(job.source)]
     animations = [job for job in jobs if is_animation(job.source)]
     if options.attention and (moving := videos + animations):
@@ -115,7 +118,21 @@ def translate_one_video(translator: Translator, job: Job, options: TranslateConf
     return job
 
 
-def read_style(given: str) -> Image.Image | int:
+def range_for(options: TranslateConfig, translator: Translator, files: list[Path]) -> tuple[float, float] | None:
+    """One range for all files, instead of the model's: the given one, or the one found in them where files need one."""
+    if isinstance(options.range, tuple):
+        return options.range
+    needed = options.range is None and translator.range_of(options.direction[0]) is None and unscaled(files)
+    if options.range is None and not needed:
+        return None
+    found = common_range(files, every=not needed).range
+    if found is None or found[0] == found[1]:
+        return None
+    say(f"The samples of all inputs go from {found[0]:g} to {found[1]:g}: these become black and white.")
+    return found
+
+
+def read_style(given: str, translator: Translator, direction: Direction) -> Tensor | int:
     """The value of --style: a seed, or the picture of that path.
 
     Raises:
@@ -124,7 +141,7 @@ def read_style(given: str) -> Image.Image | int:
     if given.isdecimal():
         return int(given)
     try:
-        return read_picture(given)
+        return translator.read(Path(given), opposite(direction))
     except (ValueError, OSError) as error:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else str(error)
         raise UserError(f"--style {given} {reason}: give a picture of the target domain, or a number.") from None

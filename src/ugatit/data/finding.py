@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -11,13 +12,16 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
-from ugatit.data.reading import read_picture
+from ugatit.data.reading import examine, extent, needs_range
 from ugatit.data.seeds import rng
 from ugatit.io.errors import UserError
 from ugatit.io.files import digest, real
 from ugatit.io.terminal import bars, say
+from ugatit.systems.base import Range
 
 T = TypeVar("T")
+DARK = 1 / 16  # of the way from black to white; pictures without more are nearly black
+SHALLOW = {".jpg", ".jpeg", ".webp", ".gif", ".bmp"}
 MANY = 1000  # files, with which looking through them takes so long that it is said
 
 
@@ -46,23 +50,76 @@ def find_files(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def check_pictures(files: Iterable[Path]) -> tuple[list[Path], list[Skipped]]:
+class Checked(NamedTuple):
+    """What looking at files found."""
+
+    good: list[Path]  # pictures
+    skipped: list[Skipped]
+    deep: set[Path]  # pictures of more than 8 bits
+
+
+def look_at(files: Iterable[Path]) -> Checked:
     """Decode every file once: those that are pictures, and those that are not with the reason."""
 
-    def problem(file: Path) -> Skipped | None:
+    def one(file: Path) -> Skipped | bool:
         try:
-            read_picture(file)
+            return examine(file)
         except ValueError as error:
             return Skipped(file, str(error))
-        return None
 
     files = list(files)
     if len(files) >= MANY:
         say(f"looking through {len(files)} files")
     with ThreadPoolExecutor() as pool, bars() as progress:
-        problems = list(progress.track(pool.map(problem, files), len(files), description="looking"))
-    good = [file for file, bad in zip(files, problems, strict=True) if bad is None]
-    return good, [bad for bad in problems if bad is not None]
+        told = list(progress.track(pool.map(one, files), len(files), description="looking"))
+    found = list(zip(files, told, strict=True))
+    return Checked(
+        [file for file, what in found if not isinstance(what, Skipped)],
+        [what for what in told if isinstance(what, Skipped)],
+        {file for file, what in found if what is True},
+    )
+
+
+def check_pictures(files: Iterable[Path]) -> tuple[list[Path], list[Skipped]]:
+    """The files that are pictures, and those that are not with the reason."""
+    return look_at(files)[:2]
+
+
+# The range of samples
+
+
+class Extents(NamedTuple):
+    """What the samples of a folder's pictures are like."""
+
+    range: Range | None  # from the lowest to the highest of all; None if none counts
+    highest: dict[Path, float]  # of each picture that counts
+
+
+def common_range(files: Iterable[Path], every: bool = False) -> Extents:
+    """The lowest and the highest sample of files that can be read.
+
+    Args:
+        files: pictures; others do not count.
+        every: all of them count, and not only those of more than 8 bits.
+    """
+
+    def one(file: Path) -> Range | None:
+        with suppress(ValueError):
+            return extent(file, every)
+        return None
+
+    files = list(files)
+    with ThreadPoolExecutor() as pool:
+        found = {file: each for file, each in zip(files, pool.map(one, files), strict=True) if each}
+    if not found:
+        return Extents(None, {})
+    lowest, highest = min(low for low, _ in found.values()), max(high for _, high in found.values())
+    return Extents((lowest, highest), {file: high for file, (_, high) in found.items()})
+
+
+def unscaled(files: Iterable[Path]) -> bool:
+    """Whether there are pictures whose samples need a range; files whose suffix says 8 bits are not opened."""
+    return any(needs_range(file) for file in files if file.suffix.lower() not in SHALLOW)
 
 
 # The two domains
@@ -82,6 +139,8 @@ class Pictures:
     skipped: list[Skipped]
     roots: dict[str, Path]
     """The folders of "trainA", "trainB", "testA" and "testB"."""
+    deep: set[Path]
+    """Those of more than 8 bits."""
 
     def inventory(self) -> Inventory:
         """Names, relative to their folder, and contents of the files."""
@@ -154,6 +213,7 @@ def find_pictures(
     found: dict[str, list[Path]] = {}
     roots: dict[str, Path] = {}
     skipped: list[Skipped] = []
+    deep: set[Path] = set()
     for domain, (train, test) in folders.items():
         if not train.is_dir():
             hint = (
@@ -162,8 +222,9 @@ def find_pictures(
             if known is not None:
                 hint = "if it was moved, give its new place together with --resume"
             raise UserError(f"The folder {train} does not exist: {hint}.")
-        good, bad = check_pictures(find_files(train))
+        good, bad, of_more = look_at(find_files(train))
         skipped += bad
+        deep |= of_more
         if not good:
             raise UserError(f"The folder {train} has no usable picture ({len(bad)} files were unusable): add pictures.")
         parts = [f"{part}{domain.upper()}" for part in ("train", "test")]
@@ -171,8 +232,9 @@ def find_pictures(
         if test is not None and test.is_dir():
             roots[parts[1]] = test
             found[f"train_{domain}"] = good
-            found[f"test_{domain}"], bad = check_pictures(find_files(test))
+            found[f"test_{domain}"], bad, of_more = look_at(find_files(test))
             skipped += bad
+            deep |= of_more
         else:
             before = [set((known or {}).get(part, ())) for part in parts]
             names = names_in(train, good)
@@ -182,7 +244,7 @@ def find_pictures(
             found[f"test_{domain}"] = [file for file, name in zip(good, names, strict=True) if name in tests]
             if not found[f"train_{domain}"]:
                 raise UserError(f"All pictures in {train} were held out for testing before: add others to train on.")
-    return Pictures(**found, skipped=skipped, roots=roots)
+    return Pictures(**found, skipped=skipped, roots=roots, deep=deep)
 
 
 def split_of(run: Path) -> tuple[Inventory | None, bool]:

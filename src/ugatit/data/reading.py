@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageSequence, UnidentifiedImageError
 from PIL.TiffImagePlugin import PREFIXES
 
 from ugatit.io.files import open_regular
+from ugatit.systems.base import Range
 
 PAGED = ("GIF", "PNG", "TIFF", "WEBP")  # Pillow's names of the formats that may hold several pictures
 SMALLEST = 16  # pixels on a side; smaller pictures are skipped
@@ -59,6 +60,10 @@ class NoPictureError(ValueError):
     """The file is none of the pictures that are read."""
 
 
+class UnscaledError(ValueError):
+    """The picture's samples have no scale of their own, so a range has to be given."""
+
+
 class TooLargeError(ValueError):
     """The picture has so many pixels that it can only be meant to do harm."""
 
@@ -68,22 +73,78 @@ def read_picture(
     channels: int = 3,
     formats: Collection[str] | None = None,
     check: Callable[[int, int], None] | None = None,
+    range: Range | None = None,
 ) -> Image.Image:
     """Decode a picture of any size and mode to 8-bit RGB (``channels=3``) or grey (``channels=1``).
 
     The orientation of its metadata is applied, colours are converted to sRGB by its profile, transparency is laid on
-    white, 16-bit and float samples are scaled to 8 bits; of an animation the first frame counts. Nothing but a regular
-    file is opened.
+    white, samples of other depths are scaled to 8 bits (`to_eight_bit`); of an animation the first frame counts.
+    Nothing but a regular file is opened.
 
     Args:
         source: a file, or its bytes.
         channels: of the result.
         formats: Pillow's names of the formats to read; all but those that other programs read, if not given.
         check: called with width and height before anything is decoded, to raise what it likes.
+        range: the samples that become black and white; what their type holds, if not given.
 
     Raises:
         ValueError: it is not a picture, is damaged, or is too small; the message is a phrase that says which.
+        UnscaledError: its samples are floats or of 32 bits, and no range is given.
     """
+    with opened_picture(source, formats, check) as (opened, turn):
+        return plain(opened, channels, turn, range)
+
+
+def examine(source: str | Path) -> bool:
+    """Decode a picture, and say whether its samples have more than 8 bits.
+
+    Raises:
+        ValueError: as `read_picture`, but not because of a missing range.
+    """
+    with opened_picture(source) as (opened, turn):
+        deep = is_deep(opened)
+        plain(opened, 3, turn, (0, 1) if deep else None)
+        return deep
+
+
+def extent(source: str | Path, every: bool = False) -> Range | None:
+    """The lowest and the highest sample of a picture that has more than 8 bits; what is no number does not count.
+
+    Args:
+        source: a file.
+        every: of pictures of 8 bits as well.
+
+    Returns:
+        None for a picture that does not count, or has no numbers.
+
+    Raises:
+        ValueError: as `read_picture`.
+    """
+    with opened_picture(source, decode=False) as (opened, _):
+        if not (every or is_deep(opened)):
+            return None
+        opened.load()
+        values = samples_of(opened)
+        values = values[np.isfinite(values)]
+        return (float(values.min()), float(values.max())) if values.size else None
+
+
+def needs_range(source: str | Path) -> bool:
+    """Whether the samples of a file do not tell what is black and what is white; not for what is no picture."""
+    with suppress(ValueError), opened_picture(source, decode=False) as (opened, _):
+        return is_deep(opened) and not has_scale(opened)
+    return False
+
+
+@contextmanager
+def opened_picture(
+    source: str | Path | io.BytesIO,
+    formats: Collection[str] | None = None,
+    check: Callable[[int, int], None] | None = None,
+    decode: bool = True,
+) -> Iterator[tuple[Image.Image, int]]:
+    """A picture as Pillow opens it, and its orientation; the other arguments and errors are those of `read_picture`."""
     file = source if isinstance(source, io.BytesIO) else open_regular(source)
     with file if file is not source else nullcontext():
         with phrased():
@@ -100,8 +161,9 @@ def read_picture(
             check(*opened.size)
         check_shape(*opened.size)
         with phrased(), opened:
-            opened.load()
-            return plain(opened, channels, turn)
+            if decode:
+                opened.load()
+            yield opened, turn
 
 
 class Pages(NamedTuple):
@@ -122,26 +184,26 @@ def count_pages(source: Path) -> int:
         return 1
 
 
-def read_pages(source: Path, channels: int = 3) -> Pages:
+def read_pages(source: Path, channels: int = 3, range: Range | None = None) -> Pages:
     """All pictures of a file, each as `read_picture` reads one.
 
     Raises:
         ValueError: it is not such a file, is damaged or too small; the message is a phrase that says which.
+        UnscaledError: as `read_picture`.
     """
     pictures, times = [], []
     with open_regular(source) as file, phrased():
         bare, turn = without_metadata(file)
         with Image.open(bare, formats=list(PAGED)) as opened:
             check_shape(*opened.size)
-            for number in range(opened.n_frames):  # type: ignore[attr-defined]
-                opened.seek(number)
-                pictures.append(plain(opened, channels, turn))
+            for page in ImageSequence.Iterator(opened):
+                pictures.append(plain(page, channels, turn, range))
                 times.append(float(opened.info.get("duration", 0)))
             stack = opened.format == "TIFF"
             return Pages(pictures, [] if stack else times, 1 if stack else int(opened.info.get("loop", 1)))
 
 
-def plain(picture: Image.Image, channels: int, turn: int = 0) -> Image.Image:
+def plain(picture: Image.Image, channels: int, turn: int = 0, range: Range | None = None) -> Image.Image:
     """A decoded picture of any mode as what the networks and people see: 8 bits, sRGB or grey, upright, and without
     anything beside its pixels, so that doing it again changes nothing.
 
@@ -149,9 +211,13 @@ def plain(picture: Image.Image, channels: int, turn: int = 0) -> Image.Image:
         picture: as Pillow opened it, or made otherwise.
         channels: 1 or 3, of the result.
         turn: its orientation, if that is known; else what its metadata tells.
+        range: the samples that become black and white; what their type holds, if not given.
+
+    Raises:
+        UnscaledError: its samples are floats or of 32 bits, and no range is given.
     """
     turn = turn or orientation_of(picture)
-    made = to_srgb(to_eight_bit(picture), picture.info.get("icc_profile"))
+    made = to_srgb(to_eight_bit(picture, range), picture.info.get("icc_profile"))
     made = made.convert("RGB" if channels == 3 else "L")
     made = made.transpose(TURNS[turn]) if turn in TURNS else made.copy()
     made.info = {}
@@ -192,7 +258,7 @@ def phrased() -> Iterator[None]:
         raise TooLargeError(f"is too large ({error})") from None
     except UnidentifiedImageError:
         raise NoPictureError("is not a picture that Pillow reads") from None
-    except NoPictureError:
+    except (NoPictureError, UnscaledError):
         raise
     except Exception as error:
         raise ValueError(f"cannot be read ({error or type(error).__name__})") from None
@@ -221,19 +287,50 @@ def known_formats() -> list[str]:
     return sorted(Image.OPEN.keys() - REFUSED)
 
 
-def to_eight_bit(picture: Image.Image) -> Image.Image:
-    """Any mode to L, RGB or another 8-bit mode that converts to them; transparency is laid on white."""
-    if picture.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(picture, np.uint16) / 257).round().astype(np.uint8))
-    if picture.mode in ("I", "F"):
-        values = np.asarray(picture, np.float64)
-        top = next((t for t in (1, 255, 65535) if values.max() <= t), values.max())
-        top = 255 if picture.mode == "I" and top == 1 else top
-        return Image.fromarray((values.clip(0) * (255 / top)).round().astype(np.uint8))
+def to_eight_bit(picture: Image.Image, range: Range | None = None) -> Image.Image:
+    """Any mode to L, RGB or another 8-bit mode that converts to them; transparency is laid on white.
+
+    Samples are never scaled by what this picture holds: 0 to 65535 become black to white of 16 bits, the given range of
+    every depth, and what is no number becomes black.
+
+    Raises:
+        UnscaledError: samples are floats or of 32 bits, and no range is given.
+    """
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return picture
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    if range is None and not is_deep(picture):
+        return picture
+    low, high = range or full_range(picture)
+    values = (samples_of(picture) - low) * (255 / (high - low))
+    return Image.fromarray(np.nan_to_num(values, nan=0, posinf=255, neginf=0).clip(0, 255).round().astype(np.uint8))
+
+
+def is_deep(picture: Image.Image) -> bool:
+    """Whether samples have more than 8 bits."""
+    return picture.mode in ("I", "F") or picture.mode.startswith("I;16")
+
+
+def samples_of(picture: Image.Image) -> np.ndarray:
+    """The samples of a picture as floats, H x W in grey or H x W x 3 in colour."""
+    return np.asarray(picture if is_deep(picture) or picture.mode == "L" else picture.convert("RGB"), np.float64)
+
+
+def has_scale(picture: Image.Image) -> bool:
+    """Whether a picture of more than 8 bits has 16; Pillow has 32 bits for the 16 of some formats."""
+    return picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM"))
+
+
+def full_range(picture: Image.Image) -> Range:
+    """The samples that are black and white in pictures of this type.
+
+    Raises:
+        UnscaledError: it says nothing of that.
+    """
+    if has_scale(picture):
+        return 0, 65535
+    kind = "float" if picture.mode == "F" else "32-bit"
+    raise UnscaledError(f"has {kind} samples, which do not tell what is black and what is white")
 
 
 # Metadata. Orientations are EXIF's: 1 is upright, 2 to 8 are the keys of `TURNS`, and 0 stands for "not told".

@@ -13,6 +13,7 @@ from torchvision.transforms import v2
 from ugatit.data.finding import Skipped
 from ugatit.data.reading import read_picture
 from ugatit.data.seeds import rng, seed_of
+from ugatit.systems.base import Range
 
 
 @lru_cache(maxsize=4)
@@ -38,10 +39,10 @@ def squared(size: int) -> v2.Transform:
     return v2.Compose([v2.Resize(size), v2.CenterCrop(size), v2.PILToTensor()])
 
 
-def read_tests(files: list[Path], size: int, channels: int) -> Tensor:
-    """Test pictures as one batch, N x channels x size x size in [-1, 1]."""
+def read_tests(files: list[Path], size: int, channels: int, range: Range | None = None) -> Tensor:
+    """Test pictures as one batch, N x channels x size x size in [-1, 1]; the range is `read_picture`'s."""
     transform = v2.Compose([squared(size), to_tensor_transform()])
-    return torch.stack([transform(read_picture(file, channels)) for file in files])
+    return torch.stack([transform(read_picture(file, channels, range=range)) for file in files])
 
 
 class Unpaired(Dataset):
@@ -53,6 +54,7 @@ class Unpaired(Dataset):
         channels: 1 or 3.
         seed: of order and augmentation.
         cache: bytes of decoded pictures that are kept; those that come first stay, as every epoch needs every picture.
+        ranges: by domain, "a" and "b", what `read_picture` takes.
     """
 
     def __init__(
@@ -63,15 +65,17 @@ class Unpaired(Dataset):
         channels: int,
         seed: int,
         cache: int = 0,
+        ranges: dict[str, Range | None] | None = None,
     ):
         self.files = {"a": train_a, "b": train_b}
         self.transform = transform
         self.channels = channels
         self.seed = seed
+        self.ranges = ranges or {}
         self.room = cache
         self.kept: dict[Path, Image.Image] = {}
 
-    def picture(self, file: Path) -> Image.Image:
+    def picture(self, file: Path, domain: str) -> Image.Image:
         """The decoded picture, kept if there is room.
 
         Raises:
@@ -79,7 +83,7 @@ class Unpaired(Dataset):
         """
         if file in self.kept:
             return self.kept[file]
-        picture = read_picture(file, self.channels)
+        picture = read_picture(file, self.channels, range=self.ranges.get(domain))
         size = picture.width * picture.height * self.channels
         if size <= self.room:
             self.kept[file] = picture
@@ -94,7 +98,7 @@ class Unpaired(Dataset):
                 epoch, place = divmod(n, len(files))
                 file = files[shuffled(len(files), self.seed, domain, epoch)[place]]
                 try:
-                    picture = self.picture(file)
+                    picture = self.picture(file, domain)
                 except ValueError as error:
                     return Skipped(file, str(error))
                 torch.default_generator.manual_seed(seed_of(self.seed, f"augment {domain}", n))

@@ -20,9 +20,9 @@ from ugatit.io.errors import UserError, package
 from ugatit.io.files import atomic_file, atomic_folder, writing
 from ugatit.io.sheet import draw_sheet, save_picture, to_picture
 from ugatit.nn.precision import tf32
-from ugatit.systems.base import Direction, opposite
+from ugatit.systems.base import Direction, Range, opposite
 from ugatit.translation.columns import sheet_columns
-from ugatit.translation.translator import Translator
+from ugatit.translation.translator import Translator, read_squares
 
 ROWS = 8  # of the sheet
 METRICS = {  # key of metrics.json, for KID with _mean and _std: what it is called on the terminal
@@ -97,11 +97,11 @@ class Evaluator:
         package("torchmetrics", "evaluate")
         self.protocol, self.device = protocol, device
         self.network = load_features(protocol.features, protocol.weights, device)
-        self.known: dict[tuple[tuple[Path, ...], int], Tensor] = {}
+        self.known: dict[tuple[tuple[Path, ...], int, Range | None], Tensor] = {}
 
     def features(self, pictures: Files) -> Tensor:
         """Features of real pictures, N x C in float64; they are kept, so the files must not change."""
-        key = tuple(pictures.files), pictures.side
+        key = tuple(pictures.files), pictures.side, pictures.range
         if key not in self.known:
             self.known[key] = self.extract(pictures)
         return self.known[key]
@@ -180,7 +180,10 @@ def evaluate_model(
     columns: dict[str, Tensor] = {}
     for direction in translator.system.directions:
         source, target = direction.upper().split("2")
-        real, origin = (Files(enough(tests[side], f"Domain {side}"), translator.side) for side in (target, source))
+        real, origin = (
+            Files(enough(tests[side], f"Domain {side}"), translator.side, translator.range_of(side.lower()))
+            for side in (target, source)
+        )
         truth = match(origin.files, root[source], real.files, root[target]) if root else None
         fake, faith = write_translations(translator, origin.files, direction, truth, out / direction)
         made = evaluator.extract(fake)
@@ -189,10 +192,10 @@ def evaluate_model(
         row |= {"kid_source_mean": mean, "kid_source_std": std, **faith}
         row |= {f"kid_both_{part}": (row[f"kid_{part}"] + row[f"kid_source_{part}"]) / 2 for part in ("mean", "std")}
         if truth:
-            row |= paired(evaluator.network, fake, Files(truth, translator.side), evaluator.device)
+            row |= paired(evaluator.network, fake, real._replace(files=truth), evaluator.device)
         result[direction] = row
-        x = read_tests(spread(origin.files, ROWS), translator.side, translator.channels)
-        y = read_tests(spread(truth, ROWS), translator.side, translator.channels) if truth else None
+        x = read_squares(translator, spread(origin.files, ROWS), source)
+        y = read_squares(translator, spread(truth, ROWS), target) if truth else None
         both = len(translator.system.directions) == 2
         columns |= sheet_columns(translator.at_size, x, direction, back=both, truth=y)
     return write_results(result, columns, out)
@@ -218,12 +221,12 @@ def write_translations(
     ranks: list[Tensor] = []
     with writing(folder), atomic_folder(folder) as temporary:
         for start in range(0, len(files), BATCH):
-            x = read_tests(files[start : start + BATCH], translator.side, translator.channels)
+            x = read_squares(translator, files[start : start + BATCH], direction[0])
             made = translator.translate(x, direction, "model")
             if back in translator.system.directions:
                 cycles.append((translator(made.image, back) - x).abs().mean((1, 2, 3)) / 2)
             if truth and made.heatmap is not None:
-                y = read_tests(truth[start : start + BATCH], translator.side, translator.channels)
+                y = read_squares(translator, truth[start : start + BATCH], direction[-1])
                 ranks.append(attention_rank(made.heatmap, x, y))
             for picture in made.image:
                 name = translation_name(len(written), files[len(written)])

@@ -16,6 +16,7 @@ from ugatit.data.sampling import squared
 from ugatit.evaluation.features import FeatureName, FeatureNetwork, perceptual_distance
 from ugatit.io.errors import UserError
 from ugatit.nn.precision import tf32
+from ugatit.systems.base import Range
 
 BATCH = 16
 LEAST = 4  # pictures in a set
@@ -39,10 +40,11 @@ class Protocol:
 
 
 class Files(NamedTuple):
-    """Pictures of one kind, and the side in pixels that they are compared at."""
+    """Pictures of one kind, the side in pixels that they are compared at, and the range that they are read with."""
 
     files: list[Path]
     side: int
+    range: Range | None = None
 
 
 class Squares(Dataset):
@@ -57,7 +59,7 @@ class Squares(Dataset):
 
     def __getitem__(self, n: int) -> Tensor:
         """uint8, 3 x side x side."""
-        return self.transform(read_picture(self.pictures.files[n]))
+        return self.transform(read_picture(self.pictures.files[n], range=self.pictures.range))
 
     def batches(self) -> Iterator[Tensor]:
         """All of them, N x 3 x side x side."""

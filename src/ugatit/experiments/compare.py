@@ -203,8 +203,9 @@ def keep_pictures(runs: list[Run], out: Path) -> None:
     with writing(out):
         for direction in DIRECTIONS:
             with atomic_folder(out / "pictures" / direction / SOURCE) as temporary:
+                model = read_run(runs[0].folder).model  # with the ranges that were found
                 for number, file in enumerate(tests[direction[0].upper()]):
-                    x = read_tests([file], first.model.size, first.model.channels)
+                    x = read_tests([file], model.size, model.channels, model.range_of(direction[0]))
                     save_picture(to_picture(x[0]), temporary / translation_name(number, file))
         for run in runs:
             for direction in DIRECTIONS:

@@ -79,7 +79,10 @@ class Run(NamedTuple):
         """
         if not (self.folder / "config.json").exists():
             write_run(self.config, self.folder)
-        elif replace(read_run(self.folder), out=self.folder) != self.config:
+            return
+        found, model = read_run(self.folder), self.config.model
+        found_model = replace(found.model, range=model.range, range_b=model.range_b)  # it may have found ranges
+        if replace(found, out=self.folder, model=found_model) != self.config:
             raise UserError(f"{self.folder} was started with other settings: give those again, or another -o.")
 
 
@@ -215,7 +218,9 @@ def sheet(runs: list[Run], direction: Direction) -> dict[str, Tensor]:
     first = runs[0].config
     assert first.data is not None
     tests, _, _ = find_tests(first.data, first.holdout, first.seed, runs[0].folder)
-    x = read_tests(spread(tests[direction[0].upper()], SHEET_ROWS), first.model.size, first.model.channels)
+    model = read_run(runs[0].folder).model  # with the ranges that were found
+    files = spread(tests[direction[0].upper()], SHEET_ROWS)
+    x = read_tests(files, model.size, model.channels, model.range_of(direction[0]))
     columns = {"source": x}
     for run in runs:
         if run.seed == runs[0].seed:

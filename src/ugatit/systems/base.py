@@ -7,13 +7,24 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ugatit.nn.precision import full_precision
 
 Direction = Literal["a2b", "b2a"]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def rising(given: tuple[float, float]) -> tuple[float, float]:
+    """Raises ValueError if a range does not go up."""
+    if given[0] >= given[1]:
+        raise ValueError(f"{given[0]:g} is not below {given[1]:g}")
+    return given
+
+
+Range = Annotated[tuple[Finite, Finite], AfterValidator(rising)]  # the samples of a picture file that become -1 and 1
 LONG = 100_000  # steps of a run that serves as an example
 
 
@@ -144,12 +155,23 @@ class SystemConfig:
     """The side of the training pictures in pixels, a multiple of 4 from 32 up."""
     channels: Literal[1, 3] = 3
     """The channels of the pictures: 1 for greyscale, 3 for colour."""
+    range: Range | Literal["auto", "type"] = "type"
+    """The samples of the pictures that become black and white: LOW HIGH; auto takes the lowest and the highest of each
+    domain's pictures. type goes by the files, 0 to 255 with 8 bits and 0 to 65535 with 16; for floats and 32 bits, of
+    which files do not tell, it is auto."""
+    range_b: Range | Literal["auto", "type"] | None = None
+    """The same for the pictures of domain B, if it is not --range."""
     width: Annotated[int, Field(ge=1, le=1024)] = 64
     """The channels of the first layer of every network."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Adam's decay of the gradient's average."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Adam's decay of the squared gradient's average."""
+
+    def range_of(self, domain: str) -> Range | None:
+        """What becomes -1 and 1 in the pictures of domain "a" or "b"; None where their type decides."""
+        given = self.range_b if domain == "b" and self.range_b is not None else self.range
+        return None if isinstance(given, str) else given
 
 
 class Preset(NamedTuple):

@@ -114,7 +114,8 @@ def check_range(kind: Any, value: Any) -> Any:
 
 def option_of(path: str) -> str:
     """The option of a field, such as "model.adv_weight" or, in a tuple, "seeds.1"."""
-    return next(part for part in reversed(path.split(".")) if not part.isdecimal()).replace("_", "-")
+    names = [part for part in path.split(".") if part.isidentifier()]  # pydantic also names numbers and kinds
+    return names[-1].replace("_", "-")
 
 
 # The record: RUN/config.json is the run as it is now, and its "history" what was changed when it was resumed

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -25,7 +26,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ugatit.data.finding import Pictures, Skipped, differences, find_pictures, split_of, spread
+from ugatit.data.finding import (
+    DARK,
+    Pictures,
+    Skipped,
+    common_range,
+    differences,
+    find_pictures,
+    split_of,
+    spread,
+    unscaled,
+)
 from ugatit.data.sampling import Slices, Unpaired, loader, read_tests, train_transform
 from ugatit.data.seeds import seed_of
 from ugatit.io.errors import UserError
@@ -36,7 +47,7 @@ from ugatit.nn.fast.factored import show_overflow
 from ugatit.nn.precision import tf32
 from ugatit.nn.switch import fast_forms
 from ugatit.systems import REGISTRY
-from ugatit.systems.base import Clock, System
+from ugatit.systems.base import Clock, Range, System
 from ugatit.training.checkpoint import (
     Checkpoint,
     checkpoints,
@@ -71,6 +82,7 @@ class Trainer:
         self.pictures = find_pictures(
             config.data, config.source, config.target, config.holdout, config.seed, self.known, old
         )
+        self.config = config = replace(config, model=with_ranges(config.model, self.pictures, self.say))
         torch.manual_seed(seed_of(config.seed, "weights"))
         self.system: System = REGISTRY[config.system](config.model)
         self.system.init_weights()
@@ -86,10 +98,15 @@ class Trainer:
         for optimizer in self.optimizers.values():
             self.accelerator.prepare(optimizer)  # moves its state; clipping asks for all that were prepared
         self.tests = [
-            read_tests(spread(test or train, config.preview_pictures), config.model.size, config.model.channels)
-            for test, train in (
-                (self.pictures.test_a, self.pictures.train_a),
-                (self.pictures.test_b, self.pictures.train_b),
+            read_tests(
+                spread(test or train, config.preview_pictures),
+                config.model.size,
+                config.model.channels,
+                config.model.range_of(domain),
+            )
+            for domain, test, train in (
+                ("a", self.pictures.test_a, self.pictures.train_a),
+                ("b", self.pictures.test_b, self.pictures.train_b),
             )
         ]
         self.stop_signal: int | None = None
@@ -107,6 +124,7 @@ class Trainer:
                 config.model.channels,
                 config.seed,
                 int(config.cache * 2**30),
+                {domain: config.model.range_of(domain) for domain in "ab"},
             ),
             Slices(
                 self.step,
@@ -420,6 +438,37 @@ class Trainer:
             say(text, style)
 
 
+def with_ranges(model: Any, pictures: Pictures, say: Callable[..., None]) -> Any:
+    """The settings with the ranges that pictures are read with; those that are found in a domain's pictures are said,
+    and so is which of these come out nearly black."""
+    chosen: dict[str, Range | str] = {}
+    both = ("a", pictures.train_a + pictures.test_a), ("b", pictures.train_b + pictures.test_b)
+    for domain, files in both:
+        given = model.range_b if domain == "b" and model.range_b is not None else model.range
+        every = given == "auto"
+        counted = files if every else [file for file in files if file in pictures.deep]
+        extents = common_range(counted, every)
+        if extents.range and (every or (given == "type" and unscaled(counted))):
+            given = extents.range if extents.range[0] < extents.range[1] else (extents.range[0], extents.range[0] + 1)
+            say(
+                f"The samples of domain {domain.upper()} go from {given[0]:g} to {given[1]:g}, its --range from now on."
+            )
+        low, high = (0, 65535) if isinstance(given, str) else given
+        dark = [file for file, top in extents.highest.items() if (top - low) / (high - low) < DARK]
+        if dark:
+            more = f" and {len(dark) - 3} more" if len(dark) > 3 else ""
+            names = ", ".join(str(file) for file in dark[:3])
+            say(
+                f"{len(dark)} pictures of domain {domain.upper()} come out nearly black, as their samples stay far "
+                f"below {high:g}: {names}{more}. Give --range LOW HIGH, or --range auto.",
+                "yellow",
+            )
+        chosen[domain] = given
+    if chosen["a"] == chosen["b"]:
+        return replace(model, range=chosen["a"], range_b=None)
+    return replace(model, range=chosen["a"], range_b=chosen["b"])
+
+
 def lost_picture(batch: Any) -> str:
     """What a process says when its own batch, or that of another, has a picture that cannot be read any more."""
     if isinstance(batch, Skipped):
@@ -483,7 +532,7 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     if not str(run).isprintable():
         raise UserError(f"The run's folder {run!r} has bytes or codes that are no text: give another -o.")
     before = read_run(run) if resume else config
-    changed = changed_settings(before, config)
+    changed_settings(before, config)  # what cannot change is told before anything is looked at
     config = check_range(run_adapter(config.system), config)
     if not resume and (run / "config.json").exists():
         raise UserError(f"{run} already holds a run: continue it with --resume {run}, or give another -o.")
@@ -492,7 +541,7 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
         trainer.say(f"run folder {run}, device {trainer.accelerator.device}")
         report_pictures(trainer.pictures, trainer.say)
         if trainer.accelerator.is_main_process:
-            keep_record(trainer, changed)
+            keep_record(trainer, changed_settings(before, trainer.config) if resume else {})
         trainer.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": trainer.step + 1}})
         trainer.train()
     except RuntimeError as error:

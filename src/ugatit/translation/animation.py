@@ -6,6 +6,7 @@ from typing import Any
 from PIL import Image
 
 from ugatit.data.reading import Pages, count_pages, read_pages
+from ugatit.data.sampling import to_tensor_transform
 from ugatit.io.files import atomic_file, writing
 from ugatit.io.sheet import to_picture
 from ugatit.systems.base import Direction
@@ -33,9 +34,9 @@ def translate_animation(
         ValueError: the source cannot be read; the message is a phrase that says why.
         UserError: the target cannot be written.
     """
-    pages = read_pages(source, translator.channels)
+    pages = read_pages(source, translator.channels, translator.range_of(direction[0]))
     translator.keep_style()
-    tensors = (translator.to_tensor(picture) for picture in pages.pictures)
+    tensors = (to_tensor_transform()(picture)[None] for picture in pages.pictures)
     made = [to_picture(one.image[0]) for one in translator.stream(tensors, direction, size, batch)]
     save_pages(pages._replace(pictures=made), target)
 

@@ -14,11 +14,11 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from ugatit.data.finding import Skipped, find_files
-from ugatit.data.reading import read_picture
+from ugatit.data.finding import DARK, Skipped, find_files
 from ugatit.io.errors import UserError
 from ugatit.io.files import real, writing
 from ugatit.io.sheet import overlay, save_picture, to_picture
+from ugatit.io.terminal import say
 from ugatit.systems.base import Direction, Translation
 from ugatit.translation.animation import is_animation
 from ugatit.translation.translator import Size, Translator, batched
@@ -135,10 +135,11 @@ def translate_files(
     """
     encoded: deque[tuple[Job, Future]] = deque()
     skipped: list[Skipped] = []
+    dark: list[Path] = []
 
     def decode(job: Job) -> Tensor | Skipped:
         try:
-            return translator.to_tensor(read_picture(job.source, translator.channels))
+            return translator.read(job.source, direction)
         except ValueError as error:
             return Skipped(job.source, str(error))
         except MemoryError:
@@ -148,8 +149,10 @@ def translate_files(
         for job, x in zip(jobs, ahead(pool, decode, jobs, 2 * batch), strict=True):
             if isinstance(x, Skipped):
                 skipped.append(x)
-            else:
-                yield job, x
+                continue
+            if (x.max() + 1) / 2 < DARK:
+                dark.append(job.source)
+            yield job, x
 
     def finished(left: int) -> Iterator[Job]:
         """Wait until at most ``left`` results are still being written."""
@@ -174,6 +177,10 @@ def translate_files(
                         encoded.append((job, pool.submit(write_result, job, x, made, attention)))
                 yield from finished(2 * batch)
         yield from finished(0)
+    if dark:
+        more = f" and {len(dark) - 3} more" if len(dark) > 3 else ""
+        names = ", ".join(str(file) for file in dark[:3])
+        say(f"{len(dark)} pictures are nearly black as they are read, see --range: {names}{more}", "yellow")
     yield from skipped
 
 

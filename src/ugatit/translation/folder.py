@@ -174,4 +174,4 @@ def first_problem(error: ValidationError) -> str:
     """Pydantic's first complaint as a phrase that names the option."""
     problem = error.errors()[0]
     option = ".".join(str(part) for part in problem["loc"])
-    return f"{option} = {problem['input']!r}: {problem['msg']}"
+    return f"{option} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"

@@ -1,11 +1,12 @@
 """The `Translator` of the Python interface: pictures of any size, with a trained model."""
 
+import io
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +15,11 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from PIL import Image
 from torch import Tensor
 
-from ugatit.data.reading import plain
-from ugatit.data.sampling import to_tensor_transform
+from ugatit.data.reading import UnscaledError, plain, read_picture
+from ugatit.data.sampling import read_tests, to_tensor_transform
 from ugatit.io.errors import UserError
 from ugatit.io.sheet import to_picture
-from ugatit.systems.base import Direction, System, Translation
+from ugatit.systems.base import Direction, Range, System, Translation
 from ugatit.translation.folder import load_model, save_model
 
 Size = Literal["model", "keep", "tiles"]
@@ -41,6 +42,7 @@ class Translator:
         self.system, self.device = system.eval(), find_device(device)
         self.reference: Tensor | None = None  # whose style translations get, 1 x channels x H x W
         self.generator = torch.Generator().manual_seed(0)  # of random styles
+        self.range: Range | None = None  # of what is translated, instead of the model's
         self.kept: Tensor | None = None  # the one random style of all pictures, 1 x styles
         for part in system.children():
             if not any(tensor.is_meta for tensor in part.state_dict().values()):  # what was not loaded
@@ -87,7 +89,7 @@ class Translator:
             return torch.cat([self.translate(part, direction, size).image for part in images.split(batch)])
         if isinstance(images, Image.Image):
             return self([images], direction, size=size, batch=batch)[0]
-        tensors = (self.to_tensor(image) for image in images)
+        tensors = (self.to_tensor(image, direction) for image in images)
         return [to_picture(made.image[0]) for made in self.stream(tensors, direction, size or "model", batch)]
 
     def stream(self, pictures: Iterable[Tensor], direction: Direction, size: Size, batch: int) -> Iterator[Translation]:
@@ -138,19 +140,22 @@ class Translator:
             self.kept = None
             self.kept = self.draw_styles(1)
 
-    def set_style(self, style: Image.Image | int) -> None:
+    def set_style(self, style: Image.Image | Tensor | int) -> None:
         """How a model with styles translates from now on.
 
         Args:
-            style: a picture of the target domain, whose style all translations get; or the seed of random styles, of
-                which every picture gets another. A new translator has the seed 0.
+            style: a picture of the target domain (1 x channels x H x W in [-1, 1] if it is a tensor), whose style all
+                translations get; or the seed of random styles, of which every picture gets another. A new translator
+                has the seed 0.
 
         Raises:
             UserError: the model has no styles.
         """
         if not self.system.styles:
             raise UserError("This model has one translation for a picture: leave out --style and --samples.")
-        self.reference = self.to_tensor(style) if isinstance(style, Image.Image) else None
+        if isinstance(style, Image.Image):
+            style = self.to_tensor(style)
+        self.reference = style if isinstance(style, Tensor) else None
         self.kept = None
         self.generator.manual_seed(style if isinstance(style, int) else 0)
 
@@ -164,9 +169,26 @@ class Translator:
         """1 for grey, 3 for colour."""
         return self.system.config.channels
 
-    def to_tensor(self, image: Image.Image) -> Tensor:
-        """A picture of any mode as 1 x channels x H x W in [-1, 1]; upright and in sRGB, as its metadata says."""
-        return to_tensor_transform()(plain(image, self.channels))[None]
+    def range_of(self, domain: str) -> Range | None:
+        """The samples that become -1 and 1 in pictures of domain "a" or "b"; None where their type decides."""
+        return self.range or self.system.config.range_of(domain)
+
+    def to_tensor(self, image: Image.Image, direction: Direction = "a2b") -> Tensor:
+        """A picture of any mode, to be translated that way, as 1 x channels x H x W in [-1, 1]; upright and in sRGB, as
+        its metadata says.
+
+        Raises:
+            UserError: its samples do not tell what is black and what is white, and there is no range for them.
+        """
+        try:
+            return to_tensor_transform()(plain(image, self.channels, range=self.range_of(direction[0])))[None]
+        except UnscaledError as error:
+            raise UserError(f"The picture {error}: set the translator's range, to (0, 1) for example.") from None
+
+    def read(self, source: Path | io.BytesIO, direction: Direction, **options: Any) -> Tensor:
+        """A file as 1 x channels x H x W in [-1, 1]; options and errors are those of `read_picture`."""
+        picture = read_picture(source, self.channels, range=self.range_of(direction[0]), **options)
+        return to_tensor_transform()(picture)[None]
 
     def check_tensor(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.channels or 0 in x.shape or not x.is_floating_point():
@@ -235,6 +257,12 @@ class Translator:
             self.save(folder)
             api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload a ugatit model")
         return str(address)
+
+
+def read_squares(translator: Translator, files: list[Path], domain: str) -> Tensor:
+    """Pictures of domain "A" or "B" as a translator's networks were trained on them: shorter side to that size, centre
+    crop; N x channels x size x size in [-1, 1]."""
+    return read_tests(files, translator.side, translator.channels, translator.range_of(domain.lower()))
 
 
 def find_device(name: torch.device | str | None) -> torch.device:

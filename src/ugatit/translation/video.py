@@ -331,7 +331,7 @@ def translate_video(
         def pictures() -> Iterator[Tensor]:
             for time, frame in islice(frames(container), done, None):
                 times.append(time)
-                yield translator.to_tensor(frame)
+                yield translator.to_tensor(frame, direction)
 
         made = ((times.popleft(), one.image) for one in translator.stream(pictures(), direction, size, batch))
         while first := next(made, None):
