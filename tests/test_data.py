@@ -20,7 +20,7 @@ from ugatit.data.finding import (
     held_out,
     spread,
 )
-from ugatit.data.reading import UnscaledError, read_picture
+from ugatit.data.reading import UNSCALED, UnscaledError, read_picture
 from ugatit.data.sampling import Slices, Unpaired, collate, loader, shuffled, train_transform
 from ugatit.io.errors import UserError
 from ugatit.translation.folder import save_model
@@ -111,10 +111,27 @@ def test_a_folder_has_one_range_which_the_run_and_the_model_keep(scans, tmp_path
         assert done.returncode == 2 and sentence in done.stderr
 
 
+def test_what_needs_a_range_is_said_where_there_is_none(scans, tmp_path):
+    good, skipped = check_pictures(find_files(scans))
+    assert good == find_files(scans / "trainB") and [file for file, _ in skipped] == find_files(scans / "trainA")
+    assert {reason for _, reason in skipped} == {UNSCALED}
+    assert check_pictures(find_files(scans), (0, 1))[1] == []
+    save_model(tiny_model(), tmp_path / "model", step=0)
+    done = run_ugatit("inspect", tmp_path / "model", scans / "trainA", "-o", tmp_path / "looked")
+    assert done.returncode == 0 and f"0.tif {UNSCALED}" in done.stderr
+    shutil.copytree(scans / "trainA", scans / "testA")
+    shutil.copytree(scans / "trainB", scans / "testB")
+    done = run_ugatit("evaluate", tmp_path / "model", scans, "--features", "efficientnet-lite0", "-o", tmp_path / "out")
+    assert done.returncode == 2 and f"A picture {UNSCALED}, and this model has no range for them" in done.stderr
+    done = run_ugatit("evaluate", "--real", scans / "testB", "--fake", scans / "testA", "-o", tmp_path / "out",
+                      "--features", "efficientnet-lite0")  # fmt: skip
+    assert done.returncode == 2 and "testA has 0 usable pictures" in done.stderr and f"0.tif {UNSCALED}" in done.stderr
+
+
 def test_translation_reads_all_inputs_with_one_range(scans, tmp_path):
     save_model(tiny_model(), tmp_path / "model", step=0)
     translator = Translator.load(tmp_path / "model", "cpu")
-    with pytest.raises(UserError, match=r"float samples, .* set the translator's range"):
+    with pytest.raises(UserError, match=r"float or 32-bit samples, .* set the translator's range"):
         translator(Image.open(scans / "trainA" / "0.tif"))
 
     def results(part, *options) -> tuple[list[np.ndarray], str]:

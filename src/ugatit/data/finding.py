@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
-from ugatit.data.reading import examine, extent, needs_range
+from ugatit.data.reading import UNSCALED, examine, extent, needs_range
 from ugatit.data.seeds import rng
 from ugatit.io.errors import UserError
 from ugatit.io.files import digest, real
@@ -80,9 +80,11 @@ def look_at(files: Iterable[Path]) -> Checked:
     )
 
 
-def check_pictures(files: Iterable[Path]) -> tuple[list[Path], list[Skipped]]:
-    """The files that are pictures, and those that are not with the reason."""
-    return look_at(files)[:2]
+def check_pictures(files: Iterable[Path], range: Range | None = None) -> tuple[list[Path], list[Skipped]]:
+    """The files that are pictures, and those that are not with the reason; without a range, those that need one too."""
+    good, skipped, deep = look_at(files)
+    lost = {file for file in deep if range is None and needs_range(file)}
+    return [file for file in good if file not in lost], [*skipped, *(Skipped(file, UNSCALED) for file in sorted(lost))]
 
 
 # The range of samples
@@ -283,12 +285,12 @@ def find_tests(
     """
     roots = {domain: data / f"test{domain}" for domain in "AB"}
     if all(root.is_dir() for root in roots.values()):
-        checked = {domain: check_pictures(find_files(root)) for domain, root in roots.items()}
-        files = {domain: good for domain, (good, _) in checked.items()}
-        return files, roots, [bad for _, skipped in checked.values() for bad in skipped]
-    found = find_pictures(data, None, None, holdout, seed, *(split_of(run) if run else ()))
+        checked = {domain: look_at(find_files(root)) for domain, root in roots.items()}
+        files = {domain: found.good for domain, found in checked.items()}
+        return files, roots, [bad for found in checked.values() for bad in found.skipped]
+    pictures = find_pictures(data, None, None, holdout, seed, *(split_of(run) if run else ()))
     roots = {domain: root if root.is_dir() else data / f"train{domain}" for domain, root in roots.items()}
-    return {"A": found.test_a, "B": found.test_b}, roots, found.skipped
+    return {"A": pictures.test_a, "B": pictures.test_b}, roots, pictures.skipped
 
 
 def held_out(names: list[str], share: float, seed: int) -> set[str]:

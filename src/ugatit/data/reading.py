@@ -32,6 +32,7 @@ SCANS = 256  # of a JPEG file; each goes over the whole picture, and progressive
 SEGMENTS = 2**13  # of a JPEG file; a profile in colour has a few hundred
 METADATA = 2**16  # bytes of Exif or XMP that are looked at
 PROFILE = 2**22  # bytes of a colour profile; a printer's has one or two millions
+UNSCALED = "has float or 32-bit samples, which do not tell what is black and what is white"
 SRGB = ImageCms.createProfile("sRGB")
 
 MARKER = re.compile(rb"\xff+[^\x00\xff]")
@@ -329,8 +330,7 @@ def full_range(picture: Image.Image) -> Range:
     """
     if has_scale(picture):
         return 0, 65535
-    kind = "float" if picture.mode == "F" else "32-bit"
-    raise UnscaledError(f"has {kind} samples, which do not tell what is black and what is white")
+    raise UnscaledError(UNSCALED)
 
 
 # Metadata. Orientations are EXIF's: 1 is upright, 2 to 8 are the keys of `TURNS`, and 0 stands for "not told".

@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from ugatit.data.finding import Skipped
-from ugatit.data.reading import read_picture
+from ugatit.data.reading import UnscaledError, read_picture
 from ugatit.data.seeds import rng, seed_of
+from ugatit.io.errors import UserError
 from ugatit.systems.base import Range
 
 
@@ -40,9 +41,18 @@ def squared(size: int) -> v2.Transform:
 
 
 def read_tests(files: list[Path], size: int, channels: int, range: Range | None = None) -> Tensor:
-    """Test pictures as one batch, N x channels x size x size in [-1, 1]; the range is `read_picture`'s."""
+    """Test pictures as one batch, N x channels x size x size in [-1, 1]; the range is `read_picture`'s.
+
+    Raises:
+        UserError: samples need a range, and there is none.
+    """
     transform = v2.Compose([squared(size), to_tensor_transform()])
-    return torch.stack([transform(read_picture(file, channels, range=range)) for file in files])
+    try:
+        return torch.stack([transform(read_picture(file, channels, range=range)) for file in files])
+    except UnscaledError as error:
+        raise UserError(
+            f"A picture {error}, and this model has no range for them: train it on such pictures."
+        ) from None
 
 
 class Unpaired(Dataset):
