@@ -24,7 +24,7 @@ from ugatit.io.sheet import save_picture, to_picture
 from ugatit.io.terminal import say
 from ugatit.nn.precision import tf32
 from ugatit.systems import REGISTRY
-from ugatit.systems.base import LONG
+from ugatit.systems.base import LONG, range_of
 from ugatit.training.config import TrainConfig, preset_config, read_run
 from ugatit.training.trainer import Trainer
 
@@ -205,7 +205,7 @@ def keep_pictures(runs: list[Run], out: Path) -> None:
             with atomic_folder(out / "pictures" / direction / SOURCE) as temporary:
                 model = read_run(runs[0].folder).model  # with the ranges that were found
                 for number, file in enumerate(tests[direction[0].upper()]):
-                    x = read_tests([file], model.size, model.channels, model.range_of(direction[0]))
+                    x = read_tests([file], model.size, model.channels, range_of(model, direction[0]))
                     save_picture(to_picture(x[0]), temporary / translation_name(number, file))
         for run in runs:
             for direction in DIRECTIONS:

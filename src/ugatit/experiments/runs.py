@@ -26,7 +26,7 @@ from ugatit.io.errors import UserError
 from ugatit.io.files import atomic_file, writing
 from ugatit.io.sheet import draw_sheet
 from ugatit.io.terminal import bars, console
-from ugatit.systems.base import Direction
+from ugatit.systems.base import Direction, range_of
 from ugatit.training.checkpoint import checkpoints
 from ugatit.training.config import TrainConfig, read_run, write_run
 from ugatit.translation.translator import Translator, find_device
@@ -220,7 +220,7 @@ def sheet(runs: list[Run], direction: Direction) -> dict[str, Tensor]:
     tests, _, _ = find_tests(first.data, first.holdout, first.seed, runs[0].folder)
     model = read_run(runs[0].folder).model  # with the ranges that were found
     files = spread(tests[direction[0].upper()], SHEET_ROWS)
-    x = read_tests(files, model.size, model.channels, model.range_of(direction[0]))
+    x = read_tests(files, model.size, model.channels, range_of(model, direction[0]))
     columns = {"source": x}
     for run in runs:
         if run.seed == runs[0].seed:

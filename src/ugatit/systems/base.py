@@ -168,10 +168,13 @@ class SystemConfig:
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Adam's decay of the squared gradient's average."""
 
-    def range_of(self, domain: str) -> Range | None:
-        """What becomes -1 and 1 in the pictures of domain "a" or "b"; None where their type decides."""
-        given = self.range_b if domain == "b" and self.range_b is not None else self.range
-        return None if isinstance(given, str) else given
+
+def range_of(config: Any, domain: str) -> Range | None:
+    """What becomes -1 and 1 in the pictures of domain "a" or "b"; None where their type decides, as it does for a
+    method whose configuration has no ranges."""
+    given, given_b = getattr(config, "range", "type"), getattr(config, "range_b", None)
+    chosen = given_b if domain == "b" and given_b is not None else given
+    return None if isinstance(chosen, str) else chosen
 
 
 class Preset(NamedTuple):

@@ -47,7 +47,7 @@ from ugatit.nn.fast.factored import show_overflow
 from ugatit.nn.precision import tf32
 from ugatit.nn.switch import fast_forms
 from ugatit.systems import REGISTRY
-from ugatit.systems.base import Clock, Range, System
+from ugatit.systems.base import Clock, Range, System, range_of
 from ugatit.training.checkpoint import (
     Checkpoint,
     checkpoints,
@@ -102,7 +102,7 @@ class Trainer:
                 spread(test or train, config.preview_pictures),
                 config.model.size,
                 config.model.channels,
-                config.model.range_of(domain),
+                range_of(config.model, domain),
             )
             for domain, test, train in (
                 ("a", self.pictures.test_a, self.pictures.train_a),
@@ -124,7 +124,7 @@ class Trainer:
                 config.model.channels,
                 config.seed,
                 int(config.cache * 2**30),
-                {domain: config.model.range_of(domain) for domain in "ab"},
+                {domain: range_of(config.model, domain) for domain in "ab"},
             ),
             Slices(
                 self.step,
@@ -441,6 +441,8 @@ class Trainer:
 def with_ranges(model: Any, pictures: Pictures, say: Callable[..., None]) -> Any:
     """The settings with the ranges that pictures are read with; those that are found in a domain's pictures are said,
     and so is which of these come out nearly black."""
+    if not hasattr(model, "range"):  # a method from outside, whose pictures go by their type
+        return model
     chosen: dict[str, Range | str] = {}
     both = ("a", pictures.train_a + pictures.test_a), ("b", pictures.train_b + pictures.test_b)
     for domain, files in both:

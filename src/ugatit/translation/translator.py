@@ -19,7 +19,7 @@ from ugatit.data.reading import UnscaledError, plain, read_picture
 from ugatit.data.sampling import read_tests, to_tensor_transform
 from ugatit.io.errors import UserError
 from ugatit.io.sheet import to_picture
-from ugatit.systems.base import Direction, Range, System, Translation
+from ugatit.systems.base import Direction, Range, System, Translation, range_of
 from ugatit.translation.folder import load_model, save_model
 
 Size = Literal["model", "keep", "tiles"]
@@ -171,7 +171,7 @@ class Translator:
 
     def range_of(self, domain: str) -> Range | None:
         """The samples that become -1 and 1 in pictures of domain "a" or "b"; None where their type decides."""
-        return self.range or self.system.config.range_of(domain)
+        return self.range or range_of(self.system.config, domain)
 
     def to_tensor(self, image: Image.Image, direction: Direction = "a2b") -> Tensor:
         """A picture of any mode, to be translated that way, as 1 x channels x H x W in [-1, 1]; upright and in sRGB, as
