@@ -1,5 +1,7 @@
 """What the program says on the terminal."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -10,6 +12,12 @@ def say(text: str, style: str | None = None) -> None:
     """Print a line as it is, brackets too, in a style such as "yellow"; codes for terminals only by their names."""
     text = "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
     console.print(text, style=style, soft_wrap=True, markup=False, highlight=False)
+
+
+def some(names: Sequence[object]) -> str:
+    """The first three of a list, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(map(str, names[:3])) + more
 
 
 def bars() -> Progress:

@@ -42,7 +42,7 @@ from ugatit.data.seeds import seed_of
 from ugatit.io.errors import UserError
 from ugatit.io.files import atomic_file, writing
 from ugatit.io.sheet import draw_sheet
-from ugatit.io.terminal import console, say
+from ugatit.io.terminal import console, say, some
 from ugatit.nn.fast.factored import show_overflow
 from ugatit.nn.precision import tf32
 from ugatit.nn.switch import fast_forms
@@ -458,11 +458,9 @@ def with_ranges(model: Any, pictures: Pictures, say: Callable[..., None]) -> Any
         low, high = (0, 65535) if isinstance(given, str) else given
         dark = [file for file, top in extents.highest.items() if (top - low) / (high - low) < DARK]
         if dark:
-            more = f" and {len(dark) - 3} more" if len(dark) > 3 else ""
-            names = ", ".join(str(file) for file in dark[:3])
             say(
                 f"{len(dark)} pictures of domain {domain.upper()} come out nearly black, as their samples stay far "
-                f"below {high:g}: {names}{more}. Give --range LOW HIGH, or --range auto.",
+                f"below {high:g}: {some(dark)}. Give --range LOW HIGH, or --range auto.",
                 "yellow",
             )
         chosen[domain] = given
@@ -506,9 +504,8 @@ def keep_record(trainer: Trainer, settings: dict[str, list[Any]]) -> None:
         option = "DATA" if name == "data" else f"--{name}"
         say(f"From step {trainer.step} on {option} is {new}; it was {old}.")
     for what, names in pictures.items():
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         count = "1 picture was" if len(names) == 1 else f"{len(names)} pictures were"
-        say(f"Since the run was started or resumed, {count} {what}: {', '.join(names[:3])}{more}.")
+        say(f"Since the run was started or resumed, {count} {what}: {some(names)}.")
     change = {"step": trainer.step, "settings": settings, "pictures": pictures} if settings or pictures else None
     if inventory != trainer.known:
         with writing(run), atomic_file(run / "pictures.json") as temporary:

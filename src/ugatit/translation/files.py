@@ -18,7 +18,7 @@ from ugatit.data.finding import DARK, Skipped, find_files
 from ugatit.io.errors import UserError
 from ugatit.io.files import real, writing
 from ugatit.io.sheet import overlay, save_picture, to_picture
-from ugatit.io.terminal import say
+from ugatit.io.terminal import say, some
 from ugatit.systems.base import Direction, Translation
 from ugatit.translation.animation import is_animation
 from ugatit.translation.translator import Size, Translator, batched
@@ -178,9 +178,7 @@ def translate_files(
                 yield from finished(2 * batch)
         yield from finished(0)
     if dark:
-        more = f" and {len(dark) - 3} more" if len(dark) > 3 else ""
-        names = ", ".join(str(file) for file in dark[:3])
-        say(f"{len(dark)} pictures are nearly black as they are read, see --range: {names}{more}", "yellow")
+        say(f"{len(dark)} pictures are nearly black as they are read, see --range: {some(dark)}", "yellow")
     yield from skipped
 
 
