@@ -15,7 +15,7 @@ from rich.table import Table
 
 from ugatit.data.finding import find_pictures
 from ugatit.data.sampling import Slices, Unpaired, loader, train_transform
-from ugatit.systems.base import Recipe
+from ugatit.systems.base import COLOUR, Recipe
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def rate(options: Config, workers: int, cache: int) -> float:
         pictures.train_a,
         pictures.train_b,
         train_transform(options.size, recipe.enlarge, recipe.flip),
-        channels=3,
+        samples={"a": COLOUR, "b": COLOUR},
         seed=0,
         cache=cache,
     )

@@ -26,6 +26,14 @@ TINY = ["--preset", "quick", "--size", "32", "--width", "2", "--blocks", "1", "-
 
 
 @pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own, so that nothing is left in the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True)
 def seeded() -> None:
     """What a test draws does not depend on which tests ran before it in its process."""
     torch.manual_seed(0)

@@ -15,7 +15,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from conftest import run_ugatit, tiny_model, write_picture
 from ugatit.data.finding import check_pictures, find_files
-from ugatit.data.reading import NoPictureError, TooLargeError, plain, read_picture, strip_segments
+from ugatit.data.metadata import strip_segments
+from ugatit.data.reading import NoPictureError, TooLargeError, plain, read_picture
 from ugatit.translation.folder import save_model
 from ugatit.translation.translator import Translator
 

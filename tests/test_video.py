@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -19,8 +20,10 @@ from ugatit.data.finding import find_files
 from ugatit.io.errors import UserError
 from ugatit.systems.base import Translation
 from ugatit.translation.folder import save_model
+from ugatit.translation.frames import frames, opened, upright
+from ugatit.translation.joining import not_kept
 from ugatit.translation.translator import Translator
-from ugatit.translation.video import PIECE, frames, not_kept, opened, translate_video, upright
+from ugatit.translation.video import PIECE, translate_video
 
 BT709, BT601, TV, PC = 1, 5, 1, 2  # FFmpeg's numbers
 
@@ -123,7 +126,7 @@ def test_frames_are_turned_upright(turned):
     """FFmpeg tells by how many degrees players turn a frame, counterclockwise."""
 
     class Turned:
-        rotation, format = turned, av.VideoFormat("rgb24")
+        rotation, format, side_data = turned, av.VideoFormat("rgb24"), ()
 
         def to_ndarray(self, **_):
             return np.array(Image.fromarray(picture).rotate(-turned, expand=True))
@@ -304,6 +307,8 @@ def test_a_film_lasts_as_long_as_its_source(kind, same, tmp_path):
     target = tmp_path / ("out." + (kind.split(".")[-1] if kind.endswith(("mkv", "mov", "mp4")) else "mkv"))
     run(same, source, target, size="model")
     before, after = shown(source), shown(target)
+    if kind == "ts":  # whose clock begins anywhere
+        before = [(start - before[0][0], duration) for start, duration in before]
     assert [start for start, _ in after] == pytest.approx([start for start, _ in before], abs=0.0011)
     ends = [(start + (duration or 0.04)) for start, duration in (before[-1], after[-1])]
     assert ends[1] == pytest.approx(ends[0], abs=0.0011)
@@ -320,7 +325,10 @@ def test_pixels_that_are_not_square_and_transparent_ones(same, tmp_path):
     with opened(clear) as container:
         _, first = next(frames(container))
     assert set(np.unique(np.asarray(first))) == {255}, "white, as in pictures"
-    assert not_kept(clear, tmp_path / "out.mov") == ["its transparency, which is laid on white"]
+    assert not_kept(clear, tmp_path / "out.mov") == [
+        "its transparency, which is laid on white",
+        "the finer colours of argb: one colour for four pixels is written",
+    ]
     assert not_kept(wide, tmp_path / "out.mp4") == []
 
 
@@ -343,3 +351,118 @@ def test_chapters_stay(same, tmp_path):
         with av.open(str(target)) as container:
             found = [(c["metadata"]["title"], float(c["start"] * c["time_base"])) for c in container.chapters()]
         assert found == [("One", 0.0), ("Two", pytest.approx(0.4))]
+
+
+def test_a_result_has_the_frame_rate_of_its_source(same, tmp_path):
+    """x264 says that of its time base, of which Matroska makes how long a frame lasts."""
+    for rate, base in ((25, Fraction(1, 1000)), (Fraction(24000, 1001), None)):
+        source = plain_film(tmp_path / "in.mkv", "libx264", "matroska", rate, base and Fraction(1, 25))
+        run(same, source, tmp_path / "out.mkv", size="model")
+        with av.open(str(tmp_path / "out.mkv")) as container:
+            assert float(container.streams.video[0].average_rate) == pytest.approx(float(rate), rel=1e-3)
+
+
+def test_sound_that_the_result_cannot_hold_is_coded_anew_and_said(same, tmp_path):
+    source, target = tmp_path / "in.wmv", tmp_path / "out.mkv"
+    with av.open(str(source), "w", format="asf") as output:
+        stream = output.add_stream("wmv2", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        tone = output.add_stream("wmav2", rate=44100, layout="mono", bit_rate=64_000)
+        for n in range(20):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 8 * n, np.uint8), "rgb24")
+            frame.pts, frame.time_base = n, Fraction(1, 25)
+            output.mux(stream.encode(frame.reformat(format="yuv420p")))
+        wave = (8000 * np.sin(np.arange(35280) / 20)).astype(np.int16)
+        piece = av.AudioFrame.from_ndarray(wave[None], "s16", "mono")
+        piece.sample_rate, piece.pts = 44100, 0
+        output.mux([*stream.encode(None), *tone.encode(piece), *tone.encode(None)])
+    assert not_kept(source, target) == ["its sound as wmav2, which is coded anew as flac"]
+    run(same, source, target, size="model")
+    sounds = []
+    for path in (source, target):
+        with av.open(str(path)) as container:
+            sounds.append(np.concatenate([f.to_ndarray().mean(0) for f in container.decode(audio=0)]))
+    length = min(map(len, sounds))
+    assert length > 12000
+    heard = sounds[1][:length] / np.abs(sounds[1]).max(), sounds[0][:length] / np.abs(sounds[0]).max()
+    assert np.corrcoef(*heard)[0, 1] > 0.999
+
+
+def test_no_frame_is_lost_where_times_go_to_and_fro(same, tmp_path):
+    source = tmp_path / "in.avi"  # which has no times of showing
+    with av.open(str(source), "w", format="avi") as output:
+        stream = output.add_stream("libx264", rate=25, options={"bf": "2", "b-adapt": "0", "g": "12"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for n in range(50):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 5 * n, np.uint8), "rgb24")
+            frame.pts = n
+            output.mux(stream.encode(frame.reformat(format="yuv420p")))
+        output.mux(stream.encode(None))
+    with opened(source) as container:
+        found = list(frames(container))
+    levels = [np.asarray(picture).mean() for _, picture in found]
+    assert len(found) == 50 and levels == sorted(levels)
+    assert all(later > time for (time, _), (later, _) in pairwise(found))
+
+
+def test_clocks_that_begin_anywhere_or_are_set_back(same, tmp_path):
+    """As of two broadcasts that were put together."""
+    for name, offset in (("a", 25 * 3000), ("b", 25 * 100)):
+        plain_film(tmp_path / f"{name}.ts", "libx264", "mpegts", 25, times=[offset + n for n in range(20)])
+    both = tmp_path / "both.ts"
+    both.write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    run(same, both, tmp_path / "out.mkv", size="model")
+    after = shown(tmp_path / "out.mkv")
+    assert [start for start, _ in after] == pytest.approx([0.04 * n for n in range(40)], abs=0.0011)
+
+
+def test_mirrored_films_are_read_as_players_show_them():
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 3), np.uint8)
+
+    class Side:
+        def __init__(self, *matrix):
+            self.type, self.matrix = type("Kind", (), {"name": "DISPLAYMATRIX"}), matrix
+
+        def __bytes__(self):
+            return np.array(self.matrix, np.int32).tobytes()
+
+    class Frame:
+        format, to_ndarray = av.VideoFormat("rgb24"), lambda self, **_: pixels
+
+        def __init__(self, rotation, *matrix):
+            self.rotation, self.side_data = rotation, (Side(*matrix),)
+
+    one = 1 << 16
+    # The matrix maps (x, y) to (a x + c y, b x + d y); FFmpeg's angle of a matrix that mirrors is that of its columns.
+    assert np.array_equal(upright(Frame(0, one, 0, 0, 0, one, 0)), pixels)
+    assert np.array_equal(upright(Frame(-180, -one, 0, 0, 0, one, 0)), pixels[:, ::-1])
+    assert np.array_equal(upright(Frame(0, one, 0, 0, 0, -one, 0)), pixels[::-1])
+
+
+def test_names_and_languages_stay(same, tmp_path):
+    source = film(tmp_path / "sound.mp4", 10)
+    named = tmp_path / "in.mkv"
+    with av.open(str(source)) as given, av.open(str(named), "w") as output:
+        streams = [output.add_stream_from_template(stream) for stream in given.streams]
+        output.metadata["title"] = "A walk"
+        streams[1].metadata["language"] = "deu"
+        for packet in given.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                output.mux(packet)
+    for suffix in ("mkv", "mp4"):
+        run(same, named, tmp_path / f"out.{suffix}", size="model")
+        with av.open(str(tmp_path / f"out.{suffix}")) as container:
+            assert container.metadata["title"] == "A walk"
+            assert container.streams.audio[0].metadata["language"] in ("deu", "ger")
+
+
+def test_what_is_lost_of_a_film_is_said(tmp_path):
+    odd = plain_film(tmp_path / "a.mkv", "libx264", "matroska", 25, pixels="yuv444p")
+    assert not_kept(odd, tmp_path / "out.mkv") == [
+        "the finer colours of yuv444p: one colour for four pixels is written"
+    ]
+    deep = plain_film(tmp_path / "b.mkv", "ffv1", "matroska", 25, pixels="yuv420p10le")
+    assert not_kept(deep, tmp_path / "out.mkv") == ["more than 8 bits of its colours"]
+    clear = plain_film(tmp_path / "c.webm", "libvpx-vp9", "webm", 25, pixels="yuva420p")
+    assert not_kept(clear, tmp_path / "out.mkv") == ["its transparency"]

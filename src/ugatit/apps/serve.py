@@ -178,10 +178,11 @@ class Desk:
         """What a model takes; computed and measured once."""
         if name not in self.rates:
             translator = self.translators[name]
-            x = torch.zeros(1, translator.channels, translator.side, translator.side)
+            direction = translator.system.directions[0]
+            x = torch.zeros(1, translator.samples(direction[0]).channels, translator.side, translator.side)
             for _ in range(2):  # the first time is slower
                 began = time.monotonic()
-                translator.translate(x, translator.system.directions[0], "model")
+                translator.translate(x, direction, "model")
                 seconds = time.monotonic() - began
             layer = translation_cost(translator.system, translator.side).bytes - held_bytes(translator.system)
             self.rates[name] = Rates(layer / translator.side**2, seconds / translator.side**2)

@@ -13,6 +13,7 @@ from ugatit.evaluation.evaluate import Evaluator, evaluate_folders, evaluate_mod
 from ugatit.evaluation.metrics import Protocol
 from ugatit.io.errors import UserError
 from ugatit.io.terminal import console, say
+from ugatit.systems.base import channels_of
 from ugatit.training.config import check_range
 from ugatit.translation.translator import Translator, find_device
 
@@ -64,7 +65,13 @@ def main(arguments: list[str]) -> None:
         assert options.model is not None and options.data is not None
         translator = Translator.load(options.model, options.device)
         evaluator = Evaluator(options.protocol, translator.device)
-        tests, roots, skipped = find_tests(options.data, options.holdout, options.protocol.seed, run_of(options.model))
+        tests, roots, skipped = find_tests(
+            options.data,
+            options.holdout,
+            options.protocol.seed,
+            run_of(options.model),
+            channels_of(translator.system.config),
+        )
         for file, reason in skipped:
             say(f"  skipped: {file} {reason}")
         metrics = evaluate_model(evaluator, translator, tests, roots if options.paired else None, options.out)

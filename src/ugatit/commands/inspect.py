@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> None:
         files = {options.direction[0].upper(): [job.source for job in plan_jobs(options.inputs, options.out)]}
     tests = {}
     for side, found in files.items():
-        good, skipped = check_pictures(spread(found, options.pictures), translator.range_of(side.lower()))
+        good, skipped = check_pictures(spread(found, options.pictures), translator.samples(side.lower()))
         for file, reason in skipped:
             say(f"  skipped: {file} {reason}")
         if good:

@@ -10,7 +10,7 @@ from rich.progress import track
 from torch import Tensor
 from tyro.conf import Positional, arg
 
-from ugatit.data.finding import Skipped, common_range, unscaled
+from ugatit.data.finding import Skipped, common_range, look_at, unscaled
 from ugatit.io.errors import UserError
 from ugatit.io.files import printable, real
 from ugatit.io.terminal import bars, console, say
@@ -19,8 +19,9 @@ from ugatit.training.config import check_range
 from ugatit.translation.animation import is_animation, translate_animation
 from ugatit.translation.export import OnnxTranslator
 from ugatit.translation.files import TOO_LARGE, Job, is_video, out_of_memory, plan_jobs, translate_files
+from ugatit.translation.joining import not_kept
 from ugatit.translation.translator import Size, Translator
-from ugatit.translation.video import not_kept, translate_video
+from ugatit.translation.video import translate_video
 
 
 @dataclass(frozen=True)
@@ -58,16 +59,17 @@ class TranslateConfig:
 def main(arguments: list[str]) -> None:
     options = tyro.cli(TranslateConfig, prog="ugatit translate", args=arguments)
     check_range(TranslateConfig, options)
-    jobs = plan_jobs(options.inputs, options.out, options.samples)
     if options.backend == "onnx":
         translator: Translator = OnnxTranslator(Path(options.model), options.device)
     else:
         translator = Translator.load(options.model, options.device)
+    origin, target = (translator.samples(domain) for domain in options.direction.split("2"))
+    jobs = plan_jobs(options.inputs, options.out, options.samples, (origin.channels, target.channels))
     translator.range = range_for(options, translator, [job.source for job in jobs])
     if options.style is not None or options.samples > 1:
         translator.set_style(read_style(options.style or "0", translator, options.direction))
     videos = [job for job in jobs if is_video(job.source)]
-    animations = [job for job in jobs if is_animation(job.source)]
+    animations = [job for job in jobs if is_animation(job.source, origin.channels)]
     if options.attention and (moving := videos + animations):
         raise UserError(f"--attention is for single pictures, which {moving[0].source} is not: leave one of them out.")
     pictures = [job for job in jobs if job not in {*videos, *animations}]
@@ -122,10 +124,11 @@ def range_for(options: TranslateConfig, translator: Translator, files: list[Path
     """One range for all files, instead of the model's: the given one, or the one found in them where files need one."""
     if isinstance(options.range, tuple):
         return options.range
-    needed = options.range is None and translator.range_of(options.direction[0]) is None and unscaled(files)
+    own = translator.samples(options.direction[0])
+    needed = options.range is None and own.range is None and unscaled(files)
     if options.range is None and not needed:
         return None
-    found = common_range(files, every=not needed).range
+    found = common_range(look_at(files, own.channels).good.values(), every=not needed)
     if found is None or found[0] == found[1]:
         return None
     say(f"The samples of all inputs go from {found[0]:g} to {found[1]:g}: these become black and white.")

@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -12,12 +11,14 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
-from ugatit.data.reading import UNSCALED, examine, extent, needs_range
+from ugatit.data.memory import Memory
+from ugatit.data.reading import Look, needs_range
+from ugatit.data.samples import UNSCALED
 from ugatit.data.seeds import rng
 from ugatit.io.errors import UserError
-from ugatit.io.files import digest, real
+from ugatit.io.files import real
 from ugatit.io.terminal import bars, say
-from ugatit.systems.base import Range
+from ugatit.systems.base import COLOUR, Range, Samples
 
 T = TypeVar("T")
 DARK = 1 / 16  # of the way from black to white; pictures without more are nearly black
@@ -53,70 +54,61 @@ def find_files(folder: Path) -> list[Path]:
 class Checked(NamedTuple):
     """What looking at files found."""
 
-    good: list[Path]  # pictures
+    good: dict[Path, Look]  # pictures
     skipped: list[Skipped]
-    deep: set[Path]  # pictures of more than 8 bits
 
 
-def look_at(files: Iterable[Path]) -> Checked:
-    """Decode every file once: those that are pictures, and those that are not with the reason."""
+def look_at(files: Iterable[Path], channels: int = 3, root: Path | None = None) -> Checked:
+    """Decode every file once: those that are pictures, and those that are not with the reason.
 
-    def one(file: Path) -> Skipped | bool:
+    Args:
+        files: to look at.
+        channels: that are needed of them.
+        root: a folder that all lie in, whose pictures are remembered and not decoded again while they stay as they are.
+    """
+    files = list(files)
+    memory = Memory(root, channels)
+
+    def one(file: Path) -> Look | Skipped:
         try:
-            return examine(file)
+            return memory.look_at(file)
         except ValueError as error:
             return Skipped(file, str(error))
 
-    files = list(files)
     if len(files) >= MANY:
         say(f"looking through {len(files)} files")
     with ThreadPoolExecutor() as pool, bars() as progress:
         told = list(progress.track(pool.map(one, files), len(files), description="looking"))
-    found = list(zip(files, told, strict=True))
+    memory.save()
+    found = zip(files, told, strict=True)
     return Checked(
-        [file for file, what in found if not isinstance(what, Skipped)],
+        {file: what for file, what in found if isinstance(what, Look)},
         [what for what in told if isinstance(what, Skipped)],
-        {file for file, what in found if what is True},
     )
 
 
-def check_pictures(files: Iterable[Path], range: Range | None = None) -> tuple[list[Path], list[Skipped]]:
+def check_pictures(files: Iterable[Path], samples: Samples = COLOUR) -> tuple[list[Path], list[Skipped]]:
     """The files that are pictures, and those that are not with the reason; without a range, those that need one too."""
-    good, skipped, deep = look_at(files)
-    lost = {file for file in deep if range is None and needs_range(file)}
-    return [file for file in good if file not in lost], [*skipped, *(Skipped(file, UNSCALED) for file in sorted(lost))]
+    found, skipped = look_at(files, samples.channels)
+    lost = [file for file, look in found.items() if samples.range is None and not look.scaled]
+    return [file for file in found if file not in set(lost)], [*skipped, *(Skipped(file, UNSCALED) for file in lost)]
 
 
 # The range of samples
 
 
-class Extents(NamedTuple):
-    """What the samples of a folder's pictures are like."""
-
-    range: Range | None  # from the lowest to the highest of all; None if none counts
-    highest: dict[Path, float]  # of each picture that counts
-
-
-def common_range(files: Iterable[Path], every: bool = False) -> Extents:
-    """The lowest and the highest sample of files that can be read.
+def common_range(looks: Iterable[Look], every: bool = False) -> Range | None:
+    """The lowest and the highest sample of pictures; None if none counts.
 
     Args:
-        files: pictures; others do not count.
+        looks: at the pictures.
         every: all of them count, and not only those of more than 8 bits.
     """
-
-    def one(file: Path) -> Range | None:
-        with suppress(ValueError):
-            return extent(file, every)
+    counted = [(look.low, look.high) for look in looks if look.low is not None and (every or look.deep)]
+    if not counted:
         return None
-
-    files = list(files)
-    with ThreadPoolExecutor() as pool:
-        found = {file: each for file, each in zip(files, pool.map(one, files), strict=True) if each}
-    if not found:
-        return Extents(None, {})
-    lowest, highest = min(low for low, _ in found.values()), max(high for _, high in found.values())
-    return Extents((lowest, highest), {file: high for file, (_, high) in found.items()})
+    lows, highs = zip(*counted, strict=True)
+    return min(lows), max(highs)
 
 
 def unscaled(files: Iterable[Path]) -> bool:
@@ -141,25 +133,16 @@ class Pictures:
     skipped: list[Skipped]
     roots: dict[str, Path]
     """The folders of "trainA", "trainB", "testA" and "testB"."""
-    deep: set[Path]
-    """Those of more than 8 bits."""
+    looks: dict[Path, Look]
+    """What is known of each."""
 
     def inventory(self) -> Inventory:
         """Names, relative to their folder, and contents of the files."""
         parts = {"trainA": self.train_a, "trainB": self.train_b, "testA": self.test_a, "testB": self.test_b}
-        with ThreadPoolExecutor() as pool:
-            return {
-                part: dict(zip(names_in(self.roots[part], files), pool.map(content, files), strict=True))
-                for part, files in parts.items()
-            }
-
-
-def content(file: Path) -> str:
-    """SHA-256 of a file, as hex; nothing where it has just vanished, which training finds out."""
-    try:
-        return digest(file)
-    except ValueError:
-        return ""
+        return {
+            part: dict(zip(names_in(self.roots[part], files), [self.looks[f].sha256 for f in files], strict=True))
+            for part, files in parts.items()
+        }
 
 
 def names_in(folder: Path, files: list[Path]) -> list[str]:
@@ -186,6 +169,7 @@ def find_pictures(
     seed: int,
     known: Inventory | None = None,
     old: bool = False,
+    channels: tuple[int, int] = (3, 3),
 ) -> Pictures:
     """Find and check the pictures of both domains.
 
@@ -196,6 +180,7 @@ def find_pictures(
         seed: which ones.
         known: what a run that goes on was trained with; what was kept for testing stays so, and what was trained on.
         old: hold out as version 0.1.0 did, whose runs do not tell what they were trained with.
+        channels: that are needed of the pictures of A, and of those of B.
 
     Raises:
         UserError: a folder is missing, or a domain has no usable picture.
@@ -215,8 +200,8 @@ def find_pictures(
     found: dict[str, list[Path]] = {}
     roots: dict[str, Path] = {}
     skipped: list[Skipped] = []
-    deep: set[Path] = set()
-    for domain, (train, test) in folders.items():
+    looks: dict[Path, Look] = {}
+    for (domain, (train, test)), needed in zip(folders.items(), channels, strict=True):
         if not train.is_dir():
             hint = (
                 "DATA needs folders trainA and trainB; or use --source DIR --target DIR" if data else "check the path"
@@ -224,19 +209,22 @@ def find_pictures(
             if known is not None:
                 hint = "if it was moved, give its new place together with --resume"
             raise UserError(f"The folder {train} does not exist: {hint}.")
-        good, bad, of_more = look_at(find_files(train))
+        seen, bad = look_at(find_files(train), needed, train)
         skipped += bad
-        deep |= of_more
+        looks |= seen
+        good = list(seen)
         if not good:
-            raise UserError(f"The folder {train} has no usable picture ({len(bad)} files were unusable): add pictures.")
+            why = f"{len(bad)} files are unusable, {bad[0].path.name} {bad[0].reason}" if bad else "it has no files"
+            raise UserError(f"The folder {train} has no usable picture ({why}): add pictures.")
         parts = [f"{part}{domain.upper()}" for part in ("train", "test")]
         roots |= dict.fromkeys(parts, train)
         if test is not None and test.is_dir():
             roots[parts[1]] = test
             found[f"train_{domain}"] = good
-            found[f"test_{domain}"], bad, of_more = look_at(find_files(test))
+            seen, bad = look_at(find_files(test), needed, test)
             skipped += bad
-            deep |= of_more
+            looks |= seen
+            found[f"test_{domain}"] = list(seen)
         else:
             before = [set((known or {}).get(part, ())) for part in parts]
             names = names_in(train, good)
@@ -246,7 +234,7 @@ def find_pictures(
             found[f"test_{domain}"] = [file for file, name in zip(good, names, strict=True) if name in tests]
             if not found[f"train_{domain}"]:
                 raise UserError(f"All pictures in {train} were held out for testing before: add others to train on.")
-    return Pictures(**found, skipped=skipped, roots=roots, deep=deep)
+    return Pictures(**found, skipped=skipped, roots=roots, looks=looks)
 
 
 def split_of(run: Path) -> tuple[Inventory | None, bool]:
@@ -269,13 +257,14 @@ def split_of(run: Path) -> tuple[Inventory | None, bool]:
 
 
 def find_tests(
-    data: Path, holdout: float, seed: int, run: Path | None = None
+    data: Path, holdout: float, seed: int, run: Path | None = None, channels: tuple[int, int] = (3, 3)
 ) -> tuple[dict[str, list[Path]], dict[str, Path], list[Skipped]]:
     """The test pictures of both domains, as training with the same settings leaves them out.
 
     Args:
         data, holdout, seed: as `find_pictures` takes them.
         run: the folder of the run, whose record says what it never trained on.
+        channels: that are needed of the pictures of A, and of those of B.
 
     Returns:
         Files by domain, "A" and "B"; the folder of each; and what was left out.
@@ -285,10 +274,14 @@ def find_tests(
     """
     roots = {domain: data / f"test{domain}" for domain in "AB"}
     if all(root.is_dir() for root in roots.values()):
-        checked = {domain: look_at(find_files(root)) for domain, root in roots.items()}
-        files = {domain: found.good for domain, found in checked.items()}
+        checked = {
+            domain: look_at(find_files(root), needed, root)
+            for (domain, root), needed in zip(roots.items(), channels, strict=True)
+        }
+        files = {domain: list(found.good) for domain, found in checked.items()}
         return files, roots, [bad for found in checked.values() for bad in found.skipped]
-    pictures = find_pictures(data, None, None, holdout, seed, *(split_of(run) if run else ()))
+    known, old = split_of(run) if run else (None, False)
+    pictures = find_pictures(data, None, None, holdout, seed, known, old, channels)
     roots = {domain: root if root.is_dir() else data / f"train{domain}" for domain, root in roots.items()}
     return {"A": pictures.test_a, "B": pictures.test_b}, roots, pictures.skipped
 

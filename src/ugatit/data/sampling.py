@@ -11,10 +11,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from ugatit.data.finding import Skipped
-from ugatit.data.reading import UnscaledError, read_picture
+from ugatit.data.reading import read_samples
+from ugatit.data.samples import UnscaledError
 from ugatit.data.seeds import rng, seed_of
 from ugatit.io.errors import UserError
-from ugatit.systems.base import Range
+from ugatit.systems.base import Samples
 
 
 @lru_cache(maxsize=4)
@@ -36,19 +37,19 @@ def train_transform(size: int, enlarge: float, flip: float) -> v2.Transform:
 
 
 def squared(size: int) -> v2.Transform:
-    """Picture to 8 bit, channels x size x size: shorter side to ``size``, centre crop."""
+    """Picture to channels x size x size, Pillow's in 8 bits: shorter side to ``size``, centre crop."""
     return v2.Compose([v2.Resize(size), v2.CenterCrop(size), v2.PILToTensor()])
 
 
-def read_tests(files: list[Path], size: int, channels: int, range: Range | None = None) -> Tensor:
-    """Test pictures as one batch, N x channels x size x size in [-1, 1]; the range is `read_picture`'s.
+def read_tests(files: list[Path], size: int, samples: Samples) -> Tensor:
+    """Test pictures as one batch, N x channels x size x size in [-1, 1].
 
     Raises:
         UserError: samples need a range, and there is none.
     """
     transform = v2.Compose([squared(size), to_tensor_transform()])
     try:
-        return torch.stack([transform(read_picture(file, channels, range=range)) for file in files])
+        return torch.stack([transform(read_samples(file, samples).pixels) for file in files])
     except UnscaledError as error:
         raise UserError(
             f"A picture {error}, and this model has no range for them: train it on such pictures."
@@ -61,10 +62,9 @@ class Unpaired(Dataset):
     Args:
         train_a, train_b: the domains' files.
         transform: from picture to tensor, random by torch's generator.
-        channels: 1 or 3.
+        samples: by domain, "a" and "b", how its pictures are read.
         seed: of order and augmentation.
         cache: bytes of decoded pictures that are kept; those that come first stay, as every epoch needs every picture.
-        ranges: by domain, "a" and "b", what `read_picture` takes.
     """
 
     def __init__(
@@ -72,20 +72,18 @@ class Unpaired(Dataset):
         train_a: list[Path],
         train_b: list[Path],
         transform: v2.Transform,
-        channels: int,
+        samples: dict[str, Samples],
         seed: int,
         cache: int = 0,
-        ranges: dict[str, Range | None] | None = None,
     ):
         self.files = {"a": train_a, "b": train_b}
         self.transform = transform
-        self.channels = channels
+        self.samples = samples
         self.seed = seed
-        self.ranges = ranges or {}
         self.room = cache
-        self.kept: dict[Path, Image.Image] = {}
+        self.kept: dict[Path, Image.Image | Tensor] = {}
 
-    def picture(self, file: Path, domain: str) -> Image.Image:
+    def picture(self, file: Path, domain: str) -> Image.Image | Tensor:
         """The decoded picture, kept if there is room.
 
         Raises:
@@ -93,8 +91,11 @@ class Unpaired(Dataset):
         """
         if file in self.kept:
             return self.kept[file]
-        picture = read_picture(file, self.channels, range=self.ranges.get(domain))
-        size = picture.width * picture.height * self.channels
+        picture = read_samples(file, self.samples[domain]).pixels
+        if isinstance(picture, Tensor):
+            size = picture.nbytes
+        else:
+            size = picture.width * picture.height * self.samples[domain].channels
         if size <= self.room:
             self.kept[file] = picture
             self.room -= size

@@ -20,7 +20,7 @@ from ugatit.io.errors import UserError, package
 from ugatit.io.files import atomic_file, atomic_folder, writing
 from ugatit.io.sheet import draw_sheet, save_picture, to_picture
 from ugatit.nn.precision import tf32
-from ugatit.systems.base import Direction, Range, opposite
+from ugatit.systems.base import COLOUR, Direction, Range, channels_of, opposite
 from ugatit.translation.columns import sheet_columns
 from ugatit.translation.translator import Translator, read_squares
 
@@ -156,7 +156,7 @@ def evaluate_folders(
     if pairs:
         truth = Files(match(sets["fake"].files, fake, sets["real"].files, real), side)
         result |= paired(evaluator.network, sets["fake"], truth, evaluator.device)
-    columns = {name: read_tests(spread(chosen.files, ROWS), side, 3) for name, chosen in sets.items()}
+    columns = {name: read_tests(spread(chosen.files, ROWS), side, COLOUR) for name, chosen in sets.items()}
     return write_results({"protocol": evaluator.description(side), **result}, columns, out)
 
 
@@ -176,12 +176,18 @@ def evaluate_model(
     Raises:
         UserError: a counterpart is missing, there are too few pictures, or ``out`` cannot be written.
     """
+    channels = channels_of(translator.system.config)
+    if not {1, 3}.issuperset(channels):
+        raise UserError(
+            f"This model's pictures have {' and '.join(map(str, channels))} channels: KID and FID are known for grey "
+            "and colour only."
+        )
     result: dict[str, Any] = {"protocol": evaluator.description(translator.side)}
     columns: dict[str, Tensor] = {}
     for direction in translator.system.directions:
         source, target = direction.upper().split("2")
         real, origin = (
-            Files(enough(tests[side], f"Domain {side}"), translator.side, translator.range_of(side.lower()))
+            Files(enough(tests[side], f"Domain {side}"), translator.side, translator.samples(side.lower()).range)
             for side in (target, source)
         )
         truth = match(origin.files, root[source], real.files, root[target]) if root else None

@@ -17,7 +17,7 @@ from ugatit.io.errors import UserError
 from ugatit.io.files import atomic_file, writing
 from ugatit.io.sheet import draw_sheet
 from ugatit.nn.norm import AdaLIN
-from ugatit.systems.base import Direction, System
+from ugatit.systems.base import Direction, System, channels_of
 from ugatit.translation.columns import sheet_columns
 from ugatit.translation.translator import Translator
 
@@ -97,7 +97,7 @@ class WorkingSet(TorchDispatchMode):
 def translation_cost(system: System, size: int) -> Cost:
     """Of translating one picture of size x size one way: all weights of that way, and the largest layer."""
     copy = on_meta(system).eval().requires_grad_(False)
-    x = torch.empty(1, copy.config.channels, size, size, device="meta")
+    x = torch.empty(1, channels_of(copy.config)[copy.directions[0] == "b2a"], size, size, device="meta")
     weights = list(copy.state_dict().values())
     with FlopCounterMode(display=False) as flops, WorkingSet(weights) as working:
         copy.translate(x, copy.directions[0])
@@ -115,8 +115,8 @@ def training_cost(system: System, batch: int) -> Cost:
     device's libraries take for themselves.
     """
     copy = on_meta(system).train()
-    size, channels = copy.config.size, copy.config.channels
-    real_a, real_b = torch.empty(2, batch, channels, size, size, device="meta")
+    size = copy.config.size
+    real_a, real_b = (torch.empty(batch, c, size, size, device="meta") for c in channels_of(copy.config))
     optimizers = copy.optimizers()
     parameters = {name: [p for group in o.param_groups for p in group["params"]] for name, o in optimizers.items()}
     averages = sum(

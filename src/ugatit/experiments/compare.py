@@ -24,7 +24,7 @@ from ugatit.io.sheet import save_picture, to_picture
 from ugatit.io.terminal import say
 from ugatit.nn.precision import tf32
 from ugatit.systems import REGISTRY
-from ugatit.systems.base import LONG, range_of
+from ugatit.systems.base import LONG, channels_of, samples_of
 from ugatit.training.config import TrainConfig, preset_config, read_run
 from ugatit.training.trainer import Trainer
 
@@ -162,8 +162,8 @@ def affordable(config: TrainConfig[Any], minutes: float, jobs: int) -> int:
         recipe = replace(config.recipe, steps=LONG)
         trainer = Trainer(replace(config, recipe=recipe), Path(folder), resume=False)
         trainer.system.train()
-        shape = config.recipe.batch, config.model.channels, config.model.size, config.model.size
-        pictures = torch.rand(2, *shape, device=trainer.accelerator.device) * 2 - 1
+        batch, side, device = config.recipe.batch, config.model.size, trainer.accelerator.device
+        pictures = [torch.rand(batch, c, side, side, device=device) * 2 - 1 for c in channels_of(config.model)]
         seconds = 0.0
         for clock, share in trainer.system.kinds_of_steps():
             trainer.step, marks = clock.step, []
@@ -199,13 +199,13 @@ def keep_pictures(runs: list[Run], out: Path) -> None:
     """
     first = runs[0].config
     assert first.data is not None
-    tests, _, _ = find_tests(first.data, first.holdout, first.seed, runs[0].folder)
+    tests, _, _ = find_tests(first.data, first.holdout, first.seed, runs[0].folder, channels_of(first.model))
     with writing(out):
         for direction in DIRECTIONS:
             with atomic_folder(out / "pictures" / direction / SOURCE) as temporary:
                 model = read_run(runs[0].folder).model  # with the ranges that were found
                 for number, file in enumerate(tests[direction[0].upper()]):
-                    x = read_tests([file], model.size, model.channels, range_of(model, direction[0]))
+                    x = read_tests([file], model.size, samples_of(model, direction[0]))
                     save_picture(to_picture(x[0]), temporary / translation_name(number, file))
         for run in runs:
             for direction in DIRECTIONS:

@@ -26,7 +26,7 @@ from ugatit.io.errors import UserError
 from ugatit.io.files import atomic_file, writing
 from ugatit.io.sheet import draw_sheet
 from ugatit.io.terminal import bars, console
-from ugatit.systems.base import Direction, range_of
+from ugatit.systems.base import Direction, channels_of, samples_of
 from ugatit.training.checkpoint import checkpoints
 from ugatit.training.config import TrainConfig, read_run, write_run
 from ugatit.translation.translator import Translator, find_device
@@ -157,7 +157,7 @@ def evaluate_all(runs: list[Run], experiment: Experiment) -> list[dict[str, Any]
         known = json.loads(path.read_text()) if path.exists() else {}
         complete = not experiment.paired or TRUTH[0] in known.get("a2b", ())
         if known.get("protocol") != evaluator.description(first.model.size) or not complete:
-            tests, roots, _ = find_tests(first.data, first.holdout, run.seed, run.folder)
+            tests, roots, _ = find_tests(first.data, first.holdout, run.seed, run.folder, channels_of(run.config.model))
             translator = Translator.load(run.folder / "model")
             known = evaluate_model(evaluator, translator, tests, roots if experiment.paired else None, path.parent)
         measured.append(known)
@@ -217,10 +217,10 @@ def sheet(runs: list[Run], direction: Direction) -> dict[str, Tensor]:
     """Sources down, rows of the table across, from the first seed's runs."""
     first = runs[0].config
     assert first.data is not None
-    tests, _, _ = find_tests(first.data, first.holdout, first.seed, runs[0].folder)
+    tests, _, _ = find_tests(first.data, first.holdout, first.seed, runs[0].folder, channels_of(first.model))
     model = read_run(runs[0].folder).model  # with the ranges that were found
     files = spread(tests[direction[0].upper()], SHEET_ROWS)
-    x = read_tests(files, model.size, model.channels, range_of(model, direction[0]))
+    x = read_tests(files, model.size, samples_of(model, direction[0]))
     columns = {"source": x}
     for run in runs:
         if run.seed == runs[0].seed:

@@ -17,11 +17,16 @@ LABEL = 18  # pixels of a column's label
 SMALLEST_CELL = 96  # pictures are shown at least this large
 
 
+def shown(x: Tensor) -> Tensor:
+    """What is shown of pictures, N x channels x H x W: grey, colour, or the first of other bands as one of these."""
+    return x[:, : 3 if x.shape[1] >= 3 else 1]
+
+
 def overlay(x: Tensor, heatmap: Tensor, opacity: float = 0.5) -> Tensor:
     """Lay heat maps over pictures, blue for the least and red for the most attention in each picture.
 
     Args:
-        x: pictures, N x 1 or 3 x H x W in [-1, 1].
+        x: pictures, N x channels x H x W in [-1, 1], of which is taken what is `shown`.
         heatmap: N x 1 x h x w, any scale.
         opacity: of the heat map.
 
@@ -33,12 +38,12 @@ def overlay(x: Tensor, heatmap: Tensor, opacity: float = 0.5) -> Tensor:
     level = F.interpolate(level.float(), size=x.shape[2:], mode="bilinear").clamp(0, 1).nan_to_num()  # N 1 H W
     colours = torch.tensor(matplotlib.colormaps["jet"](range(256))[:, :3], dtype=torch.float32, device=x.device)
     heat = colours[(level[:, 0] * 255).round().long()].permute(0, 3, 1, 2)  # N 3 H W in [0, 1]
-    return torch.lerp(x.float().expand(-1, 3, -1, -1), heat * 2 - 1, opacity)
+    return torch.lerp(shown(x).float().expand(-1, 3, -1, -1), heat * 2 - 1, opacity)
 
 
 def to_picture(x: Tensor) -> Image.Image:
-    """One picture, channels x H x W in [-1, 1], as Pillow's."""
-    return to_pil_image(((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8))
+    """What is `shown` of one picture, channels x H x W in [-1, 1], as Pillow's."""
+    return to_pil_image(((shown(x[None])[0].float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8))
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
@@ -62,7 +67,7 @@ def draw_sheet(columns: dict[str, Tensor], path: Path) -> None:
     """Write a PNG with one labelled column a key, one row a picture.
 
     Args:
-        columns: label to pictures, N x 1 or 3 x H x W in [-1, 1]; the same N everywhere.
+        columns: label to pictures, N x channels x H x W in [-1, 1]; the same N everywhere.
         path: of the PNG, written atomically.
     """
     first = next(iter(columns.values()))

@@ -29,6 +29,7 @@ from ugatit.systems.base import (
     Translation,
     Update,
     l1,
+    need_equal_channels,
     opposite,
     toward,
     weighted,
@@ -58,6 +59,9 @@ class AGGANConfig(SystemConfig):
     """Adam's learning rate for every network."""
     decay_from: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The share of the run after which the learning rate falls linearly to 0."""
+
+    def __post_init__(self) -> None:
+        need_equal_channels(self, "AGGAN's translation keeps the source where its attention is low")
 
 
 class SumResBlock(nn.Module):

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ugatit.io.errors import UserError
 from ugatit.nn.precision import full_precision
 
 Direction = Literal["a2b", "b2a"]
@@ -153,8 +154,11 @@ class SystemConfig:
 
     size: Annotated[int, Field(ge=32, le=4096, multiple_of=4)] = 256
     """The side of the training pictures in pixels, a multiple of 4 from 32 up."""
-    channels: Literal[1, 3] = 3
-    """The channels of the pictures: 1 for greyscale, 3 for colour."""
+    channels: Annotated[int, Field(ge=1, le=8)] = 3
+    """The channels of the pictures: 1 for greyscale, 3 for colour, 2 and 4 with transparency. Up to 8 for files that
+    have as many bands."""
+    channels_b: Annotated[int, Field(ge=1, le=8)] | None = None
+    """The same for the pictures of domain B, if it is not --channels. Not every method can have that."""
     range: Range | Literal["auto", "type"] = "type"
     """The samples of the pictures that become black and white: LOW HIGH; auto takes the lowest and the highest of each
     domain's pictures. type goes by the files, 0 to 255 with 8 bits and 0 to 65535 with 16; for floats and 32 bits, of
@@ -169,12 +173,44 @@ class SystemConfig:
     """Adam's decay of the squared gradient's average."""
 
 
-def range_of(config: Any, domain: str) -> Range | None:
-    """What becomes -1 and 1 in the pictures of domain "a" or "b"; None where their type decides, as it does for a
-    method whose configuration has no ranges."""
+class Samples(NamedTuple):
+    """How pictures are read."""
+
+    channels: int = 3  # 1 is grey, 3 is colour, others are a file's bands
+    range: Range | None = None  # what becomes -1 and 1; None where the type of the samples decides
+
+
+COLOUR = Samples()
+
+
+def samples_of(config: Any, domain: str) -> Samples:
+    """How the pictures of domain "a" or "b" are read; by their type if a method's configuration has no ranges."""
     given, given_b = getattr(config, "range", "type"), getattr(config, "range_b", None)
     chosen = given_b if domain == "b" and given_b is not None else given
-    return None if isinstance(chosen, str) else chosen
+    return Samples(channels_of(config)[domain == "b"], None if isinstance(chosen, str) else chosen)
+
+
+def channels_of(config: Any) -> tuple[int, int]:
+    """The channels of domain A's pictures, and of domain B's."""
+    return config.channels, getattr(config, "channels_b", None) or config.channels
+
+
+def need_equal_channels(config: Any, why: str) -> None:
+    """Raises UserError if the domains' pictures have different channels, which a method, for a reason that is given as
+    a sentence, cannot have."""
+    a, b = channels_of(config)
+    if a != b:
+        raise UserError(
+            f"--channels {a} and --channels-b {b}: {why}: leave out --channels-b (grey pictures can be read in colour, "
+            "and colour in grey), or take --system cyclegan with --identity-weight 0, unit, munit or drit."
+        )
+
+
+def need_photographs(config: Any, why: str) -> None:
+    """Raises UserError if pictures are neither grey nor in colour, which a method, for a reason that is given as a
+    sentence, cannot have."""
+    if config.channels not in (1, 3):
+        raise UserError(f"--channels {config.channels}: {why}: take 1 or 3, or another --system.")
 
 
 class Preset(NamedTuple):

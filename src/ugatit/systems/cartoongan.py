@@ -33,6 +33,8 @@ from ugatit.systems.base import (
     Translation,
     Update,
     l1,
+    need_equal_channels,
+    need_photographs,
     weighted,
 )
 
@@ -58,6 +60,10 @@ class CartoonGANConfig(SystemConfig):
     lr: Annotated[float, Field(gt=0)] = 2e-4
     """Adam's learning rate. It falls to a tenth after half of what follows the first phase, and to a hundredth after
     three quarters."""
+
+    def __post_init__(self) -> None:
+        need_equal_channels(self, "CartoonGAN compares a translation with its source")
+        need_photographs(self, "CartoonGAN asks a network that has seen photographs only")
 
 
 def pair(first: nn.Module, channels: int) -> list[nn.Module]:

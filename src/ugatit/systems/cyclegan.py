@@ -25,7 +25,9 @@ from ugatit.systems.base import (
     SystemConfig,
     Translation,
     Update,
+    channels_of,
     l1,
+    need_equal_channels,
     toward,
     weighted,
 )
@@ -49,25 +51,29 @@ class CycleGANConfig(SystemConfig):
     decay_from: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The share of the run after which the learning rate falls linearly to 0."""
 
+    def __post_init__(self) -> None:
+        if self.identity_weight:
+            need_equal_channels(self, "the identity loss gives each generator pictures of both domains")
 
-def generator(config: CycleGANConfig) -> nn.Sequential:
-    """Pictures N x channels x H x W in [-1, 1] to the same, H and W multiples of 4."""
+
+def generator(config: CycleGANConfig, channels_in: int, channels_out: int) -> nn.Sequential:
+    """Pictures N x channels_in x H x W in [-1, 1] to N x channels_out x H x W, H and W multiples of 4."""
     w, relu = config.width, nn.ReLU(inplace=True)
     return nn.Sequential(
-        conv_block(config.channels, w, 7, 1, InstanceNorm(), relu),
+        conv_block(channels_in, w, 7, 1, InstanceNorm(), relu),
         conv_block(w, 2 * w, 3, 2, InstanceNorm(), relu, "zeros"),
         conv_block(2 * w, 4 * w, 3, 2, InstanceNorm(), relu, "zeros"),
         *[ResBlock(4 * w, lambda _: InstanceNorm(), bias=True) for _ in range(config.blocks)],
         up_block(4 * w, 2 * w, InstanceNorm()),
         up_block(2 * w, w, InstanceNorm()),
-        conv_block(w, config.channels, 7, 1, None, nn.Tanh()),
+        conv_block(w, channels_out, 7, 1, None, nn.Tanh()),
     )
 
 
-def discriminator(config: CycleGANConfig) -> PatchDiscriminator:
+def discriminator(config: CycleGANConfig, channels: int) -> PatchDiscriminator:
     """The 70 x 70 PatchGAN; its first layer has no norm."""
     norms = [nn.Identity(), InstanceNorm(), InstanceNorm(), InstanceNorm()]
-    return PatchDiscriminator(config.channels, config.width, norms)
+    return PatchDiscriminator(channels, config.width, norms)
 
 
 class CycleGAN(System):
@@ -84,23 +90,27 @@ class CycleGAN(System):
     def __init__(self, config: CycleGANConfig):
         super().__init__()
         self.config = config
-        self.gen_a2b, self.gen_b2a = generator(config), generator(config)
-        self.disc_a, self.disc_b = discriminator(config), discriminator(config)
-        shape = config.channels, config.size, config.size
-        self.pool_a, self.pool_b = Pool(config.pool, *shape), Pool(config.pool, *shape)
+        a, b = channels_of(config)
+        self.gen_a2b, self.gen_b2a = generator(config, a, b), generator(config, b, a)
+        self.disc_a, self.disc_b = discriminator(config, a), discriminator(config, b)
+        self.pool_a, self.pool_b = (Pool(config.pool, channels, config.size, config.size) for channels in (a, b))
 
     def init_weights(self) -> None:
         init_normal(self)
 
     def updates(self, real_a: Tensor, real_b: Tensor, clock: Clock) -> Iterator[Update]:
         """Generators, then discriminators, which see fakes from the pool."""
-        # Translation and identity of one generator in one batch.
-        fake_b, same_b = self.gen_a2b(torch.cat([real_a, real_b])).chunk(2)
-        fake_a, same_a = self.gen_b2a(torch.cat([real_b, real_a])).chunk(2)
+        identity = {}
+        if self.config.identity_weight:  # translation and identity of one generator in one batch
+            fake_b, same_b = self.gen_a2b(torch.cat([real_a, real_b])).chunk(2)
+            fake_a, same_a = self.gen_b2a(torch.cat([real_b, real_a])).chunk(2)
+            identity["identity"] = {"a": l1(same_a, real_a), "b": l1(same_b, real_b)}
+        else:
+            fake_b, fake_a = self.gen_a2b(real_a), self.gen_b2a(real_b)
         terms = {
             "adv": {"a": toward(self.disc_a(fake_a), 1), "b": toward(self.disc_b(fake_b), 1)},
             "cycle": {"a": l1(self.gen_b2a(fake_b), real_a), "b": l1(self.gen_a2b(fake_a), real_b)},
-            "identity": {"a": l1(same_a, real_a), "b": l1(same_b, real_b)},
+            **identity,
         }
         weights = {"adv": 1.0, "cycle": self.config.cycle_weight, "identity": self.config.identity_weight}
         yield weighted(("gen",), "gen", terms, weights)

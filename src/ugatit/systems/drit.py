@@ -31,6 +31,7 @@ from ugatit.systems.base import (
     SystemConfig,
     Translation,
     Update,
+    channels_of,
     l1,
     mean_square,
     weighted,
@@ -79,12 +80,12 @@ class ContentEncoder(nn.Module):
         w, relu = config.width, nn.ReLU(inplace=True)
         self.a, self.b = (
             nn.Sequential(
-                conv_block(config.channels, w, 7, 1, None, nn.LeakyReLU(SLOPE, inplace=True)),
+                conv_block(channels, w, 7, 1, None, nn.LeakyReLU(SLOPE, inplace=True)),
                 conv_block(w, 2 * w, 3, 2, InstanceNorm(), relu),
                 conv_block(2 * w, 4 * w, 3, 2, InstanceNorm(), relu),
                 *[residual(4 * w) for _ in range(config.blocks)],
             )
-            for _ in range(2)
+            for channels in channels_of(config)
         )
         self.shared = residual(4 * w)
 
@@ -118,7 +119,7 @@ class MixingBlock(nn.Module):
 class Generator(nn.Module):
     """Contents and attributes to pictures of one domain."""
 
-    def __init__(self, config: DRITConfig):
+    def __init__(self, config: DRITConfig, channels: int):
         super().__init__()
         w, blocks, relu = config.width, config.blocks + 1, nn.ReLU(inplace=True)
         self.mlp = nn.Sequential(
@@ -129,7 +130,7 @@ class Generator(nn.Module):
         self.up = nn.Sequential(
             nn.ConvTranspose2d(4 * w, 2 * w, 3, 2, padding=1, output_padding=1), LayerNorm(2 * w), relu,
             nn.ConvTranspose2d(2 * w, w, 3, 2, padding=1, output_padding=1), LayerNorm(w), relu,
-            nn.ConvTranspose2d(w, config.channels, 1), nn.Tanh(),
+            nn.ConvTranspose2d(w, channels, 1), nn.Tanh(),
         )  # fmt: skip
 
     def forward(self, content: Tensor, attribute: Tensor) -> Tensor:
@@ -194,10 +195,11 @@ class DRIT(System):
         super().__init__()
         self.config = config
         self.content = ContentEncoder(config)
-        self.attribute_a, self.attribute_b = (style_encoder(config.channels, config.width, ATTRIBUTE) for _ in range(2))
-        self.gen_a, self.gen_b = Generator(config), Generator(config)
+        both = channels_of(config)
+        self.attribute_a, self.attribute_b = (style_encoder(channels, config.width, ATTRIBUTE) for channels in both)
+        self.gen_a, self.gen_b = (Generator(config, channels) for channels in both)
         self.disc_a, self.disc_b, self.disc_random_a, self.disc_random_b = (
-            MultiScaleDiscriminator(config.channels, config.width, SLOPE) for _ in range(4)
+            MultiScaleDiscriminator(channels, config.width, SLOPE) for channels in (*both, *both)
         )
         self.judge_content = content_discriminator(config)
 

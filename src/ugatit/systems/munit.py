@@ -30,7 +30,10 @@ from ugatit.systems.base import (
     SystemConfig,
     Translation,
     Update,
+    channels_of,
     l1,
+    need_equal_channels,
+    need_photographs,
     toward_each,
     weighted,
 )
@@ -72,15 +75,20 @@ class MUNITConfig(SystemConfig):
     halve_every: Annotated[int, Field(ge=1)] = 100_000
     """After every so many steps the learning rate is halved."""
 
+    def __post_init__(self) -> None:
+        if self.vgg_weight:
+            need_equal_channels(self, "--vgg-weight compares a translation with its source")
+            need_photographs(self, "--vgg-weight asks a network that has seen photographs only")
+
 
 class Autoencoder(nn.Module):
     """One domain's encoders of content and style, and its decoder."""
 
-    def __init__(self, config: MUNITConfig):
+    def __init__(self, config: MUNITConfig, channels: int):
         super().__init__()
-        self.content = content_encoder(config.channels, config.width, config.blocks)
-        self.style = style_encoder(config.channels, config.width, STYLE)
-        self.decode = StyledDecoder(config.channels, config.width, config.blocks, STYLE, config.hidden)
+        self.content = content_encoder(channels, config.width, config.blocks)
+        self.style = style_encoder(channels, config.width, STYLE)
+        self.decode = StyledDecoder(channels, config.width, config.blocks, STYLE, config.hidden)
 
 
 class MUNIT(System):
@@ -100,9 +108,9 @@ class MUNIT(System):
     def __init__(self, config: MUNITConfig):
         super().__init__()
         self.config = config
-        self.gen_a, self.gen_b = Autoencoder(config), Autoencoder(config)
-        self.disc_a = MultiScaleDiscriminator(config.channels, config.width)
-        self.disc_b = MultiScaleDiscriminator(config.channels, config.width)
+        both = channels_of(config)
+        self.gen_a, self.gen_b = (Autoencoder(config, channels) for channels in both)
+        self.disc_a, self.disc_b = (MultiScaleDiscriminator(channels, config.width) for channels in both)
 
     def init_weights(self) -> None:
         if self.config.vgg_weight:

@@ -36,6 +36,7 @@ from ugatit.systems.base import (
     Translation,
     Update,
     l1,
+    need_equal_channels,
     toward,
 )
 
@@ -82,6 +83,9 @@ class UGATITConfig(SystemConfig):
     """The type that Adam's two averages are kept in. bfloat16 takes half of the memory."""
     decay_from: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The share of the run after which the learning rate falls linearly to 0."""
+
+    def __post_init__(self) -> None:
+        need_equal_channels(self, "U-GAT-IT's identity and CAM losses give each generator pictures of both domains")
 
 
 class Ablation(NamedTuple):

@@ -27,6 +27,7 @@ from ugatit.systems.base import (
     SystemConfig,
     Translation,
     Update,
+    channels_of,
     l1,
     mean_square,
     toward_each,
@@ -60,11 +61,11 @@ class UNITConfig(SystemConfig):
     """After every so many steps the learning rate is halved."""
 
 
-def decoder(config: UNITConfig) -> nn.Sequential:
+def decoder(config: UNITConfig, channels: int) -> nn.Sequential:
     """Codes N x 4w x h x w to pictures N x channels x 4h x 4w in [-1, 1]."""
     return nn.Sequential(
         *[ResBlock(4 * config.width, lambda _: InstanceNorm(), bias=True) for _ in range(config.blocks)],
-        *up_sampler(config.channels, config.width),
+        *up_sampler(channels, config.width),
     )
 
 
@@ -83,11 +84,10 @@ class UNIT(System):
     def __init__(self, config: UNITConfig):
         super().__init__()
         self.config = config
-        encoder = config.channels, config.width, config.blocks
-        self.enc_a, self.enc_b = content_encoder(*encoder), content_encoder(*encoder)
-        self.dec_a, self.dec_b = decoder(config), decoder(config)
-        self.disc_a = MultiScaleDiscriminator(config.channels, config.width)
-        self.disc_b = MultiScaleDiscriminator(config.channels, config.width)
+        both = channels_of(config)
+        self.enc_a, self.enc_b = (content_encoder(channels, config.width, config.blocks) for channels in both)
+        self.dec_a, self.dec_b = (decoder(config, channels) for channels in both)
+        self.disc_a, self.disc_b = (MultiScaleDiscriminator(channels, config.width) for channels in both)
 
     def init_weights(self) -> None:
         for name, network in self.named_children():

@@ -1,11 +1,45 @@
 """What several processes that train the same networks do together; each of these is called by all of them."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any, TypeVar
+
 import torch
 from accelerate import Accelerator
-from accelerate.utils import reduce
+from accelerate.utils import broadcast_object_list, reduce
 from torch import Tensor, nn
 
+from ugatit.io.errors import UserError
 from ugatit.nn.fast.factored import factors_of
+
+T = TypeVar("T")
+BEAT = 60  # seconds; processes that hear nothing for minutes give up
+
+
+def told_by_first(work: Callable[[], T], accelerator: Accelerator) -> T:
+    """What ``work`` returns in the first process, in all of them; the others wait for it however long it takes.
+
+    Raises:
+        UserError: it was raised in the first process, or that failed in another way.
+    """
+    if accelerator.num_processes == 1:
+        return work()
+    if not accelerator.is_main_process:
+        while (heard := broadcast_object_list([None])[0]) is None:
+            pass
+        result, sentence = heard
+        if sentence:
+            raise UserError(sentence)
+        return result
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        while not wait([future], BEAT).done:
+            broadcast_object_list([None])
+    error = future.exception()
+    sentence = None if error is None else str(error) if isinstance(error, UserError) else "The first process failed."
+    told: list[Any] = [(None if error else future.result(), sentence)]
+    broadcast_object_list(told)
+    return future.result()
 
 
 def average_gradients(parameters: list[nn.Parameter], accelerator: Accelerator) -> None:

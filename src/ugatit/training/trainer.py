@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -35,19 +36,19 @@ from ugatit.data.finding import (
     find_pictures,
     split_of,
     spread,
-    unscaled,
 )
+from ugatit.data.samples import SHALLOW
 from ugatit.data.sampling import Slices, Unpaired, loader, read_tests, train_transform
 from ugatit.data.seeds import seed_of
 from ugatit.io.errors import UserError
 from ugatit.io.files import atomic_file, writing
-from ugatit.io.sheet import draw_sheet
+from ugatit.io.sheet import draw_sheet, shown
 from ugatit.io.terminal import console, say, some
 from ugatit.nn.fast.factored import show_overflow
 from ugatit.nn.precision import tf32
 from ugatit.nn.switch import fast_forms
 from ugatit.systems import REGISTRY
-from ugatit.systems.base import Clock, Range, System, range_of
+from ugatit.systems.base import Clock, Range, System, channels_of, samples_of
 from ugatit.training.checkpoint import (
     Checkpoint,
     checkpoints,
@@ -58,7 +59,7 @@ from ugatit.training.checkpoint import (
     unpack_optimizers,
 )
 from ugatit.training.config import TrainConfig, changed_settings, check_range, read_run, run_adapter, write_run
-from ugatit.training.distributed import any_says, average_gradients, differing
+from ugatit.training.distributed import any_says, average_gradients, differing, told_by_first
 from ugatit.training.ema import Ema
 from ugatit.training.preview import preview_columns
 from ugatit.translation.folder import save_model
@@ -79,9 +80,9 @@ class Trainer:
         )
         if config.precision == "fp16" and self.accelerator.scaler is None:
             raise UserError(f"--precision fp16 cannot be used on {self.accelerator.device}: use bf16 or no.")
-        self.pictures = find_pictures(
-            config.data, config.source, config.target, config.holdout, config.seed, self.known, old
-        )
+        places = config.data, config.source, config.target
+        look = partial(find_pictures, *places, config.holdout, config.seed, self.known, old, channels_of(config.model))
+        self.pictures = told_by_first(look, self.accelerator)
         self.config = config = replace(config, model=with_ranges(config.model, self.pictures, self.say))
         torch.manual_seed(seed_of(config.seed, "weights"))
         self.system: System = REGISTRY[config.system](config.model)
@@ -101,8 +102,7 @@ class Trainer:
             read_tests(
                 spread(test or train, config.preview_pictures),
                 config.model.size,
-                config.model.channels,
-                range_of(config.model, domain),
+                samples_of(config.model, domain),
             )
             for domain, test, train in (
                 ("a", self.pictures.test_a, self.pictures.train_a),
@@ -121,10 +121,9 @@ class Trainer:
                 self.pictures.train_a,
                 self.pictures.train_b,
                 train_transform(config.model.size, config.recipe.enlarge, config.recipe.flip),
-                config.model.channels,
+                {domain: samples_of(config.model, domain) for domain in "ab"},
                 config.seed,
                 int(config.cache * 2**30),
-                {domain: range_of(config.model, domain) for domain in "ab"},
             ),
             Slices(
                 self.step,
@@ -287,7 +286,7 @@ class Trainer:
         self.system.train()
         path = self.run / "previews" / f"step-{self.step:08d}.png"
         draw_sheet(columns, path)
-        images = {name: ((x + 1) / 2).clamp(0, 1).cpu().numpy() for name, x in columns.items()}
+        images = {name: ((shown(x) + 1) / 2).clamp(0, 1).cpu().numpy() for name, x in columns.items()}
         tracker = self.accelerator.get_tracker("tensorboard")
         tracker.log_images(images, step=self.step, dataformats="NCHW")
 
@@ -447,16 +446,17 @@ def with_ranges(model: Any, pictures: Pictures, say: Callable[..., None]) -> Any
     both = ("a", pictures.train_a + pictures.test_a), ("b", pictures.train_b + pictures.test_b)
     for domain, files in both:
         given = model.range_b if domain == "b" and model.range_b is not None else model.range
-        every = given == "auto"
-        counted = files if every else [file for file in files if file in pictures.deep]
-        extents = common_range(counted, every)
-        if extents.range and (every or (given == "type" and unscaled(counted))):
-            given = extents.range if extents.range[0] < extents.range[1] else (extents.range[0], extents.range[0] + 1)
+        looks = {file: pictures.looks[file] for file in files}
+        needed = given == "type" and any(not look.scaled for look in looks.values())
+        if given == "auto" or needed:
+            low, high = common_range(looks.values(), every=not needed) or (0, 1)
+            given = low, high if low < high else low + 1
             say(
                 f"The samples of domain {domain.upper()} go from {given[0]:g} to {given[1]:g}, its --range from now on."
             )
         low, high = (0, 65535) if isinstance(given, str) else given
-        dark = [file for file, top in extents.highest.items() if (top - low) / (high - low) < DARK]
+        tops = {file: look.high for file, look in looks.items() if look.deep and look.high is not None}
+        dark = [file for file, top in tops.items() if (top - low) / (high - low) < DARK]
         if dark:
             say(
                 f"{len(dark)} pictures of domain {domain.upper()} come out nearly black, as their samples stay far "
@@ -482,6 +482,9 @@ def report_pictures(pictures: Pictures, say: Callable[..., None]) -> None:
         f"{len(pictures.train_a)} + {len(pictures.train_b)} training pictures, "
         f"{len(pictures.test_a)} + {len(pictures.test_b)} test pictures"
     )
+    shallow = [file for file, look in pictures.looks.items() if look.lost]
+    if shallow:
+        say(f"{len(shallow)} pictures {SHALLOW}: {some(shallow)}", "yellow")
     if pictures.skipped:
         say(f"{len(pictures.skipped)} files were skipped:", "yellow")
         for file, reason in pictures.skipped:

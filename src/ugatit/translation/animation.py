@@ -3,21 +3,21 @@
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from ugatit.data.reading import Pages, count_pages, read_pages
 from ugatit.data.sampling import to_tensor_transform
-from ugatit.io.files import atomic_file, writing
-from ugatit.io.sheet import to_picture
+from ugatit.io.files import writing
 from ugatit.systems.base import Direction
+from ugatit.translation.results import TIFF, save_results
 from ugatit.translation.translator import Size, Translator
 
 ANIMATED = {".gif", ".webp", ".png", ".apng", ".tif", ".tiff"}
 
 
-def is_animation(file: Path) -> bool:
-    """Whether a file holds several pictures."""
-    return file.suffix.lower() in ANIMATED and count_pages(file) > 1
+def is_animation(file: Path, channels: int = 3) -> bool:
+    """Whether a file holds several pictures of so many channels; where these are no grey or colour, the pages of a TIFF
+    file are bands of one."""
+    bands = channels not in (1, 3) and file.suffix.lower() in TIFF
+    return file.suffix.lower() in ANIMATED and not bands and count_pages(file) > 1
 
 
 def translate_animation(
@@ -34,22 +34,23 @@ def translate_animation(
         ValueError: the source cannot be read; the message is a phrase that says why.
         UserError: the target cannot be written.
     """
-    pages = read_pages(source, translator.channels, translator.range_of(direction[0]))
+    origin, aim = (translator.samples(domain) for domain in direction.split("2"))
+    pages = read_pages(source, origin)
     translator.keep_style()
-    tensors = (to_tensor_transform()(picture)[None] for picture in pages.pictures)
-    made = [to_picture(one.image[0]) for one in translator.stream(tensors, direction, size, batch)]
-    save_pages(pages._replace(pictures=made), target)
+    tensors = (to_tensor_transform()(picture.pixels)[None] for picture in pages.pictures)
+    made = [one.image[0] for one in translator.stream(tensors, direction, size, batch)]
+    with writing(target):
+        save_results(made, target, pages.pictures[0].kind, aim, **timing(pages, target.suffix.lower()))
 
 
-def save_pages(pages: Pages, target: Path) -> None:
-    """Write an animation or a stack, atomically, in the format that the suffix names."""
-    kind = Image.registered_extensions()[target.suffix.lower()]
-    first, *others = pages.pictures
-    options: dict[str, Any] = {"TIFF": {}, "WEBP": {"quality": 95}, "GIF": {"disposal": 1}}.get(kind, {})
-    if pages.milliseconds:
-        times = [round(time) for time in pages.milliseconds] if kind != "PNG" else pages.milliseconds
-        options |= {"duration": times}
-        if not (kind == "GIF" and pages.loop == 1):  # a GIF without the number is shown once
-            options["loop"] = pages.loop
-    with writing(target), atomic_file(target) as temporary:
-        first.save(temporary, kind, save_all=True, append_images=others, **options)
+def timing(pages: Pages, suffix: str) -> dict[str, Any]:
+    """How Pillow writes an animation with the times and repeats of its source."""
+    if not pages.milliseconds:
+        return {}
+    gif = suffix == ".gif"
+    options: dict[str, Any] = {"disposal": 1} if gif else {}
+    whole = suffix in (".gif", ".webp")
+    options["duration"] = [round(time) for time in pages.milliseconds] if whole else pages.milliseconds
+    if not (gif and pages.loop == 1):  # a GIF without the number is shown once
+        options["loop"] = pages.loop
+    return options

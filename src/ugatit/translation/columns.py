@@ -35,7 +35,7 @@ def sheet_columns(
         truth: the true counterparts.
 
     Returns:
-        By label: N x 1 or 3 x H x W each.
+        By label: N x channels x H x W each.
     """
     source, target = direction.upper().split("2")
     made = translate(x, direction)

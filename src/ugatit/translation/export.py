@@ -20,7 +20,7 @@ from torch.export import Dim
 
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import atomic_folder, open_regular
-from ugatit.systems.base import Direction, System, Translation
+from ugatit.systems.base import Direction, System, Translation, samples_of
 from ugatit.translation.folder import configured, own_file, save_config
 from ugatit.translation.translator import Translate, Translator
 
@@ -43,9 +43,9 @@ class OneDirection(nn.Module):
         return (made.image,) if made.heatmap is None else (made.image, made.heatmap)
 
 
-def example(system: System, height: int, width: int) -> tuple[Tensor, ...]:
-    """A random picture and, for a system with styles, a random style."""
-    picture = torch.rand(1, system.config.channels, height, width) * 2 - 1
+def example(system: System, direction: Direction, height: int, width: int) -> tuple[Tensor, ...]:
+    """A random picture to translate that way and, for a system with styles, a random style."""
+    picture = torch.rand(1, samples_of(system.config, direction[0]).channels, height, width) * 2 - 1
     return (picture, torch.randn(1, system.styles)) if system.styles else (picture,)
 
 
@@ -67,7 +67,9 @@ def write_onnx(system: System, direction: Direction, path: Path) -> None:
     with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
         torch.onnx.export(
             graph,
-            example(system, side, side + 8 if system.any_size else side),  # unequal, lest they be taken for one
+            example(
+                system, direction, side, side + 8 if system.any_size else side
+            ),  # unequal, lest they be taken for one
             path,
             dynamo=True,
             verbose=False,
@@ -82,7 +84,7 @@ def difference(system: System, direction: Direction, path: Path) -> float:
     """The largest difference between ONNX Runtime's and PyTorch's results, over two sizes if the model takes any."""
     session, side, worst = open_session(path, "cpu", REWRITE), system.config.size, 0.0
     for height, width in ((side, side), (side + 32, side + 4))[: 2 if system.any_size else 1]:
-        given = example(system, height, width)
+        given = example(system, direction, height, width)
         with torch.no_grad():
             expected = OneDirection(system, direction)(*given)
         for found, wanted in zip(run(session, given), expected, strict=True):
@@ -251,10 +253,11 @@ class OnnxTranslator(Translator):
             raise UserError(f"{path} cannot translate a picture ({reason}): {REWRITE}.") from None
         shapes = [tuple(part.shape) for part in made]
         sides = given[0].shape[2:]
+        wanted = 1, self.samples(direction[-1]).channels, *sides
         flat = all(
             p.ndim == 4 and p.shape[:2] == (1, 1) and 0 < p.shape[2] <= sides[0] and 0 < p.shape[3] <= sides[1]
             for p in made[1:]
         )
-        if not flat or len(made) > 2 or made[0].shape != given[0].shape or not all(p.isfinite().all() for p in made):
+        if not flat or len(made) > 2 or made[0].shape != wanted or not all(p.isfinite().all() for p in made):
             raise UserError(f"{path} makes {shapes} of a picture of {tuple(given[0].shape)} or no numbers: {REWRITE}.")
         return made

@@ -15,17 +15,20 @@ import torch
 from torch import Tensor
 
 from ugatit.data.finding import DARK, Skipped, find_files
+from ugatit.data.reading import read_samples
+from ugatit.data.samples import SHALLOW, Kind
+from ugatit.data.sampling import to_tensor_transform
 from ugatit.io.errors import UserError
 from ugatit.io.files import real, writing
 from ugatit.io.sheet import overlay, save_picture, to_picture
 from ugatit.io.terminal import say, some
-from ugatit.systems.base import Direction, Translation
+from ugatit.systems.base import Direction, Samples, Translation
 from ugatit.translation.animation import is_animation
+from ugatit.translation.results import save_result, suffix_of
 from ugatit.translation.translator import Size, Translator, batched
 
 T = TypeVar("T")
 U = TypeVar("U")
-KEPT_FORMATS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}  # others are written as PNG
 KEPT_VIDEOS = {".mp4", ".m4v", ".mov", ".mkv"}  # others are written as Matroska
 OTHER_VIDEOS = {".mkv", ".m4v", ".ts", ".mts", ".m2ts", ".flv", ".ogv", ".wmv", ".3gp"}  # not known to `mimetypes`
 
@@ -40,12 +43,20 @@ class Job(NamedTuple):
     attention: Path  # of the heat map over the source, if it is asked for
 
 
+class Source(NamedTuple):
+    """A picture that was read."""
+
+    job: Job
+    x: Tensor  # 1 x channels x H x W in [-1, 1]
+    kind: Kind  # of the file's samples
+
+
 def is_video(file: Path) -> bool:
     """Whether a file is a video, by its suffix."""
     return (mimetypes.guess_type(file.name)[0] or "").startswith("video/") or file.suffix.lower() in OTHER_VIDEOS
 
 
-def plan_jobs(inputs: list[str], out: Path, samples: int = 1) -> list[Job]:
+def plan_jobs(inputs: list[str], out: Path, samples: int = 1, channels: tuple[int, int] = (3, 3)) -> list[Job]:
     """What to translate: files, all files of folders (their sub-folders are kept below ``out``) and globs.
 
     Results have their sources' names; where two would be the same, what is told apart by its suffix keeps it, as in
@@ -55,6 +66,7 @@ def plan_jobs(inputs: list[str], out: Path, samples: int = 1) -> list[Job]:
         inputs: paths and globs.
         out: folder of the results.
         samples: how many results each source has, NAME-1, NAME-2 and so on if more than one.
+        channels: of the sources, and of the results.
 
     Raises:
         UserError: an input does not exist, or two results, or a result and an input, would be the same file.
@@ -74,7 +86,7 @@ def plan_jobs(inputs: list[str], out: Path, samples: int = 1) -> list[Job]:
     if samples > 1:
         numbers = range(1, samples + 1)
         found = [(s, t.with_stem(f"{t.stem}-{number}")) for number in numbers for s, t in found]
-    jobs = named(found)
+    jobs = named(found, channels)
     sources = {real(job.source) for job in jobs}
     taken: dict[Path, Path] = {}
     for job in jobs:
@@ -88,13 +100,16 @@ def plan_jobs(inputs: list[str], out: Path, samples: int = 1) -> list[Job]:
     return jobs
 
 
-def named(found: list[tuple[Path, Path]]) -> list[Job]:
+def named(found: list[tuple[Path, Path]], channels: tuple[int, int]) -> list[Job]:
     """Jobs of sources and targets, whose suffixes are those that can be written."""
 
     def written(source: Path, target: Path) -> str:
-        if target.suffix.lower() in KEPT_FORMATS | KEPT_VIDEOS or is_animation(source):
+        """The suffix of the result where it is another."""
+        own = target.suffix.lower()
+        if is_animation(source, channels[0]) or own in KEPT_VIDEOS:
             return ""
-        return ".mkv" if is_video(source) else ".png"
+        suffix = ".mkv" if is_video(source) else suffix_of(own, channels[1])
+        return "" if suffix == own else suffix
 
     endings = [written(source, target) for source, target in found]
     wanted = [t.with_suffix(end) if end else t for (_, t), end in zip(found, endings, strict=True)]
@@ -136,23 +151,28 @@ def translate_files(
     encoded: deque[tuple[Job, Future]] = deque()
     skipped: list[Skipped] = []
     dark: list[Path] = []
+    shallow: list[Path] = []
+    origin, target = (translator.samples(domain) for domain in direction.split("2"))
 
-    def decode(job: Job) -> Tensor | Skipped:
+    def decode(job: Job) -> Source | Skipped:
         try:
-            return translator.read(job.source, direction)
+            read = read_samples(job.source, origin)
+            if read.lost:
+                shallow.append(job.source)
+            return Source(job, to_tensor_transform()(read.pixels)[None], read.kind)
         except ValueError as error:
             return Skipped(job.source, str(error))
         except MemoryError:
             return Skipped(job.source, TOO_LARGE)
 
-    def decoded() -> Iterator[tuple[Job, Tensor]]:
-        for job, x in zip(jobs, ahead(pool, decode, jobs, 2 * batch), strict=True):
-            if isinstance(x, Skipped):
-                skipped.append(x)
+    def decoded() -> Iterator[Source]:
+        for source in ahead(pool, decode, jobs, 2 * batch):
+            if isinstance(source, Skipped):
+                skipped.append(source)
                 continue
-            if (x.max() + 1) / 2 < DARK:
-                dark.append(job.source)
-            yield job, x
+            if (source.x.max() + 1) / 2 < DARK:
+                dark.append(source.job.source)
+            yield source
 
     def finished(left: int) -> Iterator[Job]:
         """Wait until at most ``left`` results are still being written."""
@@ -168,38 +188,39 @@ def translate_files(
                 skipped.append(Skipped(job.source, f"cannot be written as {job.target.name} ({error.strerror})"))
 
     with ThreadPoolExecutor(2) as pool:
-        for _, alike in groupby(decoded(), lambda pair: pair[1].shape):
+        for _, alike in groupby(decoded(), lambda source: source.x.shape):
             for group in batched(alike, batch):
-                for job, x, made in attempted(translator, group, direction, size):
+                for source, made in attempted(translator, group, direction, size):
                     if isinstance(made, Skipped):
                         skipped.append(made)
                     else:
-                        encoded.append((job, pool.submit(write_result, job, x, made, attention)))
+                        encoded.append((source.job, pool.submit(write_result, source, made, target, attention)))
                 yield from finished(2 * batch)
         yield from finished(0)
     if dark:
         say(f"{len(dark)} pictures are nearly black as they are read, see --range: {some(dark)}", "yellow")
+    if shallow:
+        say(f"{len(shallow)} pictures {SHALLOW}: {some(sorted(shallow))}", "yellow")
     yield from skipped
 
 
 def attempted(
-    translator: Translator, group: list[tuple[Job, Tensor]], direction: Direction, size: Size
-) -> Iterator[tuple[Job, Tensor, Translation | Skipped]]:
+    translator: Translator, group: list[Source], direction: Direction, size: Size
+) -> Iterator[tuple[Source, Translation | Skipped]]:
     """Translate pictures of one shape together, or one by one where memory is short; what is too large even so is
     skipped."""
     try:
-        made = translator.translate(torch.cat([x for _, x in group]), direction, size)
+        made = translator.translate(torch.cat([source.x for source in group]), direction, size)
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
         if len(group) == 1:
-            yield *group[0], Skipped(group[0][0].source, TOO_LARGE)
+            yield group[0], Skipped(group[0].job.source, TOO_LARGE)
         else:
             for one in group:
                 yield from attempted(translator, [one], direction, size)
         return
-    for (job, x), row in zip(group, made.each(), strict=True):
-        yield job, x, row
+    yield from zip(group, made.each(), strict=True)
 
 
 def out_of_memory(error: Exception) -> bool:
@@ -219,12 +240,10 @@ def ahead(pool: Executor, function: Callable[[T], U], items: Iterable[T], count:
         yield running.popleft().result()
 
 
-def write_result(job: Job, x: Tensor, made: Translation, attention: bool) -> None:
-    """Write one translated picture, and its attention map over the source ``x``, 1 x channels x H x W."""
-    pictures = {job.target: made.image}
-    if attention:
-        if made.heatmap is None:
-            raise UserError("This model has no attention maps: leave out --attention.")
-        pictures[job.attention] = overlay(x, made.heatmap)
-    for path, picture in pictures.items():
-        save_picture(to_picture(picture[0]), path)
+def write_result(source: Source, made: Translation, target: Samples, attention: bool) -> None:
+    """Write one translated picture as its source was, and its attention map over the source."""
+    if attention and made.heatmap is None:
+        raise UserError("This model has no attention maps: leave out --attention.")
+    save_result(made.image[0], source.job.target, source.kind, target)
+    if attention and made.heatmap is not None:
+        save_picture(to_picture(overlay(source.x, made.heatmap)[0]), source.job.attention)

@@ -15,11 +15,13 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from PIL import Image
 from torch import Tensor
 
-from ugatit.data.reading import UnscaledError, plain, read_picture
+from ugatit.data.metadata import orientation_of
+from ugatit.data.reading import read_samples, sampled
+from ugatit.data.samples import BandsError, UnscaledError, Whole
 from ugatit.data.sampling import read_tests, to_tensor_transform
 from ugatit.io.errors import UserError
 from ugatit.io.sheet import to_picture
-from ugatit.systems.base import Direction, Range, System, Translation, range_of
+from ugatit.systems.base import Direction, Range, Samples, System, Translation, opposite, samples_of
 from ugatit.translation.folder import load_model, save_model
 
 Size = Literal["model", "keep", "tiles"]
@@ -40,7 +42,7 @@ class Translator:
 
     def __init__(self, system: System, device: torch.device | str | None = None):
         self.system, self.device = system.eval(), find_device(device)
-        self.reference: Tensor | None = None  # whose style translations get, 1 x channels x H x W
+        self.reference: Image.Image | Tensor | None = None  # whose style translations get
         self.generator = torch.Generator().manual_seed(0)  # of random styles
         self.range: Range | None = None  # of what is translated, instead of the model's
         self.kept: Tensor | None = None  # the one random style of all pictures, 1 x styles
@@ -85,7 +87,7 @@ class Translator:
         """
         if isinstance(images, Tensor):
             size = size or ("keep" if self.system.any_size else "model")
-            self.check_tensor(images)
+            self.check_tensor(images, direction)
             return torch.cat([self.translate(part, direction, size).image for part in images.split(batch)])
         if isinstance(images, Image.Image):
             return self([images], direction, size=size, batch=batch)[0]
@@ -124,7 +126,9 @@ class Translator:
             return partial(translate, direction=direction)
         if self.reference is None:
             return partial(translate, direction=direction, style=self.draw_styles(count).to(self.device))
-        example = resize(self.reference.to(self.device), (self.side, self.side))
+        given = self.reference
+        example = given if isinstance(given, Tensor) else self.to_tensor(given, opposite(direction))
+        example = resize(example.to(self.device), (self.side, self.side))
         return partial(translate, direction=direction, style=self.system.style_of(example, direction))
 
     def draw_styles(self, count: int) -> Tensor:
@@ -153,9 +157,7 @@ class Translator:
         """
         if not self.system.styles:
             raise UserError("This model has one translation for a picture: leave out --style and --samples.")
-        if isinstance(style, Image.Image):
-            style = self.to_tensor(style)
-        self.reference = style if isinstance(style, Tensor) else None
+        self.reference = None if isinstance(style, int) else style
         self.kept = None
         self.generator.manual_seed(style if isinstance(style, int) else 0)
 
@@ -164,37 +166,37 @@ class Translator:
         """Side in pixels of the pictures that the model was trained on."""
         return self.system.config.size
 
-    @property
-    def channels(self) -> int:
-        """1 for grey, 3 for colour."""
-        return self.system.config.channels
-
-    def range_of(self, domain: str) -> Range | None:
-        """The samples that become -1 and 1 in pictures of domain "a" or "b"; None where their type decides."""
-        return self.range or range_of(self.system.config, domain)
+    def samples(self, domain: str) -> Samples:
+        """How pictures of domain "a" or "b" are read: their channels, and the samples that become -1 and 1."""
+        own = samples_of(self.system.config, domain)
+        return own._replace(range=self.range) if self.range else own
 
     def to_tensor(self, image: Image.Image, direction: Direction = "a2b") -> Tensor:
         """A picture of any mode, to be translated that way, as 1 x channels x H x W in [-1, 1]; upright and in sRGB, as
         its metadata says.
 
         Raises:
-            UserError: its samples do not tell what is black and what is white, and there is no range for them.
+            UserError: it has other bands than the model takes, or its samples do not tell what is black and what is
+                white, and there is no range for them.
         """
         try:
-            return to_tensor_transform()(plain(image, self.channels, range=self.range_of(direction[0])))[None]
+            picture = sampled(Whole(image, orientation_of(image)), self.samples(direction[0]))
         except UnscaledError as error:
             raise UserError(f"The picture {error}: set the translator's range, to (0, 1) for example.") from None
+        except BandsError as error:
+            raise UserError(f"The picture {error}: give another.") from None
+        return to_tensor_transform()(picture.pixels)[None]
 
     def read(self, source: Path | io.BytesIO, direction: Direction, **options: Any) -> Tensor:
-        """A file as 1 x channels x H x W in [-1, 1]; options and errors are those of `read_picture`."""
-        picture = read_picture(source, self.channels, range=self.range_of(direction[0]), **options)
-        return to_tensor_transform()(picture)[None]
+        """A file as 1 x channels x H x W in [-1, 1]; options and errors are those of `read_samples`."""
+        return to_tensor_transform()(read_samples(source, self.samples(direction[0]), **options).pixels)[None]
 
-    def check_tensor(self, x: Tensor) -> None:
-        if x.ndim != 4 or x.shape[1] != self.channels or 0 in x.shape or not x.is_floating_point():
+    def check_tensor(self, x: Tensor, direction: Direction) -> None:
+        channels = self.samples(direction[0]).channels
+        if x.ndim != 4 or x.shape[1] != channels or 0 in x.shape or not x.is_floating_point():
             raise UserError(
                 f"images is a {x.dtype} tensor of shape {tuple(x.shape)}: "
-                f"give floats of N x {self.channels} x H x W in [-1, 1]."
+                f"give floats of N x {channels} x H x W in [-1, 1]."
             )
 
     # Sizes
@@ -229,17 +231,21 @@ class Translator:
         ramp = torch.linspace(-1, 1, side + 2, device=x.device)[1:-1].abs().neg().add(1).mul(4).clamp(max=1)
         weight = ramp[:, None] * ramp  # falls to 0 over the overlap
         total = torch.zeros_like(x[:1, :1])
-        image, heat = torch.zeros_like(x), torch.zeros_like(x[:, :1])
+        image: Tensor | None = None
+        heat = torch.zeros_like(x[:, :1])
         found_heat = False
         for top in tile_starts(x.shape[2], side):
             for left in tile_starts(x.shape[3], side):
                 window = (..., slice(top, top + side), slice(left, left + side))
                 made = translate(x[window])
+                if image is None:
+                    image = x.new_zeros(len(x), made.image.shape[1], *x.shape[2:])
                 image[window] += made.image * weight
                 total[window] += weight
                 if made.heatmap is not None:
                     found_heat = True
                     heat[window] += F.interpolate(made.heatmap, size=(side, side), mode="bilinear") * weight
+        assert image is not None  # there is at least one tile
         image, heat = ((part / total)[..., :height, :width] for part in (image, heat))
         return Translation(image, heat if found_heat else None)
 
@@ -262,7 +268,7 @@ class Translator:
 def read_squares(translator: Translator, files: list[Path], domain: str) -> Tensor:
     """Pictures of domain "A" or "B" as a translator's networks were trained on them: shorter side to that size, centre
     crop; N x channels x size x size in [-1, 1]."""
-    return read_tests(files, translator.side, translator.channels, translator.range_of(domain.lower()))
+    return read_tests(files, translator.side, translator.samples(domain.lower()))
 
 
 def find_device(name: torch.device | str | None) -> torch.device:

@@ -1,0 +1,135 @@
+"""Pictures that Pillow does not hold whole, as arrays: TIFF and PNG of 16 bits in colour, TIFF of many bands or of
+floats in colour, and NumPy's files."""
+
+import io
+import logging
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageCms
+from PIL.TiffImagePlugin import PREFIXES
+
+from ugatit.data.samples import BandsError, Whole, has_scale
+from ugatit.io.errors import UserError, package
+
+NPY, PNG = b"\x93NUMPY", b"\x89PNG"
+MOST_BANDS = 8
+BITS, BANDS, EXTRA, PROFILE = 258, 277, 338, 34675  # tags of TIFF
+TRANSPARENT = (1, 2)  # of TIFF's extra samples
+MISSING = "has bands or depths for which more packages are needed: pip install 'ugatit[scientific]'"
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is raised too
+
+
+def is_array(head: bytes) -> bool:
+    """Whether a file that begins like that may be one that Pillow does not open at all."""
+    return head.startswith((NPY, *PREFIXES))
+
+
+def read_array(file: io.BytesIO | io.BufferedReader, opened: Image.Image | None, channels: int) -> Whole | None:
+    """The picture of a file that Pillow would not hold whole, without its orientation.
+
+    Args:
+        file: at its beginning.
+        opened: it as Pillow opens it; None if Pillow does not.
+        channels: that are needed.
+
+    Returns:
+        None for what Pillow holds whole or at 8 bits, where the packages for more are not installed.
+
+    Raises:
+        ValueError: it is damaged or no picture; the message is a phrase that says so.
+    """
+    head = file.read(8)
+    file.seek(0)
+    if head.startswith(NPY):
+        return Whole(as_bands(read_npy(file)))
+    kind = "PNG" if head.startswith(PNG) else "TIFF" if head.startswith(tuple(PREFIXES)) else None
+    if kind is None or (opened and not holds_less(opened, channels)):
+        return None
+    try:
+        whole = read_png(file) if kind == "PNG" else read_tiff(file, channels)
+    except UserError:
+        if opened is None:
+            raise BandsError(f"is damaged, or {MISSING}") from None
+        if channels not in (1, 3):
+            raise BandsError(MISSING) from None
+        return None
+    return whole._replace(picture=in_srgb(whole, opened.info.get("icc_profile") if opened else None))
+
+
+def holds_less(opened: Image.Image, channels: int) -> bool:
+    """Whether Pillow holds less of a file than it has: 8 of 16 bits in colour, or the first bands."""
+    if opened.format == "PNG":
+        return len(opened.getbands()) > 1 and any(";16" in str(part[3]) for part in opened.tile)  # type: ignore[attr-defined]
+    if opened.format != "TIFF":
+        return False
+    tags: Any = opened.tag_v2  # type: ignore[attr-defined]
+    deep = max(tags.get(BITS, (8,))) > 8 and tags.get(BANDS, 1) > 1
+    return deep or (channels not in (1, 3) and len(opened.getbands()) != channels)
+
+
+def read_npy(file: io.BytesIO | io.BufferedReader) -> np.ndarray:
+    """The array of a NumPy file, which may be anybody's: no objects, and no more memory than it has bytes."""
+    version = np.lib.format.read_magic(file)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+    if read is None:
+        raise ValueError(f"it has version {version} of NumPy's format")
+    shape, _, kind = read(file)
+    start = file.tell()
+    if kind.hasobject or int(np.prod(shape, dtype=object)) * kind.itemsize != file.seek(0, io.SEEK_END) - start:
+        raise ValueError("its size is not what its beginning says")
+    file.seek(0)
+    return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def read_png(file: io.BytesIO | io.BufferedReader) -> Whole:
+    """A PNG file of 16 bits in colour or with transparency."""
+    values = as_bands(package("imagecodecs", "scientific").png_decode(file.read()))
+    return Whole(values, alpha=values.shape[2] in (2, 4))
+
+
+def read_tiff(file: io.BytesIO | io.BufferedReader, channels: int) -> Whole:
+    """The first picture of a TIFF file; where other channels than those of grey and colour are needed, pages of one
+    band are its bands."""
+    package("imagecodecs", "scientific")  # by which tifffile unpacks
+    # Without OME's metadata, which may name other files.
+    with package("tifffile", "scientific").TiffFile(file, is_ome=False) as tiff:
+        page = tiff.pages[0]
+        found = page if channels in (1, 3) or page.samplesperpixel > 1 else tiff.series[0]
+        if np.prod(found.shape, dtype=object) > 2 * (Image.MAX_IMAGE_PIXELS or 2**28) * MOST_BANDS:
+            raise Image.DecompressionBombError(f"{' x '.join(map(str, found.shape))} samples")
+        extra = [int(each) for each in page.extrasamples]
+        return Whole(as_bands(found.asarray()), alpha=len(extra) == 1 and extra[0] in TRANSPARENT)
+
+
+def as_bands(values: np.ndarray) -> np.ndarray:
+    """An array as H x W x bands.
+
+    Raises:
+        ValueError: it is no picture; the message is a phrase that says so.
+    """
+    values = values.squeeze() if values.ndim > 3 else values
+    if values.ndim == 2:
+        values = values[:, :, None]
+    if values.ndim == 3 and values.shape[2] > MOST_BANDS >= values.shape[0]:
+        values = values.transpose(1, 2, 0)
+    if values.ndim != 3 or values.shape[2] > MOST_BANDS or values.dtype.kind not in "uif":
+        shape = " x ".join(map(str, values.shape))
+        raise ValueError(f"it is {shape} of {values.dtype}, not height x width x up to {MOST_BANDS} bands of numbers")
+    return values.astype(values.dtype.newbyteorder("="))
+
+
+def in_srgb(whole: Whole, profile: bytes | None) -> np.ndarray:
+    """16 bits in colour with a colour profile in the colours of sRGB; others as they are, also with a broken one."""
+    values = whole.picture
+    assert isinstance(values, np.ndarray)
+    if not profile or values.shape[2] - whole.alpha != 3 or not has_scale(values):
+        return values
+    codecs = package("imagecodecs", "scientific")
+    target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    with suppress(Exception):  # a broken profile raises many kinds
+        colours = np.ascontiguousarray(values[:, :, :3])
+        made = codecs.cms_transform(colours, profile, target, colorspace="rgb", outcolorspace="rgb", intent=1)
+        return np.concatenate([made, values[:, :, 3:]], 2)
+    return values

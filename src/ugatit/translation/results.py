@@ -1,0 +1,114 @@
+"""Translations written as their sources were: in 8 or 16 bits or floats, in the target domain's range and bands."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ugatit.data.samples import Kind
+from ugatit.io.errors import package
+from ugatit.io.files import atomic_file
+from ugatit.systems.base import Range, Samples
+
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # of 8 bits, by channels
+DEEP = {".png", ".tif", ".tiff", ".npy"}  # that have more than 8 bits
+TIFF = {".tif", ".tiff"}
+WRITERS = "tifffile", "imagecodecs"  # of 16 bits in colour, and of many bands
+FULL = (0, 65535)
+
+
+def suffix_of(source: str, channels: int) -> str:
+    """What a result's name ends with, in small letters, where its source's ends with ``source``."""
+    if source in TIFF | {".npy"}:
+        return source
+    if channels > len(MODES) or source in (".fit", ".fits", ".pfm"):  # many bands, or floats
+        return ".tif"
+    return source if channels in (1, 3) and source in (".jpg", ".jpeg", ".webp", ".bmp") else ".png"
+
+
+def depth_of(kind: Kind, target: Samples, suffix: str) -> tuple[Kind, Range]:
+    """What a result is written as, and which samples are black and white in it.
+
+    Colour has the whole 16 bits, as hardly anything shows others; 8 where the packages that write it are missing.
+
+    Args:
+        kind: of the source's samples.
+        target: of the domain that was translated to.
+        suffix: of the result's name, in small letters.
+    """
+    plain = target.channels == 3 and suffix != ".npy" and not all(map(find_spec, WRITERS))
+    if kind == "uint8" or suffix not in DEEP or plain:
+        return "uint8", (0, 255)
+    if target.range is None or target.channels == 3 or (suffix == ".png" and not fits(target.range)):
+        return "uint16", FULL
+    return ("uint16" if suffix == ".png" or (kind == "uint16" and fits(target.range)) else "float32"), target.range
+
+
+def fits(range: Range) -> bool:
+    """Whether whole numbers of 16 bits hold a range, with at least as many steps as 8 bits have."""
+    return FULL[0] <= range[0] and range[1] <= FULL[1] and range[1] - range[0] >= 255
+
+
+def samples_for(x: Tensor, kind: Kind, range: Range) -> np.ndarray:
+    """A translation, channels x H x W in [-1, 1], as samples, H x W x channels."""
+    if kind == "uint8":
+        values = ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    else:
+        low, high = range
+        values = (x.double().clamp(-1, 1).permute(1, 2, 0).cpu().numpy() + 1) / 2 * (high - low) + low
+    return np.ascontiguousarray(values if kind == "float32" else values.round(), kind)
+
+
+def save_result(x: Tensor, path: Path, kind: Kind, target: Samples) -> None:
+    """Write one translation atomically, in the format that its suffix names.
+
+    Args:
+        x: channels x H x W in [-1, 1].
+        path: of the file.
+        kind: of the source's samples.
+        target: of the domain that was translated to.
+
+    Raises:
+        OSError: it could not be written.
+        UserError: a package is missing.
+    """
+    save_results([x], path, kind, target)
+
+
+def save_results(pictures: list[Tensor], path: Path, kind: Kind, target: Samples, **options: Any) -> None:
+    """Write translations as the pages of one file; otherwise as `save_result`.
+
+    Args:
+        pictures: each channels x H x W in [-1, 1].
+        path, kind, target: as `save_result` takes them.
+        options: how Pillow writes them.
+    """
+    suffix = path.suffix.lower()
+    depth, range = depth_of(kind, target, suffix)
+    arrays = [samples_for(x, depth, range) for x in pictures]
+    channels = arrays[0].shape[2]
+    with atomic_file(path) as temporary:
+        if suffix == ".npy":
+            with temporary.open("wb") as file:
+                np.save(file, arrays[0][:, :, 0] if channels == 1 else arrays[0])
+        elif channels == 1 or (depth == "uint8" and channels in MODES):
+            first, *others = [Image.fromarray(each.squeeze(2) if channels == 1 else each) for each in arrays]
+            kinds = Image.registered_extensions()
+            pages = {"save_all": True, "append_images": others} if others else {}
+            first.save(temporary, kinds[suffix], quality=95, **pages, **options)
+        elif suffix == ".png":
+            temporary.write_bytes(package("imagecodecs", "scientific").png_encode(arrays[0]))
+        else:
+            write_tiff(arrays, temporary)
+
+
+def write_tiff(arrays: list[np.ndarray], path: Path) -> None:
+    """Write arrays, each H x W x bands, as the pages of a TIFF file."""
+    colour = arrays[0].shape[2] in (3, 4)
+    with package("tifffile", "scientific").TiffWriter(path) as tiff:
+        for each in arrays:
+            tiff.write(each, photometric="rgb" if colour else "minisblack", planarconfig="contig", metadata=None)
