@@ -13,6 +13,8 @@ from imagecodecs import png_decode, png_encode
 from PIL import Image, ImageCms
 
 from conftest import TINY, run_ugatit, tiny_model, write_picture
+from test_reading import swapped_profile
+from ugatit.apps.page import browser_samples
 from ugatit.data.finding import find_files, find_pictures, look_at
 from ugatit.data.reading import examine, read_picture, read_samples
 from ugatit.data.samples import BandsError
@@ -20,7 +22,7 @@ from ugatit.io.errors import UserError
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import Samples, Translation
 from ugatit.translation.files import plan_jobs, translate_files
-from ugatit.translation.results import depth_of, suffix_of
+from ugatit.translation.results import as_image, depth_of, suffix_of
 from ugatit.translation.translator import Translator
 
 DIFFERENT = {"cyclegan": {"identity_weight": 0.0}, "unit": {}, "munit": {}, "drit": {}}  # systems, and what they need
@@ -108,17 +110,20 @@ def test_what_a_result_is_written_as():
 
 
 def test_sixteen_bits_in_colour_are_read_by_their_profile_on_white_and_upright(tmp_path):
-    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
+    xyz = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
     flat = np.full((20, 24, 3), (40000, 20000, 30000), np.uint16)
     clear = np.concatenate([flat, np.zeros((20, 24, 1), np.uint16)], 2)
     (tmp_path / "clear.png").write_bytes(png_encode(clear))
     assert read_samples(tmp_path / "clear.png", Samples(3)).pixels.min() == 1, "white"
     tifffile.imwrite(tmp_path / "turned.tif", flat, photometric="rgb", extratags=[(274, "H", 1, 6, True)])
     assert read_samples(tmp_path / "turned.tif", Samples(3)).pixels.shape == (3, 24, 20)
-    tifffile.imwrite(tmp_path / "odd.tif", flat, photometric="rgb", iccprofile=lab)  # not a profile of RGB
+    tifffile.imwrite(tmp_path / "odd.tif", flat, photometric="rgb", iccprofile=xyz)  # not a profile of RGB
     assert torch.allclose(
         read_samples(tmp_path / "odd.tif", Samples(3)).pixels[:, 0, 0] * 65535, torch.tensor([40000.0, 20000, 30000])
     )
+    tifffile.imwrite(tmp_path / "swapped.tif", flat, photometric="rgb", iccprofile=swapped_profile())
+    found = read_samples(tmp_path / "swapped.tif", Samples(3)).pixels[:, 0, 0] * 65535
+    assert torch.allclose(found, torch.tensor([20000.0, 40000, 30000]), atol=300), "red and green are exchanged"
 
 
 @pytest.mark.parametrize("bands", [2, 4, 5, 8])
@@ -158,7 +163,7 @@ def test_a_numpy_file_of_a_stranger(tmp_path):
     for name, why in (
         ("objects", "its size"),
         ("flat", "it is 400 of float64"),
-        ("many", "20 x 20 x 20"),
+        ("many", "it is 20 x 20 x 20"),
         ("cut", "its size"),
     ):
         with pytest.raises(ValueError, match=f"cannot be read \\({why}"):
@@ -202,7 +207,7 @@ def test_systems_that_need_equal_channels_say_so(data, tmp_path):
             REGISTRY[system].Config(channels_b=1)
     with pytest.raises(UserError, match="identity loss"):
         REGISTRY["cyclegan"].Config(channels_b=1)
-    with pytest.raises(UserError, match="--channels 4: CartoonGAN asks a network .* take 1 or 3"):
+    with pytest.raises(UserError, match=r"--channels 4: CartoonGAN asks a network .* take 1 or 3"):
         REGISTRY["cartoongan"].Config(channels=4)
     done = run_ugatit("train", data, *TINY, "--channels-b", "1", "-o", tmp_path / "run")
     assert done.returncode == 2 and "Traceback" not in done.stderr and "--channels-b 1" in done.stderr
@@ -253,3 +258,20 @@ def test_what_was_found_is_remembered(tmp_path, cache, monkeypatch):
         entry.write_bytes(damage)
         assert look_at(find_files(folder), root=folder).good == again.good
     assert find_pictures(None, folder, folder, 0.2, 0).inventory()["trainA"]
+
+
+def test_pictures_of_pillow_keep_their_transparency():
+    picture = Image.fromarray(ramp(4, np.uint8), "RGBA")
+    assert np.array_equal(np.asarray(same(4)(picture, size="keep")), np.asarray(picture))
+    with pytest.raises(UserError, match=r"has 4 bands, where 6 are needed"):
+        same(6)(picture, size="keep")
+    with pytest.raises(UserError, match=r"cannot have the 6 channels .* give tensors"):
+        as_image(torch.zeros(6, 8, 8))
+
+
+def test_the_browser_page_knows_how_pictures_are_read():
+    config = REGISTRY["cyclegan"].Config(identity_weight=0.0, channels=1, channels_b=3, range_b=(0.0, 100.0))
+    assert browser_samples(config, "a2b") == {"channels": 1, "range": (0, 255)}
+    assert browser_samples(config, "b2a") == {"channels": 3, "range": (0.0, 100.0)}
+    with pytest.raises(UserError, match="no pictures of 5 channels"):
+        browser_samples(replace(config, channels_b=5), "a2b")

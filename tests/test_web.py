@@ -79,6 +79,20 @@ def test_a_picture_goes_in_and_its_translation_comes_out(desk, client):
     assert "/api/translate" in client.get("/openapi.json").json()["paths"]
 
 
+def test_of_an_animation_the_first_picture_is_translated_and_that_is_said(desk, client):
+    first, second = noise(40, 30), noise(40, 30, 1)
+    for kind in ("GIF", "WEBP", "PNG", "TIFF"):
+        buffer = io.BytesIO()
+        first.save(
+            buffer, kind, save_all=True, append_images=[second], **({"lossless": True} if kind == "WEBP" else {})
+        )
+        answer = client.post("/api/translate", content=buffer.getvalue())
+        assert answer.status_code == 200 and "several pictures, of which the first" in answer.headers["x-note"], kind
+        one = read_picture(io.BytesIO(encoded(first, "GIF"))) if kind == "GIF" else first
+        assert np.array_equal(pixels(answer.content), np.asarray(desk.translators["ugatit"](one, "a2b"))), kind
+    assert "x-note" not in client.post("/api/translate", content=FINE).headers
+
+
 FINE = encoded(noise(40, 30))
 BOMB = encoded(Image.new("1", (30_000, 30_000)))
 

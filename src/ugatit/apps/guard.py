@@ -156,7 +156,7 @@ class Guard:
         arrived = (scope.get("server") or ("", 0))[0].removeprefix("::ffff:")
         if more or not name or not (name in self.hosts or name == arrived):
             raise RefusalError(
-                403, f"This server is not called {name or 'that'}: use its address, or start it with --names."
+                403, f"This server is not called {name[:80] or 'that'}: use its address, or start it with --names."
             )
         foreign = [origin for origin in headers.get("origin", []) if not self.own(origin.lower(), host.lower())]
         site = headers.get("sec-fetch-site", ["none"])

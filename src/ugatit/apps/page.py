@@ -6,11 +6,13 @@ import hashlib
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ugatit.io.errors import UserError
 from ugatit.io.files import atomic_file
+from ugatit.systems.base import Direction, samples_of
 from ugatit.translation.folder import configured
 
 VERSION = "1.30.0"  # of onnxruntime-web
@@ -49,6 +51,18 @@ def packed(data: bytes) -> str:
     return base64.b64encode(gzip.compress(data, mtime=0)).decode()
 
 
+def browser_samples(config: Any, direction: Direction) -> dict[str, Any]:
+    """How the page makes a tensor of a picture, of which a browser knows 8 bits in colour.
+
+    Raises:
+        UserError: that are no pictures for a browser.
+    """
+    samples = [samples_of(config, domain) for domain in direction.split("2")]
+    if odd := {each.channels for each in samples} - {1, 3}:
+        raise UserError(f"--page: a browser has no pictures of {odd.pop()} channels: export without --page.")
+    return {"channels": samples[0].channels, "range": samples[0].range or (0, 255)}
+
+
 def write_page(folder: Path, given: Path | None) -> Path:
     """Write ``index.html`` into a folder that `ugatit.translation.export.export` made.
 
@@ -57,7 +71,7 @@ def write_page(folder: Path, given: Path | None) -> Path:
         given: the npm package onnxruntime-web, if it shall not be downloaded.
 
     Raises:
-        UserError: the model is too large for a browser, or onnxruntime-web cannot be had.
+        UserError: the model is too large for a browser or of other pictures, or onnxruntime-web cannot be had.
         OSError: the page cannot be written.
     """
     system = configured(folder)
@@ -70,7 +84,7 @@ def write_page(folder: Path, given: Path | None) -> Path:
         parts = {name: file.read() for name, file in files.items() if file}
     settings = {
         "size": system.config.size,
-        "channels": system.config.channels,
+        "samples": {direction: browser_samples(system.config, direction) for direction in system.directions},
         "anySize": system.any_size,
         "styles": system.styles,
         "directions": system.directions,

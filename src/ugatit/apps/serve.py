@@ -27,9 +27,10 @@ from pydantic import Field
 from tyro.conf import Positional
 
 from ugatit.apps.guard import SMALL, GoneError, Receive, RefusalError, Rules, Scope, Send, body_of, check_size, once
-from ugatit.data.reading import UPLOADS, NoPictureError, TooLargeError
+from ugatit.data.reading import UPLOADS, NoPictureError, TooLargeError, has_pages
 from ugatit.evaluation.inspection import held_bytes, translation_cost
 from ugatit.io.errors import UserError, package
+from ugatit.io.files import printable
 from ugatit.io.sheet import overlay, png, to_picture
 from ugatit.systems.base import Direction, System
 from ugatit.translation.translator import Size, Translator, tile_starts
@@ -41,6 +42,7 @@ ENTRY = 4096  # bytes of the disk that a file takes at least
 # Bytes that a translation takes, measured: at most so many for a pixel of the upload, and so many times its largest
 # layer.
 OF_UPLOAD, OF_LAYER = 128, 3
+SEVERAL = "The file holds several pictures, of which the first is translated: ugatit translate does all."
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Made(NamedTuple):
     source: Image.Image
     picture: Image.Image
     attention: Image.Image | None  # over the source
+    note: str  # what the visitor should know of the upload; empty if nothing
 
 
 class Rates(NamedTuple):
@@ -230,9 +233,10 @@ class Desk:
             raise self.too_many_pixels("far too many") from None
         except ValueError as error:
             raise RefusalError(422, f"The picture {error}: send another.") from None
+        note = SEVERAL if has_pages(io.BytesIO(data)) else ""
         try:
             return [
-                self.one_by(name, x, direction, size, style, stop or threading.Event(), end)
+                self.one_by(name, x, direction, size, style, stop or threading.Event(), end)._replace(note=note)
                 for name, x in pictures.items()
             ]
         except UserError as error:
@@ -274,7 +278,7 @@ class Desk:
             made = translator.translate(x, direction, size)
         attention = None if made.heatmap is None else to_picture(overlay(x, made.heatmap)[0])
         result = to_picture(made.image[0])
-        return Made(to_picture(x[0]).resize(result.size, Image.Resampling.BICUBIC), result, attention)
+        return Made(to_picture(x[0]).resize(result.size, Image.Resampling.BICUBIC), result, attention, "")
 
 
 @contextmanager
@@ -380,23 +384,27 @@ def endpoint(desk: Desk) -> Any:
         """Translate the picture that is the request's body, by ``model`` (the first if not given).
 
         ``style`` is the seed of the style, for models that have some; with ``attention`` the answer is the attention
-        map over the picture instead of the translation.
+        map over the picture instead of the translation. Of an animation the first picture is translated, which the
+        header ``X-Note`` says.
         """
         name = next(iter(desk.translators)) if model is None else model
         if name not in desk.translators:
-            raise RefusalError(404, f"There is no model {name:.80}: choose one of {', '.join(desk.translators)}.")
+            raise RefusalError(
+                404, f"There is no model {printable(name):.80}: choose one of {', '.join(desk.translators)}."
+            )
         if request.headers.get("content-type", "").startswith("multipart/"):
             raise RefusalError(415, "The request is a form: send the picture itself as its body (curl --data-binary).")
         data = await body_of(request.receive, int(desk.config.max_mib * 2**20))
 
-        def work(stop: threading.Event) -> bytes:
+        def work(stop: threading.Event) -> tuple[bytes, str]:
             (made,) = desk.translate(data, [name], direction, size, style, stop)
             shown = made.attention if attention else made.picture
             if shown is None:
                 raise RefusalError(422, f"The model {name} has no attention maps: leave attention out.")
-            return png(shown)
+            return png(shown), made.note
 
-        return Response(await desk.turn(work, partial(hung_up, request.receive)), media_type="image/png")
+        answer, note = await desk.turn(work, partial(hung_up, request.receive))
+        return Response(answer, media_type="image/png", headers={"X-Note": note} if note else None)
 
     return app
 
@@ -484,15 +492,17 @@ def page(desk: Desk, shelf: Shelf) -> Any:
     systems = [translator.system for translator in desk.translators.values()]
     labels = {label: d for d, label in DIRECTIONS.items() if any(d in system.directions for system in systems)}
 
-    def translated(path: str, way: Direction, style: int, stop: threading.Event) -> dict[str, Files]:
-        """Files of source, translation and attention, by model; without the models that do not go that way."""
+    def translated(path: str, way: Direction, style: int, stop: threading.Event) -> tuple[dict[str, Files], str]:
+        """Files of source, translation and attention, by model, without the models that do not go that way; and what
+        the visitor should know."""
         able = [name for name, t in desk.translators.items() if way in t.system.directions]
         made = desk.translate(shelf.get(path), able, way, style=style, stop=stop)
 
         def kept(picture: Image.Image | None) -> str | None:
             return None if picture is None else shelf.put(png(picture), "image.png")
 
-        return {name: (kept(o.source), kept(o.picture), kept(o.attention)) for name, o in zip(able, made, strict=True)}
+        files = {name: (kept(o.source), kept(o.picture), kept(o.attention)) for name, o in zip(able, made, strict=True)}
+        return files, made[0].note if made else ""
 
     async def translate(path: str | None, label: str, style: float | None) -> list[Any]:
         """Two values a model: source and translation; attention. Nothing for a model that does not go that way."""
@@ -500,7 +510,9 @@ def page(desk: Desk, shelf: Shelf) -> Any:
         if path is not None:
             try:
                 work = partial(translated, path, labels[label], seed_from(style))
-                files = await desk.turn(work, asyncio.Event().wait)  # gradio cancels what nobody waits for
+                files, note = await desk.turn(work, asyncio.Event().wait)  # gradio cancels what nobody waits for
+                if note:
+                    gr.Info(note)
             except RefusalError as refusal:
                 raise gr.Error(refusal.sentence, print_exception=False) from None
         values: list[Any] = []

@@ -75,12 +75,15 @@ def look_at(files: Iterable[Path], channels: int = 3, root: Path | None = None) 
         except ValueError as error:
             return Skipped(file, str(error))
 
-    if len(files) >= MANY:
-        say(f"looking through {len(files)} files")
+    known = {file: look for file in files if (look := memory.recall(file))}
+    new = [file for file in files if file not in known]
+    if len(new) >= MANY:
+        say(f"looking through {len(new)} files")
     with ThreadPoolExecutor() as pool, bars() as progress:
-        told = list(progress.track(pool.map(one, files), len(files), description="looking"))
+        told = list(progress.track(pool.map(one, new), len(new), description="looking"))
     memory.save()
-    found = zip(files, told, strict=True)
+    seen = known | dict(zip(new, told, strict=True))
+    found = [(file, seen[file]) for file in files]
     return Checked(
         {file: what for file, what in found if isinstance(what, Look)},
         [what for what in told if isinstance(what, Skipped)],

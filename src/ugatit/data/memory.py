@@ -41,25 +41,28 @@ class Memory:
             found = json.loads(self.path.read_text())
             self.known = found if isinstance(found, dict) else {}
 
+    def recall(self, file: Path) -> Look | None:
+        """What is known of a picture of the folder, if it is as it was."""
+        if self.root is not None:
+            with suppress(KeyError, TypeError, ValueError, OSError):
+                stamp, *look = self.known[str(file.relative_to(self.root))]
+                if stamp == stamp_of(file):
+                    return Look(*look)
+        return None
+
     def look_at(self, file: Path) -> Look:
-        """What is known of a picture of the folder if it is as it was, else what looking at it tells.
+        """Look at a picture, and remember what that tells.
 
         Raises:
             ValueError: it is no picture; the message is a phrase that says why.
         """
-        if self.path is None or self.root is None:
-            return examine(file, self.channels)
-        try:
-            stamp, name = stamp_of(file), str(file.relative_to(self.root))
-        except OSError:
-            return examine(file, self.channels)  # which tells what is wrong
-        with suppress(KeyError, TypeError, ValueError):
-            known, *look = self.known[name]
-            if known == stamp:
-                return Look(*look)
+        stamp = None
+        with suppress(OSError):  # or else looking at it tells what is wrong
+            stamp = stamp_of(file)
         found = examine(file, self.channels)
-        if time.time_ns() - max(stamp[1:]) > 10**9:  # lest it change again within one tick of the clock
-            self.known[name] = [stamp, *found]
+        # Not what may change again within one tick of the clock.
+        if self.root is not None and stamp and time.time_ns() - max(stamp[1:]) > 10**9:
+            self.known[str(file.relative_to(self.root))] = [stamp, *found]
             self.changed = True
         return found
 

@@ -33,6 +33,7 @@ from ugatit.io.files import digest, open_regular
 from ugatit.systems.base import Range, Samples
 
 PAGED = ("GIF", "PNG", "TIFF", "WEBP")  # Pillow's names of the formats that may hold several pictures
+MOST_PIXELS = 2**29  # of all the pictures of one file, which are held at once
 SMALLEST = 16  # pixels on a side; smaller pictures are skipped
 LENGTH = 100  # times as long as wide, at most
 # What strangers may send. Pillow reads more, some of it with code that few have looked at.
@@ -228,6 +229,15 @@ def count_pages(source: Path) -> int:
         return 1
 
 
+def has_pages(file: io.BytesIO) -> bool:
+    """Whether a file that was sent has more than its first picture; not for what cannot be read."""
+    with suppress(ValueError), phrased():
+        bare, _ = without_metadata(file)
+        with Image.open(bare, formats=[name for name in PAGED if name in UPLOADS]) as opened:
+            return bool(getattr(opened, "is_animated", False))
+    return False
+
+
 def read_pages(source: Path, samples: Samples) -> Pages:
     """All pictures of a file, each as `read_samples` reads one.
 
@@ -240,6 +250,11 @@ def read_pages(source: Path, samples: Samples) -> Pages:
         bare, turn = without_metadata(file)
         with Image.open(bare, formats=list(PAGED)) as opened:
             check_shape(*opened.size)
+            pixels = opened.width * opened.height * getattr(opened, "n_frames", 1)
+            if pixels > MOST_PIXELS:
+                raise TooLargeError(
+                    f"holds {pixels / 1e6:.0f} million pixels in all its pictures, the most is {MOST_PIXELS / 1e6:.0f}"
+                )
             for page in ImageSequence.Iterator(opened):
                 pictures.append(sampled(Whole(page, turn, lost=holds_less(page, samples.channels)), samples))
                 times.append(float(opened.info.get("duration", 0)))
@@ -302,10 +317,11 @@ def phrased() -> Iterator[None]:
         raise TooLargeError(f"is too large ({error})") from None
     except UnidentifiedImageError:
         raise NoPictureError("is not a picture that Pillow reads") from None
-    except (NoPictureError, BandsError, UnscaledError):
+    except (NoPictureError, TooLargeError, BandsError, UnscaledError):
         raise
     except Exception as error:
-        raise ValueError(f"cannot be read ({error or type(error).__name__})") from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"cannot be read ({reason})") from None
 
 
 def is_heic(file: io.BytesIO | io.BufferedReader) -> bool:

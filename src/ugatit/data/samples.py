@@ -67,10 +67,10 @@ def has_scale(picture: Image.Image | np.ndarray) -> bool:
 
 
 def values_of(picture: Image.Image | np.ndarray) -> np.ndarray:
-    """The samples of a picture as floats, H x W x bands; of 8 bits 1 in grey and 3 in colour."""
+    """The samples of a picture as floats of their own, H x W x bands; of 8 bits 1 in grey and 3 in colour."""
     if isinstance(picture, Image.Image) and not is_deep(picture) and picture.mode != "L":
         picture = picture.convert("RGB")
-    values = np.asarray(picture, np.float64)
+    values = np.array(picture, np.float64 if is_deep(picture) and not has_scale(picture) else np.float32)
     return values[:, :, None] if values.ndim == 2 else values
 
 
@@ -97,7 +97,10 @@ def scaled(picture: Image.Image | np.ndarray, range: Range | None) -> np.ndarray
     if range is None and is_deep(picture) and not has_scale(picture):
         raise UnscaledError(UNSCALED)
     low, high = range or ((0, 65535) if is_deep(picture) else (0, 255))
-    return np.nan_to_num((values_of(picture) - low) * (1 / (high - low)), nan=0, posinf=1, neginf=0).clip(0, 1)
+    values = values_of(picture)
+    values -= low
+    values *= 1 / (high - low)
+    return np.nan_to_num(values, copy=False, nan=0, posinf=1, neginf=0).clip(0, 1, out=values)
 
 
 def bands_of(picture: Image.Image, channels: int) -> np.ndarray:

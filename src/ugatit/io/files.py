@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import pickle
 import secrets
 import shutil
 import stat
@@ -206,9 +207,11 @@ def read_torch(path: str | Path) -> Any:
                 raise ValueError("it is packed to far less than its size")
             file.seek(0)
             found = torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:  # in whose words torch advises to trust the file
+            raise ValueError("holds more than tensors, or is damaged") from None
         except Exception as error:  # torch.load raises many kinds for damaged files
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ValueError(f"cannot be read ({reason})") from None
+            raise ValueError(f"cannot be read ({printable(reason):.200})") from None
     tensors = tensors_in(found)
     if any(t.layout != torch.strided or t.is_quantized or t.is_meta or t.is_nested for t in tensors):
         raise ValueError("holds other tensors than plain ones")

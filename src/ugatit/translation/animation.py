@@ -1,5 +1,6 @@
 """Animations and stacks of pictures in one file: GIF, WebP, APNG and TIFF; times, repeats and order stay."""
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ from ugatit.data.reading import Pages, count_pages, read_pages
 from ugatit.data.sampling import to_tensor_transform
 from ugatit.io.files import writing
 from ugatit.systems.base import Direction
-from ugatit.translation.results import TIFF, save_results
+from ugatit.translation.results import TIFF, save_arrays, to_arrays
 from ugatit.translation.translator import Size, Translator
 
 ANIMATED = {".gif", ".webp", ".png", ".apng", ".tif", ".tiff"}
@@ -31,16 +32,21 @@ def translate_animation(
         direction, size, batch: as `Translator.__call__` takes them.
 
     Raises:
-        ValueError: the source cannot be read; the message is a phrase that says why.
+        ValueError: the source cannot be read, or its times or sizes not be written; the message is a phrase that says
+            why.
         UserError: the target cannot be written.
     """
     origin, aim = (translator.samples(domain) for domain in direction.split("2"))
     pages = read_pages(source, origin)
     translator.keep_style()
     tensors = (to_tensor_transform()(picture.pixels)[None] for picture in pages.pictures)
-    made = [one.image[0] for one in translator.stream(tensors, direction, size, batch)]
-    with writing(target):
-        save_results(made, target, pages.pictures[0].kind, aim, **timing(pages, target.suffix.lower()))
+    made = (one.image[0] for one in translator.stream(tensors, direction, size, batch))
+    arrays = to_arrays(made, target, pages.pictures[0].kind, aim)
+    try:
+        with writing(target):
+            save_arrays(arrays, target, **timing(pages, target.suffix.lower()))
+    except (struct.error, OverflowError, RuntimeError, ValueError) as error:  # times or sizes that the format has not
+        raise ValueError(f"cannot be written as {target.suffix[1:].upper()} ({error})") from None
 
 
 def timing(pages: Pages, suffix: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Reading videos: their frames as players show them, with the times of a clock that only goes on."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from ugatit.data.reading import plain
+from ugatit.data.reading import check_shape, plain
 from ugatit.io.errors import package
 from ugatit.io.files import open_regular, printable
 from ugatit.io.terminal import say
@@ -48,11 +49,15 @@ def opened(path: Path) -> Iterator["av.container.InputContainer"]:
     av = package("av", "video")
     open_regular(path).close()
     try:
-        container = av.open(str(path.absolute()), options=SAFE)  # a relative name could pass for an address
+        # A relative name could pass for an address.
+        container = av.open(str(path.absolute()), options=SAFE, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
         raise ValueError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
     with container:
-        film_of(container).thread_type = "AUTO"
+        film = film_of(container)
+        if film.width * film.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+            raise ValueError(f"is too large ({film.width} x {film.height} pixels)")
+        film.thread_type = "AUTO"
         yield container
 
 
@@ -67,6 +72,8 @@ def film_of(container: "av.container.InputContainer") -> "av.VideoStream":
     films = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not films:
         raise ValueError("has no pictures")
+    if films[0].codec_context is None:
+        raise ValueError("is coded in a way that FFmpeg does not read")
     return films[0]
 
 
@@ -178,7 +185,9 @@ def frames(container: "av.container.InputContainer") -> Iterator[tuple[int, Imag
         if packet is None:
             break
         for frame in decoded:
-            size = size or (frame.width, frame.height)
+            if size is None:
+                size = frame.width, frame.height
+                check_shape(*size)
             yield clock.time(frame), Image.fromarray(upright(frame, size))
     if damaged:
         say(f"{damaged} damaged parts of {printable(Path(container.name).name)} are left out", "yellow")

@@ -1,5 +1,6 @@
 """Translations written as their sources were: in 8 or 16 bits or floats, in the target domain's range and bands."""
 
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ugatit.data.samples import Kind
-from ugatit.io.errors import package
+from ugatit.io.errors import UserError, package
 from ugatit.io.files import atomic_file
 from ugatit.systems.base import Range, Samples
 
@@ -63,6 +64,19 @@ def samples_for(x: Tensor, kind: Kind, range: Range) -> np.ndarray:
     return np.ascontiguousarray(values if kind == "float32" else values.round(), kind)
 
 
+def as_image(x: Tensor) -> Image.Image:
+    """A translation, channels x H x W in [-1, 1], as Pillow's picture of 8 bits; with transparency if it has 2 or 4
+    channels.
+
+    Raises:
+        UserError: it has more channels than Pillow knows.
+    """
+    if len(x) not in MODES:
+        raise UserError(f"A picture cannot have the {len(x)} channels of this model's results: give tensors.")
+    values = samples_for(x, "uint8", (0, 255))
+    return Image.fromarray(values[:, :, 0] if len(x) == 1 else values)
+
+
 def save_result(x: Tensor, path: Path, kind: Kind, target: Samples) -> None:
     """Write one translation atomically, in the format that its suffix names.
 
@@ -76,30 +90,32 @@ def save_result(x: Tensor, path: Path, kind: Kind, target: Samples) -> None:
         OSError: it could not be written.
         UserError: a package is missing.
     """
-    save_results([x], path, kind, target)
+    save_arrays(to_arrays([x], path, kind, target), path)
 
 
-def save_results(pictures: list[Tensor], path: Path, kind: Kind, target: Samples, **options: Any) -> None:
-    """Write translations as the pages of one file; otherwise as `save_result`.
+def to_arrays(pictures: Iterable[Tensor], path: Path, kind: Kind, target: Samples) -> list[np.ndarray]:
+    """Translations as their samples are written, H x W x channels each; the arguments are those of `save_result`."""
+    depth, range = depth_of(kind, target, path.suffix.lower())
+    return [samples_for(x, depth, range) for x in pictures]
+
+
+def save_arrays(arrays: list[np.ndarray], path: Path, **options: Any) -> None:
+    """Write arrays, each H x W x channels, atomically as the pages of one file; errors are those of `save_result`.
 
     Args:
-        pictures: each channels x H x W in [-1, 1].
-        path, kind, target: as `save_result` takes them.
+        arrays: of one type and number of channels.
+        path: of the file.
         options: how Pillow writes them.
     """
-    suffix = path.suffix.lower()
-    depth, range = depth_of(kind, target, suffix)
-    arrays = [samples_for(x, depth, range) for x in pictures]
-    channels = arrays[0].shape[2]
+    suffix, channels = path.suffix.lower(), arrays[0].shape[2]
     with atomic_file(path) as temporary:
         if suffix == ".npy":
             with temporary.open("wb") as file:
                 np.save(file, arrays[0][:, :, 0] if channels == 1 else arrays[0])
-        elif channels == 1 or (depth == "uint8" and channels in MODES):
+        elif channels == 1 or (arrays[0].dtype == np.uint8 and channels in MODES):
             first, *others = [Image.fromarray(each.squeeze(2) if channels == 1 else each) for each in arrays]
-            kinds = Image.registered_extensions()
             pages = {"save_all": True, "append_images": others} if others else {}
-            first.save(temporary, kinds[suffix], quality=95, **pages, **options)
+            first.save(temporary, Image.registered_extensions()[suffix], quality=95, **pages, **options)
         elif suffix == ".png":
             temporary.write_bytes(package("imagecodecs", "scientific").png_encode(arrays[0]))
         else:

@@ -20,9 +20,9 @@ from ugatit.data.reading import read_samples, sampled
 from ugatit.data.samples import BandsError, UnscaledError, Whole
 from ugatit.data.sampling import read_tests, to_tensor_transform
 from ugatit.io.errors import UserError
-from ugatit.io.sheet import to_picture
 from ugatit.systems.base import Direction, Range, Samples, System, Translation, opposite, samples_of
 from ugatit.translation.folder import load_model, save_model
+from ugatit.translation.results import as_image
 
 Size = Literal["model", "keep", "tiles"]
 Translate = Callable[[Tensor], Translation]
@@ -92,7 +92,7 @@ class Translator:
         if isinstance(images, Image.Image):
             return self([images], direction, size=size, batch=batch)[0]
         tensors = (self.to_tensor(image, direction) for image in images)
-        return [to_picture(made.image[0]) for made in self.stream(tensors, direction, size or "model", batch)]
+        return [as_image(made.image[0]) for made in self.stream(tensors, direction, size or "model", batch)]
 
     def stream(self, pictures: Iterable[Tensor], direction: Direction, size: Size, batch: int) -> Iterator[Translation]:
         """Translate pictures, each 1 x channels x H x W, one after the other; neighbours of one shape share a batch."""

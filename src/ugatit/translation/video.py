@@ -25,6 +25,7 @@ from ugatit.translation.joining import join, last_duration
 from ugatit.translation.translator import Size, Translator
 
 PIECE = 64  # frames
+LONGEST = 16384  # pixels on a side that H.264 has
 # H.264 without frames that wait for later ones, so that pieces can be joined packet by packet.
 OPTIONS = {"crf": "18", "preset": "medium", "bf": "0"}
 
@@ -47,7 +48,7 @@ def translate_video(
         settings: all that the pictures depend on; pieces that were made with others are not used.
 
     Raises:
-        ValueError: the source cannot be read; the message is a phrase that says why.
+        ValueError: the source cannot be read, or its translation not written; the message is a phrase that says why.
         UserError: the target cannot be written.
     """
     av = package("av", "video")
@@ -72,6 +73,9 @@ def translate_video(
         made = ((times.popleft(), one.image) for one in translator.stream(pictures(), direction, size, batch))
         while first := next(made, None):
             path = folder / f"{len(pieces):06d}-{first[0]}.mp4"
+            height, width = first[1].shape[2:]
+            if max(height, width) > LONGEST:
+                raise ValueError(f"would be {width} x {height} pixels, of which H.264 has {LONGEST} on a side at most")
             with writing(target):
                 count = write_piece(chain([first], islice(made, PIECE - 1)), path, base, rate, look)
             yield PIECE * len(pieces) + count, total

@@ -1,0 +1,123 @@
+"""Small files that once broke something, each through the door where it did; found by mutating real files."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from conftest import one_thread, run_ugatit, tiny_model
+from ugatit.data.reading import examine
+from ugatit.io.files import read_torch
+from ugatit.translation.animation import translate_animation
+from ugatit.translation.folder import save_model
+from ugatit.translation.frames import opened
+from ugatit.translation.translator import Translator
+from ugatit.translation.video import translate_video
+
+CORPUS = Path(__file__).with_name("corpus")
+ANIMATIONS = {  # what is said of each; None where it is translated
+    "frames-duration-apng.webp": "cannot be written as WEBP",
+    "frames-duration.gif": "cannot be written as GIF",
+    "frames-gif-still-long.gif": "cannot be written as GIF",
+    "frames-loop-over-65535.gif": "cannot be written as GIF",
+    "frames-pages-of-two-sizes.webp": "cannot be written as WEBP",
+}
+VIDEOS = {
+    "video-1x1.gif": "is 1 x 1 pixels, the least is 16 x 16",
+    "video-1x400.gif": "is 1 x 400 pixels, the least is 16 x 16",
+    "video-large.gif": "is too large (11000 x 11000 pixels)",
+    "video-latin1-title.avi": None,
+    "video-no-decoder.avi": "is coded in a way that FFmpeg does not read",
+    "video-too-long.gif": "is 16400 x 16 pixels, more than 100 times as long as wide",
+}
+
+
+@pytest.fixture
+def translator():
+    return Translator(tiny_model(), "cpu")
+
+
+def test_every_file_has_its_test():
+    kinds = {"frames": ANIMATIONS, "video": VIDEOS}
+    others = {"checkpoint-advice.pt", "pages-memory-4000x60.gif", "picture-two-line-message.heic"}
+    assert {file.name for file in CORPUS.iterdir()} == others.union(*kinds.values())
+
+
+@pytest.mark.parametrize("name", ANIMATIONS)
+def test_animations_whose_times_or_sizes_cannot_be_written(name, translator, tmp_path):
+    with pytest.raises(ValueError, match=ANIMATIONS[name]):
+        translate_animation(translator, CORPUS / name, tmp_path / name, "a2b", "model", 4)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_videos(name, translator, tmp_path):
+    def translate():
+        return list(translate_video(translator, CORPUS / name, tmp_path / "out.mkv", "a2b", "model", 4, {}))
+
+    if VIDEOS[name] is None:
+        assert translate() and (tmp_path / "out.mkv").exists()
+        return
+    with pytest.raises(ValueError) as refusal:
+        translate()
+    assert str(refusal.value) == VIDEOS[name]
+
+
+def test_a_video_that_cannot_be_read_does_not_end_the_others(tmp_path):
+    save_model(tiny_model(), tmp_path / "model", step=0)
+    for name in ("video-no-decoder.avi", "video-latin1-title.avi"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_bytes((CORPUS / name).read_bytes())
+    done = run_ugatit("translate", tmp_path / "model", tmp_path / "in", "-o", tmp_path / "out")
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    assert "video-no-decoder.avi is coded in a way that FFmpeg does not read" in done.stderr
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["video-latin1-title.mkv"]
+    with opened(CORPUS / "video-latin1-title.avi") as container:
+        assert "Caf" in str(container.metadata)
+
+
+def test_many_large_pages_take_no_more_memory_than_their_limit(tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from ugatit.data.reading import read_pages;"
+        "from ugatit.systems.base import COLOUR\n"
+        "try: read_pages(Path(sys.argv[1]), COLOUR)\n"
+        "except ValueError as error: print(error)"
+    )
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_DATA, (2**31, 2**31))
+
+    done = subprocess.run([sys.executable, "-c", program, CORPUS / "pages-memory-4000x60.gif"], capture_output=True,
+                          text=True, env=one_thread(), preexec_fn=limit)  # fmt: skip
+    assert done.stdout.startswith("holds 960 million pixels in all its pictures, the most is 537"), done.stderr
+
+
+def test_a_checkpoint_with_more_than_tensors_gets_no_advice_to_trust_it():
+    with pytest.raises(ValueError) as refusal:
+        read_torch(CORPUS / "checkpoint-advice.pt")
+    assert str(refusal.value) == "holds more than tensors, or is damaged"
+
+
+def test_sentences_have_one_line():
+    pytest.importorskip("pillow_heif", reason="pillow-heif is not installed: it reads HEIC")
+    with pytest.raises(ValueError) as refusal:
+        examine(CORPUS / "picture-two-line-message.heic")
+    assert "\n" not in str(refusal.value)
+
+
+def test_large_pictures_of_sixteen_bits_take_no_more_than_a_few_copies(tmp_path):
+    """Of 25 million pixels, 100 MB as floats."""
+    Image.new("I;16", (5000, 5000), 300).save(tmp_path / "x.png")
+    program = (
+        "import resource, sys; from pathlib import Path; from ugatit.data.reading import read_samples;"
+        "from ugatit.systems.base import Samples\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "read_samples(Path(sys.argv[1]), Samples(1))\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, tmp_path / "x.png"], capture_output=True, text=True,
+                          env=one_thread(), check=True)  # fmt: skip
+    assert float(done.stdout) < 450, "MiB"
