@@ -147,7 +147,7 @@ def test_translation_reads_all_inputs_with_one_range(scans, tmp_path):
     for part, options, limits, said in (
         ("trainA", [], (-10, 250), "The samples of all inputs go from -10 to 250"),
         ("trainA", ["--range", "0", "100"], (0, 100), ""),
-        ("trainB", [], None, "4 pictures are nearly black as they are read, see --range"),
+        ("trainB", [], None, "4 pictures are nearly black as they are read, for want of another range"),
         ("trainB", ["--range", "auto"], (0, 1400), "The samples of all inputs go from 0 to 1400"),
     ):
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
@@ -256,7 +256,7 @@ def test_missing_and_empty_domains_are_errors(data, tmp_path):
         find_pictures(tmp_path, None, None, 0.1, 0)
     with pytest.raises(UserError, match="DATA"):
         find_pictures(None, None, None, 0.1, 0)
-    with pytest.raises(UserError, match="--source"):
+    with pytest.raises(UserError, match="`source` and `target` replace `data`"):
         find_pictures(data, data / "trainA", None, 0.1, 0)
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "a.txt").write_text("x")

@@ -72,7 +72,7 @@ def test_fid_is_scipy_s():
 
 
 def test_subsets_larger_than_a_set_are_refused():
-    with pytest.raises(UserError, match=r"--subset-size 11 .* 10 pictures"):
+    with pytest.raises(UserError, match=r"`subset_size=11` .* 10 pictures"):
         kid(features(10, 0, 1), features(12, 0, 2), Protocol(subset_size=11))
 
 
@@ -171,7 +171,7 @@ def test_inception_without_a_network_or_with_another_file_says_what_to_do(monkey
         raise URLError("no network")
 
     monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", offline)
-    with pytest.raises(UserError, match="--weights"):
+    with pytest.raises(UserError, match="`weights"):
         load_features("inception", None, CPU)
     with pytest.raises(UserError, match="does not exist"):
         load_features("inception", tmp_path / "none.pth", CPU)

@@ -4,12 +4,14 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import ugatit
 from ugatit.cli import COMMANDS, summary
+from ugatit.io.errors import with_options
 
 HOUSE = Path(ugatit.__file__).parent
 ROOMS = ["io", "nn", "nn.fast", "systems", "data", "translation", "training", "evaluation", "experiments", "apps",
@@ -82,3 +84,28 @@ def test_the_architecture_lists_every_file():
     names = {f.relative_to(HOUSE).as_posix() for name, f in modules().items() if room(name) and f.name != "__init__.py"}
     assert [name for name in sorted(names) if f"| `{name}` |" not in text] == []
     assert set(re.findall(r"\| `([a-z_/]+\.py)` \|", text)) == names | {"cli.py"}
+
+
+LIBRARY = ("io", "nn", "systems", "data", "translation", "evaluation")
+
+
+def refusals(tree: ast.AST) -> Iterator[str]:
+    """All text of what a file raises."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            for part in ast.walk(node.exc):
+                if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    yield part.value
+
+
+def test_library_functions_speak_of_arguments_and_the_command_line_of_options():
+    files = [file for room in LIBRARY for file in (HOUSE / room).rglob("*.py")]
+    said = {text: file for file in files for text in refusals(ast.parse(file.read_text()))}
+    assert len(said) > 150
+    assert not {text: file for text, file in said.items() if re.search(r"(^|\W)--[a-z]", text)}
+    for sentence, expected in (
+        ('use `size="tiles"` or `size="model"`.', "use --size tiles or --size model."),
+        ("`subset_size=9` is too much, as `range=(0, 1)` is.", "--subset-size 9 is too much, as --range 0 1 is."),
+        ("give `data` or `source`.", "give DATA or --source."),
+    ):
+        assert with_options(sentence) == expected

@@ -203,11 +203,11 @@ def test_domains_of_other_channels(system, tmp_path):
 
 def test_systems_that_need_equal_channels_say_so(data, tmp_path):
     for system, why in ALIKE.items():
-        with pytest.raises(UserError, match=f"--channels 3 and --channels-b 1: .*{why}.*: leave out --channels-b"):
+        with pytest.raises(UserError, match=f"`channels=3` and `channels_b=1`: .*{why}.*: leave out `channels_b`"):
             REGISTRY[system].Config(channels_b=1)
     with pytest.raises(UserError, match="identity loss"):
         REGISTRY["cyclegan"].Config(channels_b=1)
-    with pytest.raises(UserError, match=r"--channels 4: CartoonGAN asks a network .* take 1 or 3"):
+    with pytest.raises(UserError, match=r"`channels=4`: CartoonGAN asks a network .* take 1 or 3"):
         REGISTRY["cartoongan"].Config(channels=4)
     done = run_ugatit("train", data, *TINY, "--channels-b", "1", "-o", tmp_path / "run")
     assert done.returncode == 2 and "Traceback" not in done.stderr and "--channels-b 1" in done.stderr

@@ -628,7 +628,7 @@ def test_content_networks_that_cannot_be_had_are_explained(data, tmp_path):
         done = run_ugatit("train", data, "--system", "cartoongan", "--vgg", given, "-o", tmp_path / "run")
         assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
         assert not (tmp_path / "run").exists(), "nothing is left that a second try would trip over"
-    with pytest.raises(UserError, match="--vgg is for --content vgg19"):
+    with pytest.raises(UserError, match='`vgg` is for `content="vgg19"`'):
         content_network("efficientnet-lite0", damaged, torch.device("cpu"))
 
 

@@ -419,6 +419,29 @@ CASES["cartoongan"] += ["--content", "efficientnet-lite0", "--first", 0.2]
 CASES["full, bfloat16"] = ["--no-light", "--adam-averages", "bfloat16"]
 
 
+LOOKS = """
+import pathlib, time, ugatit.data.memory as memory, ugatit.training.distributed as distributed
+distributed.BEAT = 0.1  # the others are told many times that it goes on
+def noted(file, channels, examine=memory.examine):
+    time.sleep(0.05)
+    (file.parents[1] / f"{file.parent.name}-{file.stem}-{os.environ['RANK']}").touch()
+    return examine(file, channels)
+memory.examine = noted
+"""
+
+
+def test_one_process_looks_at_the_pictures_and_tells_the_others(data, tmp_path):
+    code, errors = two_processes(LOOKS, "train", data, "-o", tmp_path / "run", *SMALL)
+    assert code == 0, errors
+    seen = sorted(file.name for file in data.iterdir() if file.is_file())
+    assert len(seen) == 15 and all(name.endswith("-0") for name in seen)
+    for file in (data / "trainB").iterdir():
+        file.write_bytes(b"no picture")
+    code, errors = two_processes(LOOKS, "train", data, "-o", tmp_path / "other", *SMALL)
+    assert code == 2 and "Traceback" not in errors
+    assert errors.count("trainB has no usable picture (5 files are unusable, 0.png is not a picture") == 2
+
+
 @pytest.mark.parametrize("processes", [2, 4])
 @pytest.mark.parametrize("case", CASES)
 def test_several_processes_are_one_and_go_on_to_the_bit(case, processes, data, tmp_path):

@@ -109,7 +109,7 @@ def test_full_models_squeeze_and_stretch_back_or_tile(full):
     x = torch.rand(1, 3, 40, 64) * 2 - 1
     assert translator(x).shape == (1, 3, 32, 51)
     assert translator(x, size="tiles").shape == x.shape
-    with pytest.raises(UserError, match="--size tiles"):
+    with pytest.raises(UserError, match='`size="tiles"`'):
         translator(x, size="keep")
 
 

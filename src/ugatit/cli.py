@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import ugatit
-from ugatit.io.errors import UserError
+from ugatit.io.errors import UserError, with_options
 from ugatit.io.terminal import say
 
 COMMANDS = {  # name: its file
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         load(arguments[0]).main(arguments[1:])
     except UserError as error:
-        say(f"error: {error}")
+        say(f"error: {with_options(str(error))}")
         return 2
     except KeyboardInterrupt:
         say("Stopped; what was written stays.")

@@ -11,7 +11,7 @@ from torch import Tensor
 from tyro.conf import Positional, arg
 
 from ugatit.data.finding import Skipped, common_range, look_at, unscaled
-from ugatit.io.errors import UserError
+from ugatit.io.errors import UserError, with_options
 from ugatit.io.files import printable, real
 from ugatit.io.terminal import bars, console, say
 from ugatit.systems.base import Direction, Range, opposite
@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> None:
     skipped = [result for result in done if isinstance(result, Skipped)]
     say(f"{len(done) - len(skipped)} {'files' if videos else 'pictures'} written to {options.out}")
     for file, reason in skipped:
-        say(f"  skipped: {file} {reason}")
+        say(f"  skipped: {file} {with_options(reason)}")
     named = {real(given) for given in options.inputs}
     failed = [file for file, _ in skipped if real(file) in named]
     if failed or len(skipped) == len(done):

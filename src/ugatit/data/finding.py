@@ -189,7 +189,7 @@ def find_pictures(
         UserError: a folder is missing, or a domain has no usable picture.
     """
     if data is not None and (source or target):
-        raise UserError("--source and --target replace DATA: give either DATA or both of them.")
+        raise UserError("`source` and `target` replace `data`: give either `data` or both of them.")
     if data is not None:
         folders: dict[str, tuple[Path, Path | None]] = {
             "a": (data / "trainA", data / "testA"),
@@ -198,7 +198,7 @@ def find_pictures(
     elif source is not None and target is not None:
         folders = {"a": (source, None), "b": (target, None)}
     else:
-        raise UserError("No pictures were named: give DATA (with trainA and trainB inside) or --source and --target.")
+        raise UserError("No pictures were named: give `data` (with trainA and trainB inside) or `source` and `target`.")
 
     found: dict[str, list[Path]] = {}
     roots: dict[str, Path] = {}
@@ -206,11 +206,9 @@ def find_pictures(
     looks: dict[Path, Look] = {}
     for (domain, (train, test)), needed in zip(folders.items(), channels, strict=True):
         if not train.is_dir():
-            hint = (
-                "DATA needs folders trainA and trainB; or use --source DIR --target DIR" if data else "check the path"
-            )
+            hint = "`data` needs folders trainA and trainB; or give `source` and `target`" if data else "check the path"
             if known is not None:
-                hint = "if it was moved, give its new place together with --resume"
+                hint = "if it was moved, give its new place as `data` when the run is resumed"
             raise UserError(f"The folder {train} does not exist: {hint}.")
         seen, bad = look_at(find_files(train), needed, train)
         skipped += bad

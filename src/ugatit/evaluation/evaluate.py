@@ -80,7 +80,9 @@ def match(fake: list[Path], fake_folder: Path, truth: list[Path], truth_folder: 
     names = [file.relative_to(fake_folder).with_suffix("") for file in fake]
     lost = [str(name) for name in names if name not in by_name]
     if lost:
-        raise UserError(f"--paired: {truth_folder} has no picture named {lost[0]}: leave --paired out, or add it.")
+        raise UserError(
+            f"{truth_folder} has no picture named {lost[0]}, the counterpart: add it, or leave `paired` out."
+        )
     return [by_name[name] for name in names]
 
 

@@ -42,7 +42,7 @@ def load_features(name: FeatureName, weights: Path | None, device: torch.device)
     """
     if name == "efficientnet-lite0":
         if weights is not None:
-            raise UserError("--weights is for --features inception: efficientnet-lite0 brings its own, leave it out.")
+            raise UserError('`weights` is for `features="inception"`: efficientnet-lite0 brings its own, leave it out.')
         lite = EfficientNetLite0()
         lite = lite.eval().requires_grad_(False).to(device)
         blocks = lite.net._blocks
@@ -67,18 +67,18 @@ def inception(weights: Path | None) -> tuple[nn.Module, Path]:
         try:
             read_torch(weights)  # torch-fidelity would unpickle anything
         except ValueError as error:
-            raise UserError(f"--weights {weights} {error}: check the path, or get the file again.") from None
+            raise UserError(f"`weights={weights}` {error}: check the path, or get the file again.") from None
     try:
         with warnings.catch_warnings(action="ignore"):
             net = extractor.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], weights and str(weights))
     except OSError as error:
         raise UserError(
-            f"Inception's weights cannot be downloaded ({error}): give their file with --weights (from "
-            f"{address}), or use --features efficientnet-lite0."
+            f"Inception's weights cannot be downloaded ({error}): give their file with `weights` (from "
+            f'{address}), or use `features="efficientnet-lite0"`.'
         ) from None
     except RuntimeError as error:
         raise UserError(
-            f"--weights {weights} does not fit FID's Inception ({str(error).splitlines()[0]}): give the file "
+            f"`weights={weights}` does not fit FID's Inception ({str(error).splitlines()[0]}): give the file "
             f"{address.rsplit('/', 1)[1]} of torch-fidelity."
         ) from None
     cached = Path(torch.hub.get_dir()) / "checkpoints" / address.rsplit("/", 1)[1]

@@ -235,7 +235,7 @@ def inspect(translator: Translator, tests: dict[str, Tensor], size: int, batch: 
     """
     system = translator.system
     if not system.any_size and size != translator.side:
-        raise UserError(f"--size {size}: this model only translates {translator.side} x {translator.side} pictures.")
+        raise UserError(f"`size={size}`: this model only translates {translator.side} x {translator.side} pictures.")
     table, numbers = cost_table(system, size, batch)
     console.print(table)
     rhos = rho_by_layer(system)

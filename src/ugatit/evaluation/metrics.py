@@ -91,7 +91,7 @@ def kid(real: Tensor, fake: Tensor, protocol: Protocol) -> tuple[float, float, i
     smaller = min(len(real), len(fake))
     size = protocol.subset_size or min(1000, smaller // 2)
     if size > smaller:
-        raise UserError(f"--subset-size {size} is more than the {smaller} pictures of the smaller set: give less.")
+        raise UserError(f"`subset_size={size}` is more than the {smaller} pictures of the smaller set: give less.")
     found = kid_features_to_metric(
         real, fake, kid_subsets=protocol.subsets, kid_subset_size=size, rng_seed=protocol.seed, verbose=False
     )

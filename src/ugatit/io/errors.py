@@ -1,11 +1,28 @@
 """The one exception whose message is for the person at the keyboard."""
 
+import re
 from importlib import import_module
 from typing import Any
 
+ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
+
 
 class UserError(Exception):
-    """Bad input: one sentence that names the file or option, what is wrong and what to do. Exit code 2."""
+    """Bad input: one sentence that names the file or argument, what is wrong and what to do. Exit code 2.
+
+    Arguments stand in backticks, alone or with a value, of which the command line makes options (`with_options`).
+    """
+
+
+def with_options(sentence: str) -> str:
+    """What a library function says, as the command line says it: ``--size tiles`` for an argument ``size="tiles"``."""
+
+    def option(found: re.Match) -> str:
+        name = found[1].upper() if found[1] == "data" else f"--{found[1].replace('_', '-')}"
+        value = re.sub("""[()"',]""", "", found[2] or "")
+        return f"{name} {value}".rstrip()
+
+    return ARGUMENT.sub(option, sentence)
 
 
 def package(name: str, extra: str) -> Any:

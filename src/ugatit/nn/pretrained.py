@@ -96,7 +96,7 @@ def content_network(name: ContentName, weights: Path | None, device: torch.devic
     """
     if name == "efficientnet-lite0":
         if weights is not None:
-            raise UserError("--vgg is for --content vgg19: leave it out, efficientnet-lite0 brings its own weights.")
+            raise UserError('`vgg` is for `content="vgg19"`: leave it out, efficientnet-lite0 brings its own weights.')
         return LiteContent(EfficientNetLite0()).eval().requires_grad_(False).to(device)
     with torch.device("meta"):
         net = VGG(name)
@@ -119,7 +119,7 @@ def vgg_state(name: VGGName, weights: Path | None, wanted: list[str]) -> dict[st
     except Exception as error:  # a download and odd contents raise many kinds
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         where = "cannot be downloaded" if weights is None else f"are not in {weights}"
-        substitute = ", or use --content efficientnet-lite0" if name == "vgg19" else ""
+        substitute = ', or use `content="efficientnet-lite0"`' if name == "vgg19" else ""
         raise UserError(
-            f"The weights of {name} {where} ({reason}): give torchvision's file ({url}) with --vgg{substitute}."
+            f"The weights of {name} {where} ({reason}): give torchvision's file ({url}) with `vgg`{substitute}."
         ) from None

@@ -201,8 +201,8 @@ def need_equal_channels(config: Any, why: str) -> None:
     a, b = channels_of(config)
     if a != b:
         raise UserError(
-            f"--channels {a} and --channels-b {b}: {why}: leave out --channels-b (grey pictures can be read in colour, "
-            "and colour in grey), or take --system cyclegan with --identity-weight 0, unit, munit or drit."
+            f"`channels={a}` and `channels_b={b}`: {why}: leave out `channels_b` (grey pictures can be read in colour, "
+            "and colour in grey), or take CycleGAN with `identity_weight=0`, UNIT, MUNIT or DRIT."
         )
 
 
@@ -210,7 +210,7 @@ def need_photographs(config: Any, why: str) -> None:
     """Raises UserError if pictures are neither grey nor in colour, which a method, for a reason that is given as a
     sentence, cannot have."""
     if config.channels not in (1, 3):
-        raise UserError(f"--channels {config.channels}: {why}: take 1 or 3, or another --system.")
+        raise UserError(f"`channels={config.channels}`: {why}: take 1 or 3, or another system.")
 
 
 class Preset(NamedTuple):

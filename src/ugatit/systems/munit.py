@@ -77,8 +77,8 @@ class MUNITConfig(SystemConfig):
 
     def __post_init__(self) -> None:
         if self.vgg_weight:
-            need_equal_channels(self, "--vgg-weight compares a translation with its source")
-            need_photographs(self, "--vgg-weight asks a network that has seen photographs only")
+            need_equal_channels(self, "`vgg_weight` compares a translation with its source")
+            need_photographs(self, "`vgg_weight` asks a network that has seen photographs only")
 
 
 class Autoencoder(nn.Module):

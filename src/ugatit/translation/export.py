@@ -227,7 +227,7 @@ class OnnxTranslator(Translator):
     def one_way(self, direction: Direction, count: int) -> Translate:
         """What translates ``count`` pictures."""
         if self.reference is not None:
-            raise UserError("--style: an exported model takes no style from a picture: give a number.")
+            raise UserError("`style`: an exported model takes no style from a picture: give a number.")
         styles = self.draw_styles(count) if self.system.styles else None
 
         def translate(x: Tensor) -> Translation:

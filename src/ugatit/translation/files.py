@@ -32,7 +32,7 @@ U = TypeVar("U")
 KEPT_VIDEOS = {".mp4", ".m4v", ".mov", ".mkv"}  # others are written as Matroska
 OTHER_VIDEOS = {".mkv", ".m4v", ".ts", ".mts", ".m2ts", ".flv", ".ogv", ".wmv", ".3gp"}  # not known to `mimetypes`
 
-TOO_LARGE = "needs more memory than there is: --size tiles and --size model need less"
+TOO_LARGE = 'needs more memory than there is: `size="tiles"` and `size="model"` need less'
 
 
 class Job(NamedTuple):
@@ -198,7 +198,10 @@ def translate_files(
                 yield from finished(2 * batch)
         yield from finished(0)
     if dark:
-        say(f"{len(dark)} pictures are nearly black as they are read, see --range: {some(dark)}", "yellow")
+        say(
+            f"{len(dark)} pictures are nearly black as they are read, for want of another range: {some(dark)}",
+            "yellow",
+        )
     if shallow:
         say(f"{len(shallow)} pictures {SHALLOW}: {some(sorted(shallow))}", "yellow")
     yield from skipped
@@ -243,7 +246,7 @@ def ahead(pool: Executor, function: Callable[[T], U], items: Iterable[T], count:
 def write_result(source: Source, made: Translation, target: Samples, attention: bool) -> None:
     """Write one translated picture as its source was, and its attention map over the source."""
     if attention and made.heatmap is None:
-        raise UserError("This model has no attention maps: leave out --attention.")
+        raise UserError("This model has no attention maps: leave out `attention`.")
     save_result(made.image[0], source.job.target, source.kind, target)
     if attention and made.heatmap is not None:
         save_picture(to_picture(overlay(source.x, made.heatmap)[0]), source.job.attention)

@@ -120,7 +120,7 @@ def load_model(folder: Path, with_training: bool = False) -> System:
     """
     if (folder / "a2b.onnx").exists():
         raise UserError(
-            f"{folder} is what ugatit export wrote: use --backend onnx with it, or give the model that it was made of."
+            f'{folder} is what ugatit export wrote: use `backend="onnx"` with it, or give the model that it was made of.'
         )
     system = configured(folder)
     parts = {"translator": translator_state(system)}

@@ -104,12 +104,13 @@ class Translator:
     def translate(self, x: Tensor, direction: Direction, size: Size) -> Translation:
         """Translate a batch, N x channels x H x W in [-1, 1]; the result has the device and type of ``x``."""
         if direction not in self.system.directions:
-            raise UserError(f"This model does not translate {direction}: use {' or '.join(self.system.directions)}.")
+            ways = " or ".join(self.system.directions)
+            raise UserError(f"This model does not translate `direction={direction}`: use {ways}.")
         if size not in get_args(Size):
-            raise UserError(f"size = {size!r} is not known: use {', '.join(get_args(Size))}.")
+            raise UserError(f"`size={size}` is not known: use {', '.join(get_args(Size))}.")
         if size == "keep" and not self.system.any_size:
             raise UserError(
-                f"This model only translates {self.side} x {self.side} pictures: use --size model or --size tiles."
+                f'This model only translates {self.side} x {self.side} pictures: use `size="model"` or `size="tiles"`.'
             )
         forward = {"model": self.at_model_size, "keep": self.padded, "tiles": self.in_tiles}[size]
         made = forward(x.to(self.device, torch.float32), self.one_way(direction, len(x)))
@@ -156,7 +157,7 @@ class Translator:
             UserError: the model has no styles.
         """
         if not self.system.styles:
-            raise UserError("This model has one translation for a picture: leave out --style and --samples.")
+            raise UserError("This model has one translation for a picture: leave out `style` and `samples`.")
         self.reference = None if isinstance(style, int) else style
         self.kept = None
         self.generator.manual_seed(style if isinstance(style, int) else 0)
@@ -182,7 +183,7 @@ class Translator:
         try:
             picture = sampled(Whole(image, orientation_of(image)), self.samples(direction[0]))
         except UnscaledError as error:
-            raise UserError(f"The picture {error}: set the translator's range, to (0, 1) for example.") from None
+            raise UserError(f"The picture {error}: set the translator's `range`, to (0, 1) for example.") from None
         except BandsError as error:
             raise UserError(f"The picture {error}: give another.") from None
         return to_tensor_transform()(picture.pixels)[None]
@@ -195,7 +196,7 @@ class Translator:
         channels = self.samples(direction[0]).channels
         if x.ndim != 4 or x.shape[1] != channels or 0 in x.shape or not x.is_floating_point():
             raise UserError(
-                f"images is a {x.dtype} tensor of shape {tuple(x.shape)}: "
+                f"`images` is a {x.dtype} tensor of shape {tuple(x.shape)}: "
                 f"give floats of N x {channels} x H x W in [-1, 1]."
             )
 
@@ -283,7 +284,7 @@ def find_device(name: torch.device | str | None) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"--device {name} cannot be used ({reason}): leave it out, or give cpu.") from None
+        raise UserError(f"`device={name}` cannot be used ({reason}): leave it out, or give cpu.") from None
     return device
 
 
