@@ -98,7 +98,7 @@ def test_many_large_pages_take_no_more_memory_than_their_limit(tmp_path):
 def test_a_checkpoint_with_more_than_tensors_gets_no_advice_to_trust_it():
     with pytest.raises(ValueError) as refusal:
         read_torch(CORPUS / "checkpoint-advice.pt")
-    assert str(refusal.value) == "holds more than tensors, or is damaged"
+    assert str(refusal.value) == "holds more than tensors (it does not tell what), or is damaged"
 
 
 def test_sentences_have_one_line():

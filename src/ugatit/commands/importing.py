@@ -1,4 +1,4 @@
-"""Turn a checkpoint of the authors' PyTorch code into a model folder."""
+"""Turn a public checkpoint into a model folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,27 +9,36 @@ from tyro.conf import Positional, arg
 
 from ugatit.io.files import writing
 from ugatit.io.terminal import say
+from ugatit.systems.base import Direction, channels_of
+from ugatit.translation.checkpoints import import_checkpoint
 from ugatit.translation.folder import save_model
-from ugatit.translation.released import import_released
 
 
 @dataclass(frozen=True)
 class ImportConfig:
-    """Turn a checkpoint of the authors' PyTorch code (*_params_*.pt) into a model folder."""
+    """Turn a public checkpoint into a model folder."""
 
-    checkpoint: Positional[Path]
-    """The checkpoint's file."""
+    checkpoint: Positional[list[Path]]
+    """A *_params_*.pt file of the authors' PyTorch code; one or two latest_net_G*.pth files of the CycleGAN toolkit, A
+    to B first; or a folder or zip file with these."""
     out: Annotated[Path, arg(aliases=["-o"])]
     """The model folder to write."""
     size: int = 256
-    """The side in pixels of the pictures that a light model was trained on. A full model's is found in the file."""
+    """The side in pixels of the pictures that the model was trained on. A full U-GAT-IT's is found in the file."""
+    direction: Direction | None = None
+    """The direction of a single generator. If it is not given, b2a for a file whose name ends with _B, else a2b."""
 
 
 def main(arguments: list[str]) -> None:
     options = tyro.cli(ImportConfig, prog="ugatit import", args=arguments)
-    system = import_released(options.checkpoint, options.size)
+    system = import_checkpoint(options.checkpoint, options.size, options.direction)
+    whole = not any(tensor.is_meta for tensor in system.state_dict().values())
     with writing(options.out):
-        save_model(system, options.out, step=0)
-    c = system.config
-    kind = "light" if c.light else "full"
-    say(f"{options.out}: {kind}, width {c.width}, {c.blocks} blocks, {c.channels} channels, size {c.size}")
+        save_model(system, options.out, step=0, with_training=whole)
+    c, (a, b) = system.config, channels_of(system.config)
+    kind = type(system).__name__ + (" light" if getattr(c, "light", False) else "")
+    ways = " and ".join(system.directions)
+    channels = f"{a} channels" if a == b else f"{a} and {b} channels"
+    say(f"{options.out}: {kind}, {ways}, width {c.width}, {c.blocks} blocks, {channels}, size {c.size}")
+    if not whole or len(system.directions) == 1:
+        say("It has no discriminators: it translates, and training from it begins these afresh.")

@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
         name = printable((config.data or config.target or Path("run")).resolve().name)
         kind = config.preset if config.system == TrainConfig.system else f"{config.system}-{config.preset}"
         config = replace(config, out=Path("runs") / f"{name}-{kind}")
-    places = {name: getattr(config, name) for name in ("data", "source", "target")}
+    places = {name: getattr(config, name) for name in ("data", "source", "target", "start")}
     config = replace(config, **{name: path.resolve() for name, path in places.items() if path})  # resumed from anywhere
     from ugatit.training.trainer import train  # after the options: help does not wait for what trains
 

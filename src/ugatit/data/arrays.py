@@ -15,7 +15,7 @@ from ugatit.io.errors import UserError, package
 
 NPY, PNG = b"\x93NUMPY", b"\x89PNG"
 MOST_BANDS = 8
-BITS, BANDS, EXTRA, PROFILE = 258, 277, 338, 34675  # tags of TIFF
+BITS, BANDS = 258, 277  # tags of TIFF
 TRANSPARENT = (1, 2)  # of TIFF's extra samples
 MISSING = "has bands or depths for which more packages are needed: pip install 'ugatit[scientific]'"
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is raised too

@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from ugatit.io.errors import UserError
 
@@ -208,7 +209,7 @@ def read_torch(path: str | Path) -> Any:
             file.seek(0)
             found = torch.load(file, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:  # in whose words torch advises to trust the file
-            raise ValueError("holds more than tensors, or is damaged") from None
+            raise ValueError(f"holds more than tensors ({code_in(path)}), or is damaged") from None
         except Exception as error:  # torch.load raises many kinds for damaged files
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(f"cannot be read ({printable(reason):.200})") from None
@@ -218,6 +219,14 @@ def read_torch(path: str | Path) -> Any:
     if sum(t.numel() * t.itemsize for t in tensors) > size:
         raise ValueError("claims larger tensors than it holds")
     return found
+
+
+def code_in(path: str | Path) -> str:
+    """The names of the code that a file of ``torch.save`` would run, which is not run to tell."""
+    try:
+        return printable(", ".join(get_unsafe_globals_in_checkpoint(path)[:3])) or "none that is told"
+    except Exception:  # old formats do not tell, and damaged ones raise anything
+        return "it does not tell what"
 
 
 def tensors_in(found: Any) -> list[Tensor]:

@@ -226,9 +226,9 @@ class System(nn.Module, ABC):
     Config: ClassVar[type]
     """Frozen dataclass of the method's hyper-parameters, with at least `size` and `channels`, as in `SystemConfig`."""
     presets: ClassVar[dict[str, Preset]]
-    translators: ClassVar[tuple[str, ...]]
+    translators: tuple[str, ...]
     """Names of the submodules that translation needs; the others are there for training only."""
-    directions: ClassVar[tuple[Direction, ...]] = ("a2b", "b2a")
+    directions: tuple[Direction, ...] = ("a2b", "b2a")
 
     cycle: ClassVar[int] = 1
     """Steps after which what a step does repeats."""

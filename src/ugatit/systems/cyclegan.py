@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from ugatit.io.errors import UserError
 from ugatit.nn.blocks import ResBlock, conv_block, init_normal, up_block
 from ugatit.nn.norm import InstanceNorm
 from ugatit.nn.patch import PatchDiscriminator
@@ -51,8 +52,12 @@ class CycleGANConfig(SystemConfig):
     decay_from: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The share of the run after which the learning rate falls linearly to 0."""
 
+    only: Direction | None = None
+    """The direction of a model that has one generator and no discriminator, as a published one may have. It translates,
+    and cannot be trained."""
+
     def __post_init__(self) -> None:
-        if self.identity_weight:
+        if self.identity_weight and not self.only:
             need_equal_channels(self, "the identity loss gives each generator pictures of both domains")
 
 
@@ -85,17 +90,23 @@ class CycleGAN(System):
         "paper": Preset(CycleGANConfig(), Recipe(steps=680_000)),
         "quick": Preset(CycleGANConfig(size=64, width=32, blocks=4, lr=4e-4), Recipe(steps=1700, ema=0.998, enlarge=1)),
     }
-    translators = ("gen_a2b", "gen_b2a")
+    translators: tuple[str, ...] = ("gen_a2b", "gen_b2a")
 
     def __init__(self, config: CycleGANConfig):
         super().__init__()
         self.config = config
         a, b = channels_of(config)
+        if config.only:
+            self.directions, self.translators = (config.only,), (f"gen_{config.only}",)
+            self.add_module(f"gen_{config.only}", generator(config, *((a, b) if config.only == "a2b" else (b, a))))
+            return
         self.gen_a2b, self.gen_b2a = generator(config, a, b), generator(config, b, a)
         self.disc_a, self.disc_b = discriminator(config, a), discriminator(config, b)
         self.pool_a, self.pool_b = (Pool(config.pool, channels, config.size, config.size) for channels in (a, b))
 
     def init_weights(self) -> None:
+        if self.config.only:
+            raise UserError("`only` is for a model that translates one way: leave it out to train.")
         init_normal(self)
 
     def updates(self, real_a: Tensor, real_b: Tensor, clock: Clock) -> Iterator[Update]:

@@ -16,7 +16,8 @@ from ugatit.systems.base import Recipe
 from ugatit.translation.folder import first_problem
 
 ModelConfig = TypeVar("ModelConfig")
-FIXED = ("system", "preset", "seed", "holdout")  # another seed or share would hold out pictures that were trained on
+# Another seed or share would hold out pictures that were trained on; another start is one of another run.
+FIXED = ("system", "preset", "seed", "holdout", "start")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ class TrainConfig(Generic[ModelConfig]):
     """A folder of domain B's pictures, instead of DATA."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """The folder for everything that the run makes. If it is not given, runs/DATA-PRESET or runs/DATA-SYSTEM-PRESET."""
+    start: Path | None = None
+    """A model's folder, whose weights a new run begins with wherever they fit: one of your own, an imported one, or one
+    that was trained on smaller pictures. What begins afresh is said."""
     system: str = "ugatit"
     """The method to train."""
     preset: str = "paper"

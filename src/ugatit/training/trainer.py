@@ -62,6 +62,7 @@ from ugatit.training.config import TrainConfig, changed_settings, check_range, r
 from ugatit.training.distributed import any_says, average_gradients, differing, told_by_first
 from ugatit.training.ema import Ema
 from ugatit.training.preview import preview_columns
+from ugatit.training.start import model_to_start, take_weights
 from ugatit.translation.folder import save_model
 
 
@@ -87,6 +88,8 @@ class Trainer:
         torch.manual_seed(seed_of(config.seed, "weights"))
         self.system: System = REGISTRY[config.system](config.model)
         self.system.init_weights()
+        if config.start and not resume:
+            self.begin_with(config.start)
         self.system.to(self.accelerator.device)
         self.optimizers = self.system.optimizers()
         self.base_lr = {n: [g["lr"] for g in o.param_groups] for n, o in self.optimizers.items()}
@@ -110,6 +113,11 @@ class Trainer:
             )
         ]
         self.stop_signal: int | None = None
+
+    def begin_with(self, start: Path) -> None:
+        """Take the weights of a model, and say which parts begin afresh."""
+        afresh = take_weights(self.system, model_to_start(start, type(self.system)))
+        self.say(f"The weights are those of {start}" + (f"; afresh begin: {', '.join(afresh)}." if afresh else "."))
 
     # The loop
 
@@ -536,6 +544,8 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     before = read_run(run) if resume else config
     changed_settings(before, config)  # what cannot change is told before anything is looked at
     config = check_range(run_adapter(config.system), config)
+    if config.start and not resume:
+        model_to_start(config.start, REGISTRY[config.system])  # what is wrong with it is told before pictures are read
     if not resume and (run / "config.json").exists():
         raise UserError(f"{run} already holds a run: continue it with --resume {run}, or give another -o.")
     try:

@@ -23,6 +23,7 @@ from ugatit.systems.base import System
 
 FORMAT = 1
 FLOATS = {"F64", "F32", "F16", "BF16"}  # safetensors' names
+CHECKPOINTS = (".pt", ".pth", ".index")  # what names of other codes' files end with
 HEADER = 2**22  # bytes of a safetensors file's header; the largest model's has a twentieth
 
 
@@ -70,6 +71,8 @@ def configured(folder: Path) -> System:
     """
     path = folder / "config.json"
     if not path.exists():
+        if any(folder.glob(f"*{ending}") for ending in CHECKPOINTS):
+            raise UserError(f"{folder} holds a checkpoint, no model: ugatit import {folder} -o MODEL makes one of it.")
         raise UserError(f"{folder} is not a model folder, it has no config.json: give the folder RUN/model of a run.")
     try:
         settings = read_json(own_file(folder, "config.json"))
@@ -120,7 +123,7 @@ def load_model(folder: Path, with_training: bool = False) -> System:
     """
     if (folder / "a2b.onnx").exists():
         raise UserError(
-            f'{folder} is what ugatit export wrote: use `backend="onnx"` with it, or give the model that it was made of.'
+            f'{folder} is what ugatit export wrote: use `backend="onnx"` with it, or give the model it was made of.'
         )
     system = configured(folder)
     parts = {"translator": translator_state(system)}

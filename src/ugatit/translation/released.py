@@ -26,6 +26,9 @@ NETWORKS = {
 }
 
 
+GENERATORS = ("genA2B", "genB2A")
+
+
 def generator_names(blocks: int) -> dict[str, str]:
     """Parameter names of a released generator with that many blocks, and ours."""
     names = {f"DownBlock.{4 * i + 1}.weight": f"down.{i}.0.weight" for i in range(3)}
@@ -56,27 +59,29 @@ def discriminator_names(convolutions: int) -> dict[str, str]:
     return names
 
 
-def read_released(path: str | Path) -> dict[str, dict[str, Tensor]]:
-    """State dicts of a released checkpoint by network; only tensors are unpickled.
+def is_released(found: Any) -> bool:
+    """Whether a checkpoint is called like one of the authors' code, with its generators at least."""
+    return isinstance(found, dict) and all(isinstance(found.get(name), dict) for name in GENERATORS)
+
+
+def weights_of(found: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
+    """State dicts of a released checkpoint by network; the discriminators may be missing.
 
     Raises:
-        UserError: it is not such a file.
+        ValueError: something in there is no weight; the message is a phrase that says what.
     """
-    try:
-        found = read_torch(path)
-    except ValueError as error:
-        raise UserError(f"The checkpoint {path} {error}: check the path, or get the file again.") from None
-    missing = [n for n in NETWORKS if not (isinstance(found, dict) and isinstance(found.get(n), dict))]
-    if missing:
-        raise UserError(
-            f"The checkpoint {path} lacks {', '.join(missing)}: give a *_params_*.pt file of the authors' code."
-        )
-    for network in NETWORKS:
+    networks = NETWORKS if all(isinstance(found.get(name), dict) for name in NETWORKS) else GENERATORS
+    for network in networks:
         for name, tensor in found[network].items():
             right = isinstance(name, str) and isinstance(tensor, Tensor) and tensor.dtype in FLOATS
             if not right or not tensor.isfinite().all():
-                raise UserError(f"The checkpoint {path} is damaged ({network}.{name} is no weight): get it again.")
-    return {name: found[name] for name in NETWORKS}
+                raise ValueError(f"is damaged ({network}.{name} is no weight)")
+    return {network: without_wrapper(found[network]) for network in networks}
+
+
+def without_wrapper(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by the names of the network, which is called ``module`` where it was trained on several devices."""
+    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
 
 
 def released_config(states: dict[str, dict[str, Tensor]], size: int) -> UGATITConfig:
@@ -106,13 +111,31 @@ def import_released(path: str | Path, size: int = 256) -> UGATIT:
     """Turn a released checkpoint into our system.
 
     Args:
-        path: ``*_params_*.pt``, a dict of the state dicts ``genA2B genB2A disGA disGB disLA disLB``.
+        path: ``*_params_*.pt``, a dict of the state dicts ``genA2B genB2A disGA disGB disLA disLB``, or of the first
+            two; without the others our system's discriminators stay on the meta device.
         size: side in pixels of the pictures a light model was trained on; a full model's is found in the file.
 
     Raises:
         UserError: the file is damaged or holds something else.
     """
-    states = read_released(path)
+    try:
+        found = read_torch(path)
+    except ValueError as error:
+        raise UserError(f"The checkpoint {path} {error}: check the path, or get the file again.") from None
+    if not is_released(found):
+        missing = [n for n in NETWORKS if not (isinstance(found, dict) and isinstance(found.get(n), dict))]
+        raise UserError(
+            f"The checkpoint {path} lacks {', '.join(missing)}: give a *_params_*.pt file of the authors' code."
+        )
+    return from_released(found, path, size)
+
+
+def from_released(found: dict[str, Any], path: str | Path, size: int) -> UGATIT:
+    """`import_released` of what was read from ``path``."""
+    try:
+        states = weights_of(found)
+    except ValueError as error:
+        raise UserError(f"The checkpoint {path} {error}: get it again.") from None
     try:
         config = released_config(states, size)
     except ValidationError as error:
@@ -126,16 +149,16 @@ def import_released(path: str | Path, size: int = 256) -> UGATIT:
         ) from None
     with torch.device("meta"):
         system = UGATIT(config)
-    state = {}
-    for theirs, ours in NETWORKS.items():
-        for name, renamed in released_names(system, ours).items():
-            if name in states[theirs]:
-                state[f"{ours}.{renamed}"] = states[theirs][name].float()
-    try:
-        system.load_state_dict(state, assign=True)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
-        raise UserError(f"The checkpoint {path} does not fit {config}: {reason}") from None
+    for theirs, state in states.items():
+        network = system.get_submodule(NETWORKS[theirs])
+        names = released_names(system, NETWORKS[theirs])
+        try:
+            network.load_state_dict(
+                {names[name]: tensor.float() for name, tensor in state.items() if name in names}, assign=True
+            )
+        except RuntimeError as error:
+            reason = str(error).splitlines()[1].strip()
+            raise UserError(f"The checkpoint {path} does not fit {config}: {reason}") from None
     return system
 
 

@@ -1,0 +1,138 @@
+"""Public checkpoints: what a file or folder is, and the system that it becomes."""
+
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ugatit.io.errors import UserError
+from ugatit.io.files import open_regular, read_torch
+from ugatit.systems.base import Direction, System
+from ugatit.translation.released import from_released, is_released, without_wrapper
+from ugatit.translation.toolkit import import_toolkit, is_toolkit
+
+READ = "a *_params_*.pt file of U-GAT-IT's authors' PyTorch code, or latest_net_G*.pth of the CycleGAN toolkit"
+MOST_UNPACKED = 2**33  # bytes of what is in a zip file
+HEADS = {  # what a file begins with, and what that is
+    b"\x89PNG": "a picture", b"\xff\xd8\xff": "a picture", b"GIF8": "a picture", b"\x89HDF": "a file of Keras (HDF5)",
+    b"PAR1": "a table (Parquet)", b"\x1f\x8b": "a packed file: unpack it", b"Rar!": "a packed file: unpack it",
+    b"7z\xbc\xaf": "a packed file: unpack it", b"<!DO": "a web page, not the file that it offers",
+    b"<htm": "a web page, not the file that it offers", b"vers": "a pointer of Git LFS, not the file itself",
+}  # fmt: skip
+KEYS = {  # a name in a checkpoint, and whose it is
+    "g_ema": "of StyleGAN", "pytorch-lightning_version": "of Lightning", "genA": "of DRIT", "netG_A": "of a trainer",
+    "model.model.1.model.2.weight": "a U-Net of the CycleGAN toolkit, whose ResNets are read",
+    "model.0.weight": "a discriminator of the CycleGAN toolkit, whose generators are read",
+}  # fmt: skip
+
+
+def import_checkpoint(paths: list[Path], size: int = 256, direction: Direction | None = None) -> System:
+    """Turn a public checkpoint into our system; networks that it lacks stay on the meta device.
+
+    Args:
+        paths: a file of the authors' PyTorch code; one or two generators of the CycleGAN toolkit, A to B first; or a
+            folder or zip file with these.
+        size: side in pixels of the pictures that it was trained on, where no shape tells.
+        direction: of a single generator; by default what its name says, else "a2b".
+
+    Raises:
+        UserError: it is something else, damaged, or holds code.
+    """
+    for path in paths:
+        if path.is_file() and zipfile.is_zipfile(path) and not is_torch(path):
+            return import_zipped(path, size, direction)
+    files = [file for path in paths for file in (checkpoints_in(path) if path.is_dir() else [path])]
+    found = {file: read_checkpoint(file) for file in files}
+    if len(files) == 1 and is_released(found[files[0]]):
+        return from_released(found[files[0]], files[0], size)
+    states = {file: toolkit_state(file, content) for file, content in found.items()}
+    if len(files) > 2:
+        raise UserError(f"{len(files)} checkpoints were given: give one, or the two generators of one training.")
+    if len(files) == 2:
+        first, second = sorted(files, key=lambda file: file.stem.endswith("_B"))
+        return import_toolkit({"a2b": states[first], "b2a": states[second]}, size)
+    way = direction or ("b2a" if files[0].stem.endswith("_B") else "a2b")
+    return import_toolkit({way: states[files[0]]}, size)
+
+
+def is_torch(path: Path) -> bool:
+    """Whether a zip file is what ``torch.save`` writes."""
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("data.pkl") for name in archive.namelist())
+
+
+def import_zipped(path: Path, size: int, direction: Direction | None) -> System:
+    """`import_checkpoint` of what is in a zip file, whose names lead nowhere else."""
+    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+        parts = [part for part in archive.infolist() if not part.is_dir()]
+        if sum(part.file_size for part in parts) > MOST_UNPACKED:
+            raise UserError(
+                f"{path} unpacks to more than {MOST_UNPACKED >> 30} GiB: unpack it, and give what is in it."
+            )
+        try:
+            archive.extractall(folder)
+        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+            raise UserError(f"{path} cannot be unpacked ({error}): get it again.") from None
+        holding = {file.parent for file in Path(folder).rglob("*") if file.suffix in (".pt", ".pth")}
+        if len(holding) != 1:
+            raise UserError(f"{path} holds {len(holding)} folders with checkpoints: unpack it, and give one of them.")
+        return import_checkpoint([holding.pop()], size, direction)
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The newest checkpoint of a folder: a file, or two generators.
+
+    Raises:
+        UserError: it has none.
+    """
+    if (folder / "config.json").exists():
+        ours = folder / "model" if (folder / "model").is_dir() else folder
+        raise UserError(f"{folder} is of this package: give {ours} as it is to translate or train.")
+    both = [file for file in (folder / f"latest_net_G_{side}.pth" for side in "AB") if file.exists()]
+    released = sorted(folder.glob("*_params_*.pt"), key=lambda file: (len(file.name), file.name))[-1:]
+    found = released or both or sorted(folder.glob("latest_net_G.pth"))
+    if not found:
+        raise UserError(f"{folder} holds no checkpoint that is known: give {READ}.")
+    return found
+
+
+def read_checkpoint(path: Path) -> Any:
+    """What a file holds.
+
+    Raises:
+        UserError: it is no checkpoint of PyTorch, or holds code.
+    """
+    try:
+        with open_regular(path) as file:
+            head = file.read(4)
+        seems = next((what for start, what in HEADS.items() if head.startswith(start)), None)
+        if seems:
+            raise ValueError(f"seems to be {seems}")
+        return read_torch(path)
+    except ValueError as error:
+        if "more than tensors" in str(error):
+            raise UserError(
+                f"The checkpoint {path} {error}, and code of others is never run: where it was made, load it and "
+                "write its state dicts alone with torch.save."
+            ) from None
+        raise UserError(f"The checkpoint {path} {error}: give {READ}.") from None
+
+
+def toolkit_state(path: Path, found: Any) -> dict[str, Tensor]:
+    """The tensors of a generator of the CycleGAN toolkit.
+
+    Raises:
+        UserError: it is something else, which is named.
+    """
+    plain = isinstance(found, dict) and all(isinstance(value, Tensor) for value in found.values())
+    state = without_wrapper(found) if plain else {}
+    if state and is_toolkit(state):
+        if any(tensor.is_floating_point() and not tensor.isfinite().all() for tensor in state.values()):
+            raise UserError(f"The checkpoint {path} is damaged (a weight is no number): get it again.")
+        return state
+    names = list(map(str, found)) if isinstance(found, dict) else []
+    known = next((whose for key, whose in KEYS.items() if key in names), None)
+    seems = known or (f"of another network ({', '.join(names[:3])})" if names else "of no network that is known")
+    raise UserError(f"The checkpoint {path} seems to be {seems}: give {READ}.")

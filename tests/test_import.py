@@ -1,0 +1,157 @@
+"""Public checkpoints, and runs that begin with a model's weights."""
+
+import argparse
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import TINY, run_ugatit, tiny_model
+from ugatit.io.errors import UserError
+from ugatit.systems.cyclegan import CycleGAN
+from ugatit.systems.ugatit import UGATIT, UGATITConfig
+from ugatit.training.start import take_weights
+from ugatit.translation.checkpoints import import_checkpoint
+from ugatit.translation.folder import load_model, save_model
+from ugatit.translation.released import NETWORKS, released_names
+from ugatit.translation.translator import Translator
+
+
+def worst(system, folder) -> float:
+    """Of both directions, relative to the largest number of the authors' output."""
+    recorded, apart = np.load(folder / "numbers.npz"), []
+    for direction, side in (("a2b", "A"), ("b2a", "B")):
+        if direction in system.directions:
+            with torch.no_grad():
+                made = system.eval().translate(torch.from_numpy(recorded[f"real_{side}"]), direction).image.numpy()
+            wanted = recorded[f"out/G_{side}"]
+            apart.append(float(np.abs(made - wanted).max() / np.abs(wanted).max()))
+    return max(apart)
+
+
+@pytest.mark.parametrize("blocks", [6, 9])
+def test_generators_of_the_cyclegan_toolkit(blocks, shared, tmp_path):
+    folder = shared / "parity_cyclegan" / f"blocks{blocks}"
+    system = import_checkpoint([folder], size=64)
+    assert isinstance(system, CycleGAN) and system.config.blocks == blocks
+    assert worst(system, folder) < 1e-4
+    for side, direction in (("A", "a2b"), ("B", "b2a")):
+        one = import_checkpoint([folder / f"latest_net_G_{side}.pth"], size=64)
+        assert one.directions == (direction,) and worst(one, folder) < 1e-4
+    with zipfile.ZipFile(tmp_path / "both.zip", "w") as archive:
+        for side in "AB":
+            archive.write(folder / f"latest_net_G_{side}.pth", f"horse2zebra/latest_net_G_{side}.pth")
+    assert worst(import_checkpoint([tmp_path / "both.zip"], size=64), folder) < 1e-4
+
+
+def toolkit_names(network: torch.nn.Module, second: int) -> dict[str, torch.Tensor]:
+    """A generator's tensors by the toolkit's names; of a block's second convolution it depends on dropout."""
+    state, names = network.state_dict(), {}
+    blocks = sum(name.endswith("conv1.weight") for name in state)
+    places = [1, 4, 7, *range(10, 10 + blocks), 10 + blocks, 13 + blocks, 17 + blocks]
+    for name, tensor in state.items():
+        layer, *inner, part = name.split(".")
+        block = {"conv1": "conv_block.1.", "conv2": f"conv_block.{second}."}.get(inner[0] if inner else "", "")
+        names[f"module.model.{places[int(layer)]}.{block}{part}"] = tensor
+    return names
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+def test_a_wrapped_generator_with_other_channels_becomes_a_model_of_one_direction(dropout, tmp_path):
+    ours = CycleGAN(CycleGAN.Config(size=32, width=4, blocks=2, channels=1, channels_b=3, identity_weight=0.0))
+    ours.init_weights()
+    state = toolkit_names(ours.gen_b2a, 6 if dropout else 5)
+    torch.save({name: tensor.half() for name, tensor in state.items()}, tmp_path / "latest_net_G.pth")
+    options = "--direction", "b2a", "--size", "32"
+    done = run_ugatit("import", tmp_path / "latest_net_G.pth", "-o", tmp_path / "m", *options)
+    assert done.returncode == 0 and "CycleGAN, b2a, width 4, 2 blocks, 1 and 3 channels, size 32" in done.stderr
+    model = load_model(tmp_path / "m")
+    x = torch.rand(1, 3, 32, 32)
+    assert torch.allclose(model.translate(x, "b2a").image, ours.eval().translate(x, "b2a").image, atol=5e-3)
+    with pytest.raises(UserError, match="does not translate"):
+        Translator(model, "cpu")(torch.rand(1, 1, 32, 32), "a2b")
+
+
+def released(**changes) -> dict:
+    system = UGATIT(UGATITConfig(size=32, width=2, blocks=1, light=True))
+    system.init_weights()
+    return {
+        theirs: {
+            name: system.get_submodule(ours).state_dict()[renamed]
+            for name, renamed in released_names(system, ours).items()
+        }
+        for theirs, ours in NETWORKS.items()
+    }
+
+
+def test_released_checkpoints_wrapped_halved_and_without_discriminators(tmp_path):
+    states = released()
+    wrapped = {n: {f"module.{k}": v.half() for k, v in state.items()} for n, state in states.items()}
+    torch.save(wrapped, tmp_path / "a_params_1.pt", _use_new_zipfile_serialization=False)
+    system = import_checkpoint([tmp_path / "a_params_1.pt"], size=32)
+    assert torch.allclose(system.gen_a2b.mlp[0].weight, states["genA2B"]["FC.0.weight"], atol=1e-3)
+    torch.save({name: states[name] for name in ("genA2B", "genB2A")}, tmp_path / "b_params_2.pt")
+    done = run_ugatit("import", tmp_path / "b_params_2.pt", "-o", tmp_path / "m", "--size", "32")
+    assert done.returncode == 0 and "It has no discriminators" in done.stderr
+    assert sorted(file.name for file in (tmp_path / "m").iterdir()) == ["config.json", "translator.safetensors"]
+    Translator.load(tmp_path / "m", "cpu")(torch.rand(1, 3, 32, 32))
+
+
+def test_what_is_no_known_checkpoint_is_named(tmp_path, data):
+    (tmp_path / "x.png").write_bytes((data / "trainA" / "0.png").read_bytes())
+    (tmp_path / "x.html").write_text("<!DOCTYPE html>")
+    torch.save({"g_ema": {"w": torch.ones(3)}}, tmp_path / "style.pt")
+    torch.save({"model.model.1.model.2.weight": torch.ones(3)}, tmp_path / "unet.pth")
+    torch.save({"encoder.weight": torch.ones(3)}, tmp_path / "other.pth")
+    torch.save({**released(), "args": argparse.Namespace(lr=1)}, tmp_path / "options.pt")
+    save_model(tiny_model(), tmp_path / "model", step=0)
+    for name, sentence in (
+        ("x.png", "seems to be a picture"),
+        ("x.html", "a web page"),
+        ("style.pt", "of StyleGAN"),
+        ("unet.pth", "a U-Net of the CycleGAN toolkit"),
+        ("other.pth", r"of another network \(encoder.weight\)"),
+        ("options.pt", r"holds more than tensors \(argparse.Namespace\).* code of others is never run.* state dicts"),
+        ("model", "is of this package"),
+        ("none.pt", "does not exist"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            import_checkpoint([tmp_path / name])
+    for command in (["translate", tmp_path / "other.pth", tmp_path / "x.png", "-o", tmp_path / "out"],
+                    ["serve", tmp_path / "other.pth"],
+                    ["evaluate", tmp_path / "other.pth", data, "-o", tmp_path / "out"],
+                    ["export", tmp_path / "other.pth", "-o", tmp_path / "out"]):  # fmt: skip
+        done = run_ugatit(*command)
+        assert done.returncode == 2 and f"ugatit import {tmp_path / 'other.pth'} -o MODEL" in done.stderr, done.stderr
+
+
+def test_a_run_begins_with_the_weights_of_a_smaller_size(data, tmp_path):
+    light = [*TINY, "--preset", "light", "--ema", "0"]
+    done = run_ugatit("train", data, *light, "--steps", "2", "-o", tmp_path / "small")
+    assert done.returncode == 0, done.stderr
+    options = [*light, "--size", "64", "--steps", "1", "--lr", "1e-12", "-o", tmp_path / "large"]
+    done = run_ugatit("train", data, *options, "--start", tmp_path / "small" / "model")
+    assert done.returncode == 0 and "afresh begin: disc_global_a" in done.stderr.replace("\n", " "), done.stderr
+    small, large = (load_model(tmp_path / run / "model", with_training=True).state_dict() for run in ("small", "large"))
+    for name, tensor in large.items():
+        if name.startswith(("gen_", "disc_local_")) and not name.endswith((".u", ".v")):
+            assert torch.allclose(tensor, small[name], atol=1e-6), name
+    shutil.rmtree(tmp_path / "small")
+    done = run_ugatit("train", "--resume", tmp_path / "large", "--steps", "2")
+    assert done.returncode == 0, "the model is not needed any more"
+    start = "--start", tmp_path / "large" / "model"
+    done = run_ugatit("train", data, *TINY, *start, "--width", "3", "-o", tmp_path / "w")
+    assert done.returncode == 2 and "Nothing of the model of --start fits (width 2, here width 3)" in done.stderr
+    done = run_ugatit("train", data, *TINY, "--start", tmp_path / "none", "-o", tmp_path / "n")
+    assert done.returncode == 2 and "does not exist" in done.stderr
+
+
+def test_full_models_of_another_size_keep_all_but_the_layers_that_see_the_size():
+    small, large = (UGATIT(UGATITConfig(size=size, width=2, blocks=1)) for size in (32, 64))
+    small.init_weights()
+    large.init_weights()
+    afresh = take_weights(large, small)
+    assert {name for name in afresh if name.startswith("gen")} == {"gen_a2b.mlp", "gen_b2a.mlp"}
+    assert torch.equal(large.gen_a2b.out[0].weight, small.gen_a2b.out[0].weight)
