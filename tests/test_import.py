@@ -10,6 +10,7 @@ import torch
 
 from conftest import TINY, run_ugatit, tiny_model
 from ugatit.io.errors import UserError
+from ugatit.nn.switch import fast_forms
 from ugatit.systems.cyclegan import CycleGAN
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
 from ugatit.training.start import take_weights
@@ -44,6 +45,81 @@ def test_generators_of_the_cyclegan_toolkit(blocks, shared, tmp_path):
         for side in "AB":
             archive.write(folder / f"latest_net_G_{side}.pth", f"horse2zebra/latest_net_G_{side}.pth")
     assert worst(import_checkpoint([tmp_path / "both.zip"], size=64), folder) < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["light", "full"])
+def test_checkpoints_of_the_authors_tensorflow_code(kind, shared, tmp_path):
+    """All that was recorded, within 1e-4 of the largest number."""
+    folder = shared / "parity_tensorflow" / kind
+    recorded = np.load(folder / "numbers.npz")
+    options = [] if recorded["smoothing"] else ["--no-smoothing"]
+    done = run_ugatit("import", folder, "-o", tmp_path / "m", "--size", "64", *options)
+    assert done.returncode == 0 and "It has no discriminators" in done.stderr, done.stderr
+    model = load_model(tmp_path / "m")
+    assert model.config.release == "tensorflow" and model.config.light == (kind == "light")
+    a, b = (torch.from_numpy(recorded[f"real_{side}"]).permute(0, 3, 1, 2).contiguous() for side in "AB")
+    for fast in (True, False):
+        with torch.no_grad(), fast_forms(fast):
+            ab, ba, aa, bb = model.gen_a2b(a), model.gen_b2a(b), model.gen_b2a(a), model.gen_a2b(b)
+            found = {name: made.image for name, made in (("ab", ab), ("ba", ba), ("aa", aa), ("bb", bb))}
+            found["aba"] = model.gen_b2a(ab.image).image
+        found = {name: image.permute(0, 2, 3, 1) for name, image in found.items()}
+        for name, made in (("ab", ab), ("ba", ba), ("aa", aa)):
+            found[f"cam_{name}"] = made.cam_logit
+        found |= {"heat_ab": ab.heatmap[0, 0], "heat_ba": ba.heatmap[0, 0]}
+        assert found.keys() == {name.removeprefix("out/") for name in recorded if name.startswith("out/")}
+        for name, values in found.items():
+            wanted = recorded[f"out/{name}"]
+            assert np.abs(values.numpy() - wanted).max() / np.abs(wanted).max() < 1e-4, name
+    given = [folder / next(file.name for file in folder.glob("*.index")), folder / next(folder.glob("*.index")).stem]
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, f"checkpoint/UGATIT/{file.name}")
+    for path in [*given, tmp_path / "all.zip"]:
+        again = import_checkpoint([path], 64, smoothing=bool(recorded["smoothing"]))
+        assert all(torch.equal(t, model.state_dict()[n]) for n, t in again.state_dict().items() if not t.is_meta)
+    done = run_ugatit("translate", folder, tmp_path, "-o", tmp_path / "out")
+    assert done.returncode == 2 and f"ugatit import {folder} -o MODEL" in done.stderr
+
+
+def test_damaged_checkpoints_of_tensorflow_are_refused(shared, tmp_path):
+    source = shared / "parity_tensorflow" / "light"
+    (index,), (data,) = source.glob("*.index"), source.glob("*.data*")
+    target = tmp_path / index.name
+    with pytest.raises(UserError, match=r"needs .*data-00000-of-00001, which does not exist"):
+        target.write_bytes(index.read_bytes())
+        import_checkpoint([target])
+    (tmp_path / data.name).write_bytes(data.read_bytes())
+    noise, whole, refused = np.random.default_rng(0), index.read_bytes(), 0
+    for _ in range(150):
+        mutant = bytearray(whole[: noise.integers(1, len(whole))] if noise.random() < 0.2 else whole)
+        for place in noise.integers(0, len(mutant), noise.integers(1, 5)):
+            mutant[place] = noise.integers(0, 256)
+        target.write_bytes(mutant)
+        try:
+            import_checkpoint([target], 64)
+        except UserError:
+            refused += 1
+    assert refused > 75
+    target.write_bytes(whole)
+    (tmp_path / data.name).write_bytes(data.read_bytes()[:1000])
+    with pytest.raises(UserError, match="ends before generator_"):
+        import_checkpoint([target])
+    (tmp_path / "no.index").write_bytes(b"x" * 100)
+    with pytest.raises(UserError, match="is no index of a TensorFlow checkpoint"):
+        import_checkpoint([tmp_path / "no.index"])
+
+
+def test_a_run_goes_on_from_a_checkpoint_of_tensorflow(shared, data, tmp_path):
+    source = shared / "parity_tensorflow" / "light"
+    assert run_ugatit("import", source, "-o", tmp_path / "m", "--size", "64").returncode == 0
+    options = ["--preset", "light", "--release", "tensorflow", "--width", "4", "--size", "64", "--workers", "0"]
+    start = ["--start", tmp_path / "m", "--steps", "2", "-o", tmp_path / "run"]
+    done = run_ugatit("train", data, *options, *start)
+    assert done.returncode == 0, done.stderr
+    assert "afresh begin: disc_global_a, disc_global_b, disc_local_a, disc_local_b." in done.stderr.replace("\n", " ")
+    before, after = load_model(tmp_path / "m").state_dict(), load_model(tmp_path / "run" / "model").state_dict()
+    assert 0 < (before["gen_a2b.out.0.weight"] - after["gen_a2b.out.0.weight"]).abs().max() < 1e-3
 
 
 def toolkit_names(network: torch.nn.Module, second: int) -> dict[str, torch.Tensor]:

@@ -19,19 +19,21 @@ class ImportConfig:
     """Turn a public checkpoint into a model folder."""
 
     checkpoint: Positional[list[Path]]
-    """A *_params_*.pt file of the authors' PyTorch code; one or two latest_net_G*.pth files of the CycleGAN toolkit, A
-    to B first; or a folder or zip file with these."""
+    """A *_params_*.pt file of the authors' PyTorch code; the folder of a checkpoint of their TensorFlow code; one or
+    two latest_net_G*.pth files of the CycleGAN toolkit, A to B first; or a zip file with these."""
     out: Annotated[Path, arg(aliases=["-o"])]
     """The model folder to write."""
     size: int = 256
     """The side in pixels of the pictures that the model was trained on. A full U-GAT-IT's is found in the file."""
     direction: Direction | None = None
     """The direction of a single generator. If it is not given, b2a for a file whose name ends with _B, else a2b."""
+    smoothing: bool = True
+    """A checkpoint of TensorFlow was trained with its option of that name, which is on by default and not recorded."""
 
 
 def main(arguments: list[str]) -> None:
     options = tyro.cli(ImportConfig, prog="ugatit import", args=arguments)
-    system = import_checkpoint(options.checkpoint, options.size, options.direction)
+    system = import_checkpoint(options.checkpoint, options.size, options.direction, options.smoothing)
     whole = not any(tensor.is_meta for tensor in system.state_dict().values())
     with writing(options.out):
         save_model(system, options.out, step=0, with_training=whole)

@@ -6,18 +6,17 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ugatit.nn.norm import InstanceNorm
 from ugatit.nn.switch import switched
 
 
-def conv(channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    """Reflection-padded convolution without bias that keeps the size, divided by ``stride``."""
-    return nn.Conv2d(channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=False, padding_mode="reflect")
+def conv(channels_in: int, channels_out: int, kernel: int, stride: int = 1, bias: bool = False) -> nn.Conv2d:
+    """Reflection-padded convolution that keeps the size, divided by ``stride``."""
+    return nn.Conv2d(channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=bias, padding_mode="reflect")
 
 
-def conv_in_relu(channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """Convolution, instance norm (biased variance, not affine), ReLU: Table 4's encoder layers."""
-    return nn.Sequential(conv(channels_in, channels_out, kernel, stride), InstanceNorm(), nn.ReLU(inplace=True))
+def conv_in_relu(channels_in: int, channels_out: int, norm: nn.Module, kernel: int, stride: int = 1) -> nn.Sequential:
+    """Convolution, instance norm, ReLU: Table 4's encoder layers."""
+    return nn.Sequential(conv(channels_in, channels_out, kernel, stride), norm, nn.ReLU(inplace=True))
 
 
 def conv_block(
@@ -103,14 +102,17 @@ def up_conv(x: Tensor, weight: Tensor) -> Tensor:
 class UpBlock(nn.Module):
     """Nearest x2, conv3, norm, ReLU: Table 4's decoder up-sampling."""
 
-    def __init__(self, channels_in: int, channels_out: int, norm: Callable[[int], nn.Module]):
+    def __init__(self, channels_in: int, channels_out: int, norm: Callable[[int], nn.Module], bias: bool = False):
         super().__init__()
-        self.conv = nn.Conv2d(channels_in, channels_out, 3, bias=False)  # holds the weight; up_conv pads and convolves
+        self.conv = nn.Conv2d(channels_in, channels_out, 3, bias=bias)  # holds the weight; up_conv pads and convolves
         self.norm = norm(channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C x H x W to N x C' x 2H x 2W."""
-        return F.relu(self.norm(up_conv(x, self.conv.weight)), inplace=True)
+        y = up_conv(x, self.conv.weight)
+        if self.conv.bias is not None:
+            y = y + self.conv.bias[:, None, None]
+        return F.relu(self.norm(y), inplace=True)
 
 
 def init_normal(module: nn.Module, std: float = 0.02) -> None:

@@ -34,10 +34,13 @@ class Cam(nn.Module):
         activation: after the 1x1 convolution.
         spectral: divide the classifiers' weights by their norm for the logits (a row's only singular value is its
             norm). The attention keeps the raw weights, as in the authors' discriminators.
+        bias: the classifiers have one, in common, and attention is by weight plus bias, as in the authors' TensorFlow
+            code. ``avg_fc`` and ``max_fc`` hold that sum.
     """
 
-    def __init__(self, channels: int, activation: nn.Module, spectral: bool = False):
+    def __init__(self, channels: int, activation: nn.Module, spectral: bool = False, bias: bool = False):
         super().__init__()
+        self.bias = nn.Parameter(torch.zeros(())) if bias else None
         self.avg_fc = nn.Linear(channels, 1, bias=False)
         self.max_fc = nn.Linear(channels, 1, bias=False)
         self.conv = nn.Conv2d(2 * channels, channels, 1)
@@ -47,11 +50,14 @@ class Cam(nn.Module):
     def logit(self, x: Tensor) -> Tensor:
         """``cam_logit``, N x 2, of maps N x C x H x W: average branch, maximum branch; in float32 at least."""
         avg, top = self.avg_fc.weight, self.max_fc.weight  # 1 C each
+        if self.bias is not None:
+            avg, top = avg - self.bias, top - self.bias
         if self.spectral:
             avg, top = F.normalize(avg, dim=1), F.normalize(top, dim=1)
         pooled_max = full_precision(F.adaptive_max_pool2d(x, 1).flatten(1))
         with without_autocast(x.device):
-            return torch.cat([F.linear(mean_pixel(x), avg), F.linear(pooled_max, top)], 1)
+            logit = torch.cat([F.linear(mean_pixel(x), avg), F.linear(pooled_max, top)], 1)
+            return logit if self.bias is None else logit + self.bias
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Maps N x C x H x W to (attended maps N x C x H x W, ``cam_logit`` N x 2)."""

@@ -13,11 +13,12 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
 
 
 class LargeLinear(nn.Linear):
-    """`product` with its weight, which is large beside the rows that it meets; no bias."""
+    """`product` with its weight, which is large beside the rows that it meets, and a bias if it has one."""
 
-    def __init__(self, features_in: int, features_out: int):
-        super().__init__(features_in, features_out, bias=False)
+    def __init__(self, features_in: int, features_out: int, bias: bool = False):
+        super().__init__(features_in, features_out, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C to N x C'."""
-        return product(x, self.weight)
+        y = product(x, self.weight)
+        return y if self.bias is None else y + self.bias

@@ -101,12 +101,14 @@ class AdaLIN(nn.Module):
         channels: C.
         rho: where it starts, in [0, 1]; 1 is instance norm, 0 layer norm.
         learned: whether ``rho`` is a parameter, or stays as it is.
+        correction: of the variances, as `layer_instance_norm` takes it; 0 in the authors' TensorFlow code.
     """
 
     rho: Tensor
 
-    def __init__(self, channels: int, rho: float = 1.0, learned: bool = True):
+    def __init__(self, channels: int, rho: float = 1.0, learned: bool = True, correction: int = 1):
         super().__init__()
+        self.correction = correction
         start = torch.full((1, channels, 1, 1), rho)
         if learned:
             self.rho = nn.Parameter(start)
@@ -115,20 +117,20 @@ class AdaLIN(nn.Module):
 
     def forward(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
         """Normalise ``x`` (N x C x H x W) with ``gamma``, ``beta`` of N x C x 1 x 1."""
-        return layer_instance_norm(x, self.rho, gamma, beta)
+        return layer_instance_norm(x, self.rho, gamma, beta, self.correction)
 
 
 class LIN(AdaLIN):
     """AdaLIN with its own learned ``gamma`` and ``beta``, as in the up-sampling blocks."""
 
-    def __init__(self, channels: int, rho: float = 0.0, learned: bool = True):
-        super().__init__(channels, rho, learned)
+    def __init__(self, channels: int, rho: float = 0.0, learned: bool = True, correction: int = 1):
+        super().__init__(channels, rho, learned, correction)
         self.gamma = nn.Parameter(torch.ones(1, channels, 1, 1))
         self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Normalise ``x``, N x C x H x W."""
-        return layer_instance_norm(x, self.rho, self.gamma, self.beta)
+        return layer_instance_norm(x, self.rho, self.gamma, self.beta, self.correction)
 
 
 @torch.no_grad()

@@ -52,6 +52,9 @@ class UGATITConfig(SystemConfig):
     light: bool = False
     """Gamma and beta are made of pooled maps instead of flattened ones. That takes far fewer weights, and any size can
     be translated."""
+    release: Literal["pytorch", "tensorflow"] = "pytorch"
+    """Which of the authors' codes the generators follow. In tensorflow's, layers of decoder and classifiers have
+    biases, the encoder's norms a learned scale and shift, and AdaLIN's variances are biased."""
     decoder_norm: Literal["adalin", "in", "ln", "gn", "adain"] = "adalin"
     """The normalisation of the decoder (Table 1). in, ln and gn have their own scale and shift; adain is adalin with
     rho fixed at 1."""
@@ -118,7 +121,11 @@ class Generated(NamedTuple):
 def decoder_norms(config: UGATITConfig) -> tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]]:
     """Makers of the norms of the decoder's residual and up-sampling blocks, from their number of channels."""
     if config.decoder_norm == "adalin":
-        return partial(AdaLIN, rho=config.rho_residual), partial(LIN, rho=config.rho_up)
+        correction = 0 if config.release == "tensorflow" else 1
+        return (
+            partial(AdaLIN, rho=config.rho_residual, correction=correction),
+            partial(LIN, rho=config.rho_up, correction=correction),
+        )
     if config.decoder_norm == "gn":
         return (group_norm,) * 2
     fixed = partial(LIN, rho=0.0 if config.decoder_norm == "ln" else 1.0, learned=False)
@@ -135,27 +142,33 @@ class Generator(nn.Module):
 
     def __init__(self, config: UGATITConfig):
         super().__init__()
-        w, deep = config.width, 4 * config.width
-        # Encoder down-sampling and bottleneck
+        w, deep, bias = config.width, 4 * config.width, config.release == "tensorflow"
+
+        def encoder_norm(channels: int) -> InstanceNorm:
+            return InstanceNorm(channels if config.release == "tensorflow" else None)
+
+        # Encoder down-sampling and bottleneck; biases would go with the norms' means
         self.down = nn.Sequential(
-            conv_in_relu(config.channels, w, 7), conv_in_relu(w, 2 * w, 3, 2), conv_in_relu(2 * w, deep, 3, 2)
+            conv_in_relu(config.channels, w, encoder_norm(w), 7),
+            conv_in_relu(w, 2 * w, encoder_norm(2 * w), 3, 2),
+            conv_in_relu(2 * w, deep, encoder_norm(deep), 3, 2),
         )
-        self.encoder = nn.Sequential(*[ResBlock(deep, lambda _: InstanceNorm()) for _ in range(config.blocks)])
+        self.encoder = nn.Sequential(*[ResBlock(deep, encoder_norm) for _ in range(config.blocks)])
         # CAM of generator
-        self.cam = Cam(deep, nn.ReLU(inplace=True)) if config.cam in ("both", "generator") else None
+        self.cam = Cam(deep, nn.ReLU(inplace=True), bias=bias) if config.cam in ("both", "generator") else None
         # Gamma, beta
         self.checkpointing = config.checkpointing
         self.light, self.adaptive = config.light, config.decoder_norm in ("adalin", "adain")
         if self.adaptive:
             flattened = deep * (config.size // 4) ** 2
-            first = nn.Linear(deep, deep, bias=False) if config.light else LargeLinear(flattened, deep)
-            self.mlp = nn.Sequential(first, nn.ReLU(), nn.Linear(deep, deep, bias=False), nn.ReLU())
-            self.gamma, self.beta = nn.Linear(deep, deep, bias=False), nn.Linear(deep, deep, bias=False)
+            first = nn.Linear(deep, deep, bias) if config.light else LargeLinear(flattened, deep, bias)
+            self.mlp = nn.Sequential(first, nn.ReLU(), nn.Linear(deep, deep, bias), nn.ReLU())
+            self.gamma, self.beta = nn.Linear(deep, deep, bias), nn.Linear(deep, deep, bias)
         # Decoder bottleneck and up-sampling
         residual_norm, up_norm = decoder_norms(config)
-        self.decoder = nn.ModuleList([ResBlock(deep, residual_norm) for _ in range(config.blocks)])
-        self.up = nn.Sequential(UpBlock(deep, 2 * w, up_norm), UpBlock(2 * w, w, up_norm))
-        self.out = nn.Sequential(conv(w, config.channels, 7), nn.Tanh())
+        self.decoder = nn.ModuleList([ResBlock(deep, residual_norm, bias) for _ in range(config.blocks)])
+        self.up = nn.Sequential(UpBlock(deep, 2 * w, up_norm, bias), UpBlock(2 * w, w, up_norm, bias))
+        self.out = nn.Sequential(conv(w, config.channels, 7, bias=bias), nn.Tanh())
 
     def forward(self, x: Tensor) -> Generated:
         """Translate pictures N x channels x H x W in [-1, 1], H and W multiples of 4."""

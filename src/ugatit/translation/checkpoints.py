@@ -10,10 +10,15 @@ from torch import Tensor
 from ugatit.io.errors import UserError
 from ugatit.io.files import open_regular, read_torch
 from ugatit.systems.base import Direction, System
+from ugatit.translation.folder import CHECKPOINTS
 from ugatit.translation.released import from_released, is_released, without_wrapper
+from ugatit.translation.tensorflow import import_tensorflow, index_of
 from ugatit.translation.toolkit import import_toolkit, is_toolkit
 
-READ = "a *_params_*.pt file of U-GAT-IT's authors' PyTorch code, or latest_net_G*.pth of the CycleGAN toolkit"
+READ = (
+    "a *_params_*.pt file of U-GAT-IT's authors' PyTorch code, the folder of a checkpoint of their TensorFlow code, or "
+    "latest_net_G*.pth of the CycleGAN toolkit"
+)
 MOST_UNPACKED = 2**33  # bytes of what is in a zip file
 HEADS = {  # what a file begins with, and what that is
     b"\x89PNG": "a picture", b"\xff\xd8\xff": "a picture", b"GIF8": "a picture", b"\x89HDF": "a file of Keras (HDF5)",
@@ -28,21 +33,26 @@ KEYS = {  # a name in a checkpoint, and whose it is
 }  # fmt: skip
 
 
-def import_checkpoint(paths: list[Path], size: int = 256, direction: Direction | None = None) -> System:
+def import_checkpoint(
+    paths: list[Path], size: int = 256, direction: Direction | None = None, smoothing: bool = True
+) -> System:
     """Turn a public checkpoint into our system; networks that it lacks stay on the meta device.
 
     Args:
-        paths: a file of the authors' PyTorch code; one or two generators of the CycleGAN toolkit, A to B first; or a
-            folder or zip file with these.
+        paths: a file of the authors' PyTorch code; the folder, prefix or index of a checkpoint of their TensorFlow
+            code; one or two generators of the CycleGAN toolkit, A to B first; or a folder or zip file with these.
         size: side in pixels of the pictures that it was trained on, where no shape tells.
         direction: of a single generator; by default what its name says, else "a2b".
+        smoothing: whether a checkpoint of TensorFlow was trained with the option of that name, as is the default.
 
     Raises:
         UserError: it is something else, damaged, or holds code.
     """
     for path in paths:
         if path.is_file() and zipfile.is_zipfile(path) and not is_torch(path):
-            return import_zipped(path, size, direction)
+            return import_zipped(path, size, direction, smoothing)
+    if len(paths) == 1 and index_of(paths[0]) is not None:
+        return import_tensorflow(paths[0], size, smoothing)
     files = [file for path in paths for file in (checkpoints_in(path) if path.is_dir() else [path])]
     found = {file: read_checkpoint(file) for file in files}
     if len(files) == 1 and is_released(found[files[0]]):
@@ -63,7 +73,7 @@ def is_torch(path: Path) -> bool:
         return any(name.endswith("data.pkl") for name in archive.namelist())
 
 
-def import_zipped(path: Path, size: int, direction: Direction | None) -> System:
+def import_zipped(path: Path, size: int, direction: Direction | None, smoothing: bool) -> System:
     """`import_checkpoint` of what is in a zip file, whose names lead nowhere else."""
     with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
         parts = [part for part in archive.infolist() if not part.is_dir()]
@@ -75,10 +85,10 @@ def import_zipped(path: Path, size: int, direction: Direction | None) -> System:
             archive.extractall(folder)
         except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
             raise UserError(f"{path} cannot be unpacked ({error}): get it again.") from None
-        holding = {file.parent for file in Path(folder).rglob("*") if file.suffix in (".pt", ".pth")}
+        holding = {file.parent for file in Path(folder).rglob("*") if file.suffix in CHECKPOINTS}
         if len(holding) != 1:
             raise UserError(f"{path} holds {len(holding)} folders with checkpoints: unpack it, and give one of them.")
-        return import_checkpoint([holding.pop()], size, direction)
+        return import_checkpoint([holding.pop()], size, direction, smoothing)
 
 
 def checkpoints_in(folder: Path) -> list[Path]:

@@ -1,0 +1,141 @@
+"""Checkpoints of the authors' TensorFlow code, their only official weights, as our networks.
+
+``generator_B`` translates A to B. What is another notation is folded into the weights: the order of dimensions and of
+flattened maps, the smoothing of rho, the weight plus bias by which the CAM attends. What is another network is the
+setting ``release="tensorflow"``. The discriminators are not read: a run that starts with the model begins them afresh.
+"""
+
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ugatit.io.errors import UserError
+from ugatit.systems.ugatit import UGATIT, UGATITConfig
+from ugatit.translation.bundle import read_bundle
+
+SMOOTHING = 0.1  # what their code takes off AdaLIN's rho where it is on, as it is by default
+GENERATORS = {"gen_a2b": "generator_B", "gen_b2a": "generator_A"}
+
+
+def index_of(path: Path) -> Path | None:
+    """The index file of a checkpoint that is given as its folder, its prefix, or one of its files; the newest of a
+    folder. None if there is none."""
+    if path.is_dir():
+        steps = [(int((re.findall(r"\d+", file.stem) or ["0"])[-1]), file) for file in path.glob("*.index")]
+        return max(steps)[1] if steps else None
+    if path.suffix == ".index":
+        return path if path.exists() else None
+    prefix = re.sub(r"\.(data-\d+-of-\d+|meta)$", "", path.name)
+    found = path.with_name(f"{prefix}.index")
+    return found if found.exists() else None
+
+
+def kernel(tensor: Tensor) -> Tensor:
+    """H x W x in x out, or in x out, to out x in x H x W, or out x in."""
+    return tensor.permute(3, 2, 0, 1) if tensor.ndim == 4 else tensor.T
+
+
+def generator_state(state: dict[str, Tensor], config: UGATITConfig, smoothing: bool) -> dict[str, Tensor]:
+    """Our names of a generator's tensors, from theirs.
+
+    Raises:
+        KeyError: one is missing.
+    """
+    made: dict[str, Tensor] = {}
+
+    def layer(ours: str, theirs: str, bias: bool = True) -> None:
+        made[f"{ours}.weight"] = kernel(state[f"{theirs}/kernel"])
+        if bias:
+            made[f"{ours}.bias"] = state[f"{theirs}/bias"]
+
+    def norm(ours: str, theirs: str) -> None:
+        made[f"{ours}.weight"], made[f"{ours}.bias"] = state[f"{theirs}/gamma"], state[f"{theirs}/beta"]
+
+    def rho(theirs: str, less: float = 0.0) -> Tensor:
+        return (state[f"{theirs}/rho"] - less).clamp(0, 1).reshape(1, -1, 1, 1)
+
+    for i, suffix in enumerate(("", "_0", "_1")):
+        layer(f"down.{i}.0", f"conv{suffix}/conv2d", bias=False)  # which the norm takes away again
+        norm(f"down.{i}.1", f"ins_norm{suffix}")
+    for i in range(config.blocks):
+        for k in (1, 2):
+            layer(f"encoder.{i}.conv{k}", f"resblock_{i}/res{k}/conv_0/conv2d", bias=False)
+            norm(f"encoder.{i}.norm{k}", f"resblock_{i}/res{k}/instance_norm")
+            layer(f"decoder.{i}.conv{k}", f"adaptive_resblock{i}/res{k}/conv_0/conv2d")
+            less = SMOOTHING if smoothing else 0.0
+            made[f"decoder.{i}.norm{k}.rho"] = rho(f"adaptive_resblock{i}/res{k}/instance_layer_norm", less)
+    weight, bias = state["CAM_logit/kernel"].reshape(1, -1), state["CAM_logit/bias"].reshape(())
+    made |= {"cam.avg_fc.weight": weight + bias, "cam.max_fc.weight": weight + bias, "cam.bias": bias}
+    layer("cam.conv", "conv_1x1/conv2d")
+    for i in (0, 1):
+        layer(f"mlp.{2 * i}", f"MLP/linear_{i}/dense")
+    if not config.light:  # H, W, C of the flattened maps to C, H, W
+        deep, side = 4 * config.width, config.size // 4
+        first = made["mlp.0.weight"].reshape(-1, side, side, deep)
+        made["mlp.0.weight"] = first.permute(0, 3, 1, 2).flatten(1)
+    for name in ("gamma", "beta"):
+        layer(name, f"MLP/{name}/dense")
+    for i in (0, 1):
+        layer(f"up.{i}.conv", f"up_conv_{i}/conv2d")
+        made[f"up.{i}.norm.rho"] = rho(f"layer_ins_norm_{i}")
+        for part in ("gamma", "beta"):
+            made[f"up.{i}.norm.{part}"] = state[f"layer_ins_norm_{i}/{part}"].reshape(1, -1, 1, 1)
+    layer("out.0", "G_logit/conv2d")
+    return {name: tensor.contiguous() for name, tensor in made.items()}
+
+
+def config_of(state: dict[str, Tensor], size: int) -> UGATITConfig:
+    """Settings of the networks as a generator's shapes tell them.
+
+    Args:
+        state: a generator's tensors, by their names.
+        size: of a light model's pictures, which no shape tells.
+
+    Raises:
+        KeyError, ValueError: they are not of such a generator.
+    """
+    _, _, channels, width = state["conv/conv2d/kernel"].shape
+    blocks = sum(bool(re.fullmatch(r"resblock_\d+/res1/conv_0/conv2d/kernel", name)) for name in state)
+    pixels = state["MLP/linear_0/dense/kernel"].shape[0] // (4 * width)
+    light = pixels == 1
+    return UGATITConfig(
+        size=size if light else 4 * round(pixels**0.5), channels=channels, width=width, blocks=blocks, light=light,
+        release="tensorflow",
+    )  # fmt: skip
+
+
+def import_tensorflow(path: Path, size: int = 256, smoothing: bool = True) -> UGATIT:
+    """Turn a checkpoint of the authors' TensorFlow code into our system; its discriminators stay on the meta device.
+
+    Args:
+        path: its folder, its prefix, or one of its files.
+        size: side in pixels of the pictures that a light model was trained on; a full model's is found in the file.
+        smoothing: whether it was trained with their option of that name, which is on by default and not recorded.
+
+    Raises:
+        UserError: it is damaged, or something else.
+    """
+    index = index_of(path)
+    if index is None:
+        raise UserError(f"{path} holds no checkpoint of TensorFlow (no .index file): check the path.")
+    try:
+        states = {}
+        for ours, theirs in GENERATORS.items():
+            found = read_bundle(index, f"{theirs}/")
+            states[ours] = {name.removeprefix(f"{theirs}/"): tensor for name, tensor in found.items()}
+    except ValueError as error:
+        raise UserError(f"The checkpoint {index} {error}: get all its files again.") from None
+    try:
+        config = config_of(states["gen_a2b"], size)
+        with torch.device("meta"):
+            system = UGATIT(config)
+        for name, state in states.items():
+            system.get_submodule(name).load_state_dict(generator_state(state, config, smoothing), assign=True)
+    except KeyError as error:
+        raise UserError(f"The checkpoint {index} is not of the authors' networks: {error} is missing.") from None
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(f"The checkpoint {index} is not of the authors' networks ({reason}).") from None
+    return system
