@@ -136,7 +136,7 @@ def test_what_needs_a_range_is_said_where_there_is_none(scans, tmp_path):
 def test_translation_reads_all_inputs_with_one_range(scans, tmp_path):
     save_model(tiny_model(), tmp_path / "model", step=0)
     translator = Translator.load(tmp_path / "model", "cpu")
-    with pytest.raises(UserError, match=r"float or 32-bit samples, .* set the translator's range"):
+    with pytest.raises(UserError, match=r"float or 32-bit samples, .* set the translator's `range`"):
         translator(Image.open(scans / "trainA" / "0.tif"))
 
     def results(part, *options) -> tuple[list[np.ndarray], str]:
@@ -254,7 +254,7 @@ def test_what_changed_in_the_data_is_told_by_name(data):
 def test_missing_and_empty_domains_are_errors(data, tmp_path):
     with pytest.raises(UserError, match="trainA"):
         find_pictures(tmp_path, None, None, 0.1, 0)
-    with pytest.raises(UserError, match="DATA"):
+    with pytest.raises(UserError, match="`data`"):
         find_pictures(None, None, None, 0.1, 0)
     with pytest.raises(UserError, match="`source` and `target` replace `data`"):
         find_pictures(data, data / "trainA", None, 0.1, 0)

@@ -150,7 +150,8 @@ def test_as_many_bands_as_a_file_has(bands, tmp_path):
         result = translated(same(4), tmp_path / "x.png", tmp_path / "out")
         assert np.array_equal(np.asarray(Image.open(result)), values)
         Image.new("RGB", (20, 20), (1, 2, 3)).save(tmp_path / "opaque.png")
-        assert (read_samples(tmp_path / "opaque.png", Samples(4)).pixels[:, 0, 0] * 255).tolist() == [1, 2, 3, 255]
+        opaque = read_samples(tmp_path / "opaque.png", Samples(4)).pixels[:, 0, 0] * 255
+        assert opaque.round().tolist() == [1, 2, 3, 255]
 
 
 def test_a_numpy_file_of_a_stranger(tmp_path):

@@ -327,7 +327,12 @@ class Evil:
 
 @pytest.mark.parametrize(
     "content, names",
-    [(None, "does not exist"), (b"junk", "cannot be read"), (Evil(), "cannot be read"), ({"genA2B": {}}, "lacks")],
+    [
+        (None, "does not exist"),
+        (b"junk", "cannot be read"),
+        (Evil(), r"holds more than tensors \(builtins.print\)"),
+        ({"genA2B": {}}, "lacks"),
+    ],
 )
 def test_other_files_are_not_imported(content, names, tmp_path, capsys):
     path = tmp_path / "x.pt"
@@ -455,3 +460,17 @@ def test_animations_and_stacks_are_translated_as_a_whole(kind, light, tmp_path):
             if kind != "tiff":
                 assert after.info["duration"] == before.info["duration"] == times[number]
                 assert after.info["loop"] == before.info["loop"]
+
+
+def test_commands_without_what_they_need_say_what(tmp_path, data):
+    for command, sentence in (
+        (["translate", tmp_path, "-o", tmp_path / "out"], "No picture was named: give files, folders or globs"),
+        (["serve"], "No model was named: give a folder like RUN/model"),
+        (["study"], "No folder was named: give the folder that ugatit compare left"),
+        (["ablate", data, "--system", "cyclegan"], "--system cyclegan: Table 1 is of ugatit"),
+        (["train", data, "--cache", "inf"], "--cache = inf: give a finite number"),
+        (["train", data, "--lr", "inf"], "--lr = inf: give a finite number"),
+        (["evaluate", tmp_path, data, "--seed", str(2**40)], "--seed = 1099511627776: Input should be less than"),
+    ):
+        done = run_ugatit(*command)
+        assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr, done.stderr

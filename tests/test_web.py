@@ -114,7 +114,7 @@ BOMB = encoded(Image.new("1", (30_000, 30_000)))
         ("?size=huge", FINE, 422, "size"),
         ("?style=-1", FINE, 422, "style"),
         ("?model=cyclegan&attention=true", FINE, 422, "no attention"),
-        ("?model=cartoongan&direction=b2a", FINE, 422, "does not translate b2a"),
+        ("?model=cartoongan&direction=b2a", FINE, 422, "does not translate `direction=b2a`"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_refused_with_a_sentence(query, body, status, sentence, client):

@@ -109,6 +109,11 @@ def find_questions(config: StudyConfig, say: Any) -> list[Question]:
     Raises:
         UserError: the folders are not laid out as needed, or there is nothing to compare.
     """
+    if not config.folders:
+        raise UserError(
+            "No folder was named: give the folder that ugatit compare left as OUT/pictures, or a folder for each "
+            "method and --source DIR."
+        )
     if config.source is not None:
         return questions_of("", config.source, {folder.name: folder for folder in config.folders}, say)
     if len(config.folders) > 1:

@@ -25,6 +25,8 @@ def main(arguments: list[str]) -> None:
         args=arguments,
     )
     check_range(AblateConfig, options)
+    if options.train.system != "ugatit":
+        raise UserError(f"--system {options.train.system}: Table 1 is of ugatit: leave it out, or use ugatit compare.")
     if options.train.data is None:
         raise UserError("No pictures were named: give DATA, a folder with trainA and trainB inside.")
     out = (options.train.out or Path("runs") / f"{printable(options.train.data.resolve().name)}-table1").resolve()

@@ -13,6 +13,8 @@ from ugatit.training.config import check_range
 def main(arguments: list[str]) -> None:
     config = tyro.cli(serve.ServeConfig, prog="ugatit serve", args=arguments)
     check_range(serve.ServeConfig, config)
+    if not config.models:
+        raise UserError("No model was named: give a folder like RUN/model, or a hub id like user/name.")
     if not re.fullmatch(r"(/[\w.~-]+)*", config.root_path):
         raise UserError(f"--root-path {config.root_path} is not the path of an address: give one like /translate.")
     guard.run(serve.application(config), serve.rules(config), config.port, say)

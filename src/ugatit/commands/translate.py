@@ -59,6 +59,8 @@ class TranslateConfig:
 def main(arguments: list[str]) -> None:
     options = tyro.cli(TranslateConfig, prog="ugatit translate", args=arguments)
     check_range(TranslateConfig, options)
+    if not options.inputs:
+        raise UserError("No picture was named: give files, folders or globs after MODEL.")
     if options.backend == "onnx":
         translator: Translator = OnnxTranslator(Path(options.model), options.device)
     else:
@@ -142,6 +144,8 @@ def read_style(given: str, translator: Translator, direction: Direction) -> Tens
         UserError: it is neither.
     """
     if given.isdecimal():
+        if int(given) >= 2**63:
+            raise UserError(f"--style {given} is too large: give a number below {2**63}.")
         return int(given)
     try:
         return translator.read(Path(given), opposite(direction))

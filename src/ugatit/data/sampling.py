@@ -156,8 +156,9 @@ def loader(dataset: Unpaired, slices: Slices, workers: int, pin: bool) -> DataLo
 
 
 def ignore_interrupt(_: int) -> None:
-    """Leave Ctrl-C to the training process, which saves and ends its workers."""
+    """Leave Ctrl-C and a batch system's end, which all processes of a run may be sent, to the training process, which
+    saves and ends its workers."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

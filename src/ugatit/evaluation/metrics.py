@@ -35,7 +35,7 @@ class Protocol:
     subset_size: Annotated[int | None, Field(ge=2)] = None
     """The number of pictures in each subset, drawn without repetition. If it is not given, half of the smaller set, at
     most 1000."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """The random seed of the subsets."""
 
 

@@ -1,8 +1,9 @@
 """What a run is trained with: its settings, typed and checked, and the record of them in the run's folder."""
 
 import json
+import math
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -108,6 +109,12 @@ def check_range(kind: Any, value: Any) -> Any:
     Raises:
         UserError: one is out of range; the message names the option.
     """
+    fields = asdict(value)
+    for part in list(fields.values()):
+        fields |= part if isinstance(part, dict) else {}
+    for name, given in fields.items():
+        if isinstance(given, float) and math.isinf(given):
+            raise UserError(f"--{option_of(name)} = {given}: give a finite number.")
     adapter = kind if isinstance(kind, TypeAdapter) else TypeAdapter(kind)
     try:
         return adapter.validate_python(adapter.dump_python(value))

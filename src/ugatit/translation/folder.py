@@ -72,7 +72,9 @@ def configured(folder: Path) -> System:
     path = folder / "config.json"
     if not path.exists():
         if any(folder.glob(f"*{ending}") for ending in CHECKPOINTS):
-            raise UserError(f"{folder} holds a checkpoint, no model: ugatit import {folder} -o MODEL makes one of it.")
+            raise UserError(
+                f"{folder} has a checkpoint and no config.json: ugatit import {folder} -o MODEL makes it one."
+            )
         raise UserError(f"{folder} is not a model folder, it has no config.json: give the folder RUN/model of a run.")
     try:
         settings = read_json(own_file(folder, "config.json"))

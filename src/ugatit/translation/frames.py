@@ -208,15 +208,16 @@ def look_of(container: "av.container.InputContainer") -> Look:
     film = film_of(container)
     context = film.codec_context
     aspect = Fraction(film.sample_aspect_ratio or context.sample_aspect_ratio or 1)
-    first = first_frame(container)
-    lying = first is not None and round(first.rotation / 90) % 2 == 1
-    return Look(
+    told = Look(
         colorspace=int(context.colorspace or 0),
         color_range=int(context.color_range or 0),
         color_primaries=int(context.color_primaries or 0),
         color_trc=int(context.color_trc or 0),
-        aspect=1 / aspect if lying else aspect,
+        aspect=aspect,
     )
+    first = first_frame(container)  # only now, as some decoders put their own colours where none are told
+    lying = first is not None and round(first.rotation / 90) % 2 == 1
+    return told._replace(aspect=1 / aspect) if lying else told
 
 
 def count_frames(container: "av.container.InputContainer") -> int | None:

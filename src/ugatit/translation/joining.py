@@ -223,5 +223,8 @@ def encoded(packet: Any, stream: Any) -> list[Any]:
         sound = packet.decode()
     except av.FFmpegError:  # damaged
         sound = []
+    for frame in sound:
+        if frame.pts is None:  # the first ones of some codecs
+            frame.pts, frame.time_base = packet.pts, packet.time_base
     made = [each for frame in sound for each in stream.encode(frame)]
     return made if packet.size else [*made, *stream.encode(None)]
