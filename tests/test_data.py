@@ -127,7 +127,7 @@ def test_what_needs_a_range_is_said_where_there_is_none(scans, tmp_path):
     shutil.copytree(scans / "trainA", scans / "testA")
     shutil.copytree(scans / "trainB", scans / "testB")
     done = run_ugatit("evaluate", tmp_path / "model", scans, "--features", "efficientnet-lite0", "-o", tmp_path / "out")
-    assert done.returncode == 2 and f"A picture {UNSCALED}, and this model has no range for them" in done.stderr
+    assert done.returncode == 2 and f"{UNSCALED}, and this model has no range for them" in done.stderr
     done = run_ugatit("evaluate", "--real", scans / "testB", "--fake", scans / "testA", "-o", tmp_path / "out",
                       "--features", "efficientnet-lite0")  # fmt: skip
     assert done.returncode == 2 and "testA has 0 usable pictures" in done.stderr and f"0.tif {UNSCALED}" in done.stderr

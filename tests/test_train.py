@@ -485,7 +485,7 @@ lost = Skipped(Path("lost.png"), "does not exist")
 Unpaired.__getitem__ = lambda self, n: lost if n == {8 + number} else read(self, n)
 """
     code, errors = two_processes(script, "train", data, "-o", tmp_path / "run", *SMALL, "--checkpoint-every", 100)
-    assert code == 2 and "lost.png does not exist since the run began" in errors
+    assert code == 2 and "lost.png was fine when the run began and now does not exist" in errors
     assert "Another process of this run found a picture" in errors and "Traceback" not in errors
     assert [f.name for f in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000004"]
     again, said = two_processes("", "train", "--resume", tmp_path / "run")
@@ -715,7 +715,7 @@ def test_the_model_s_folder_is_no_run(data, tmp_path, capsys):
     train(tiny(data, tmp_path / "run", steps=2))
     assert main(["train", "--resume", str(tmp_path / "run" / "model")]) == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert f"is a model's folder: give the run's, {tmp_path / 'run'}" in said
+    assert f"is a model's folder, which is not resumed: give the run's, {tmp_path / 'run'}" in said
 
 
 def test_a_failure_before_any_checkpoint_speaks_of_none(data, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import ugatit
-from conftest import run_ugatit, write_picture
+from conftest import run_ugatit, tiny_model, write_picture
 from ugatit.data.finding import Skipped, find_files
 from ugatit.data.reading import read_picture
 from ugatit.io.errors import UserError
@@ -465,6 +465,15 @@ def test_animations_and_stacks_are_translated_as_a_whole(kind, light, tmp_path):
 def test_commands_without_what_they_need_say_what(tmp_path, data):
     for command, sentence in (
         (["translate", tmp_path, "-o", tmp_path / "out"], "No picture was named: give files, folders or globs"),
+        (
+            ["translate", data / "trainA" / "0.png", data, "-o", tmp_path / "out"],
+            "0.png is a file, and a model is a folder",
+        ),
+        (["train", "--resume", data / "trainA" / "0.png"], "0.png is a file: give the folder of a run"),
+        (
+            ["train", "--resume", data],
+            "holds no run to resume, it has no config.json: give the folder that ugatit train",
+        ),
         (["serve"], "No model was named: give a folder like RUN/model"),
         (["study"], "No folder was named: give the folder that ugatit compare left"),
         (["ablate", data, "--system", "cyclegan"], "--system cyclegan: Table 1 is of ugatit"),
@@ -474,3 +483,11 @@ def test_commands_without_what_they_need_say_what(tmp_path, data):
     ):
         done = run_ugatit(*command)
         assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def test_the_translator_says_what_it_takes():
+    translator = Translator(tiny_model(), "cpu")
+    with pytest.raises(UserError, match=r"`images` is a str: give a picture \(Image.open\(path\)\)"):
+        translator("cat.jpg")
+    with pytest.raises(UserError, match="`batch=0`: give 1 or more"):
+        translator(torch.rand(1, 3, 32, 32), batch=0)

@@ -154,7 +154,10 @@ class Desk:
 
     def too_many_pixels(self, what: str) -> RefusalError:
         """A refusal of a picture with that many pixels."""
-        return RefusalError(413, f"The picture has {what} pixels, the most is {self.config.max_megapixels:g} million.")
+        return RefusalError(
+            413,
+            f"The picture has {what} pixels, the most is {self.config.max_megapixels:g} million: send a smaller one.",
+        )
 
     def check_cost(self, names: list[str], size: Size, width: int, height: int) -> None:
         """Raises RefusalError if translating a picture would take too much memory or time."""

@@ -67,6 +67,8 @@ def main(arguments: list[str]) -> None:
         translator = Translator.load(options.model, options.device)
     origin, target = (translator.samples(domain) for domain in options.direction.split("2"))
     jobs = plan_jobs(options.inputs, options.out, options.samples, (origin.channels, target.channels))
+    if not jobs:
+        raise UserError(f"{options.inputs[0]} holds no files: check the path.")
     translator.range = range_for(options, translator, [job.source for job in jobs])
     if options.style is not None or options.samples > 1:
         translator.set_style(read_style(options.style or "0", translator, options.direction))
@@ -147,6 +149,8 @@ def read_style(given: str, translator: Translator, direction: Direction) -> Tens
         if int(given) >= 2**63:
             raise UserError(f"--style {given} is too large: give a number below {2**63}.")
         return int(given)
+    if given.startswith("-") and given[1:].isdecimal():
+        raise UserError(f"--style {given} is negative: give a number from 0 up, or a picture of the target domain.")
     try:
         return translator.read(Path(given), opposite(direction))
     except (ValueError, OSError) as error:

@@ -47,13 +47,16 @@ def read_tests(files: list[Path], size: int, samples: Samples) -> Tensor:
     Raises:
         UserError: samples need a range, and there is none.
     """
-    transform = v2.Compose([squared(size), to_tensor_transform()])
-    try:
-        return torch.stack([transform(read_samples(file, samples).pixels) for file in files])
-    except UnscaledError as error:
-        raise UserError(
-            f"A picture {error}, and this model has no range for them: train it on such pictures."
-        ) from None
+    transform, read = v2.Compose([squared(size), to_tensor_transform()]), []
+    for file in files:
+        try:
+            read.append(transform(read_samples(file, samples).pixels))
+        except UnscaledError as error:
+            raise UserError(
+                f"{file} {error}, and this model has no range for them: convert it to 8 or 16 bits, or train a model "
+                "on such pictures."
+            ) from None
+    return torch.stack(read)
 
 
 class Unpaired(Dataset):

@@ -138,17 +138,22 @@ def read_run(run: Path) -> TrainConfig:
     Raises:
         UserError: the folder holds no run, or its configuration is damaged.
     """
+    if run.is_file():
+        raise UserError(f"{run} is a file: give the folder of a run.")
     path = run / "config.json"
     try:
         record = json.loads(path.read_text())
         if "config" in record:
-            raise UserError(f"{run} is a model's folder: give the run's, {run.parent}.")
+            whose = f"the run's, {run.parent}" if (run.parent / "checkpoints").is_dir() else "the folder of a run"
+            raise UserError(f"{run} is a model's folder, which is not resumed: give {whose}.")
         return run_adapter(record["system"]).validate_python(record)
     except FileNotFoundError:
-        where = " on every machine" if int(os.environ.get("WORLD_SIZE", 1)) > 1 else ""
+        where = ", which must be on every machine" if int(os.environ.get("WORLD_SIZE", 1)) > 1 else ""
         raise UserError(
-            f"{run} holds no run to resume, it has no config.json: give the run's folder, which must be there{where}."
+            f"{run} holds no run to resume, it has no config.json: give the folder that ugatit train wrote{where}."
         ) from None
+    except ValidationError as error:
+        raise UserError(f"{path} is damaged ({first_problem(error)}): restore it to resume the run.") from None
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}): restore it to resume the run.") from None
 

@@ -412,7 +412,7 @@ class Trainer:
                     kept.append(line)
             except ValueError:  # the process was killed while it wrote this line
                 continue
-        with atomic_file(path) as temporary:
+        with writing(self.run), atomic_file(path) as temporary:
             temporary.write_text("".join(line + "\n" for line in kept))
 
     def guarded(self, write: Callable[[], None], what: str, fatal: bool = False) -> None:
@@ -480,7 +480,7 @@ def with_ranges(model: Any, pictures: Pictures, say: Callable[..., None]) -> Any
 def lost_picture(batch: Any) -> str:
     """What a process says when its own batch, or that of another, has a picture that cannot be read any more."""
     if isinstance(batch, Skipped):
-        return f"{batch.path} {batch.reason} since the run began: put it back and use --resume."
+        return f"{batch.path} was fine when the run began and now {batch.reason}: put it back and use --resume."
     return "Another process of this run found a picture that cannot be read any more: see what it says."
 
 
@@ -540,7 +540,7 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     assert config.out is not None
     run = config.out
     if not str(run).isprintable():
-        raise UserError(f"The run's folder {run!r} has bytes or codes that are no text: give another -o.")
+        raise UserError(f"The run's folder {str(run)!r} has bytes or codes that are no text: give another -o.")
     before = read_run(run) if resume else config
     changed_settings(before, config)  # what cannot change is told before anything is looked at
     config = check_range(run_adapter(config.system), config)

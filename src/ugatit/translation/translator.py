@@ -85,6 +85,12 @@ class Translator:
         Raises:
             UserError: the model cannot do this direction or size, or the tensor has another shape.
         """
+        if batch < 1:
+            raise UserError(f"`batch={batch}`: give 1 or more.")
+        if not isinstance(images, Tensor | Image.Image | list):
+            raise UserError(
+                f"`images` is a {type(images).__name__}: give a picture (Image.open(path)), a list, or a tensor."
+            )
         if isinstance(images, Tensor):
             size = size or ("keep" if self.system.any_size else "model")
             self.check_tensor(images, direction)
@@ -281,9 +287,9 @@ def find_device(name: torch.device | str | None) -> torch.device:
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     try:
         device = torch.device(name or found or "cpu")
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        torch.zeros(1, device=device).item()  # which what only looks like a device cannot do
+    except (RuntimeError, AssertionError) as error:  # of which one not implemented is one
+        reason = f"{str(error).splitlines()[0]:.200}"
         raise UserError(f"`device={name}` cannot be used ({reason}): leave it out, or give cpu.") from None
     return device
 
@@ -295,20 +301,25 @@ def find_model(path_or_hub_id: str | Path) -> Path:
         UserError: there is neither.
     """
     path = Path(path_or_hub_id)
+    if path.is_file() and path.suffix in (".json", ".safetensors", ".onnx"):
+        raise UserError(f"{path} is a file, and a model is a folder: give {path.parent}.")
+    if path.is_file():
+        raise UserError(f"{path} is a file, and a model is a folder: try ugatit import {path} -o MODEL first.")
     if (path / "model" / "config.json").is_file():  # a run's folder
         return path / "model"
     if path.is_dir() or str(path_or_hub_id).count("/") != 1 or path.is_absolute():
-        if path.is_file():
-            raise UserError(f"{path} is a file, and a model is a folder: try ugatit import {path} -o MODEL first.")
         if not path.is_dir():
-            raise UserError(f"The model {path_or_hub_id} does not exist: give a folder like RUN/model, or a hub id.")
+            raise UserError(
+                f"The model {path_or_hub_id} does not exist: give a folder like RUN/model, or a hub id like user/name."
+            )
         return path
     try:
         return Path(snapshot_download(str(path_or_hub_id), allow_patterns=MODEL_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = type(error).__name__
         raise UserError(
-            f"The model {path_or_hub_id} is no folder here and cannot be had from the hub ({reason}): check its name."
+            f"The model {path_or_hub_id} is no folder here and cannot be had from the hub ({reason}): give a folder "
+            "like RUN/model, or a hub id like user/name."
         ) from None
 
 
