@@ -81,7 +81,7 @@ class Made(NamedTuple):
     source: Image.Image
     picture: Image.Image
     attention: Image.Image | None  # over the source
-    note: str  # what the visitor should know of the upload; empty if nothing
+    note: str = ""  # what the visitor should know of the upload; empty if nothing
 
 
 class Rates(NamedTuple):
@@ -281,7 +281,7 @@ class Desk:
             made = translator.translate(x, direction, size)
         attention = None if made.heatmap is None else to_picture(overlay(x, made.heatmap)[0])
         result = to_picture(made.image[0])
-        return Made(to_picture(x[0]).resize(result.size, Image.Resampling.BICUBIC), result, attention, "")
+        return Made(to_picture(x[0]).resize(result.size, Image.Resampling.BICUBIC), result, attention)
 
 
 @contextmanager

@@ -233,7 +233,7 @@ def has_pages(file: io.BytesIO) -> bool:
     """Whether a file that was sent has more than its first picture; not for what cannot be read."""
     with suppress(ValueError), phrased():
         bare, _ = without_metadata(file)
-        with Image.open(bare, formats=[name for name in PAGED if name in UPLOADS]) as opened:
+        with Image.open(bare, formats=list(PAGED)) as opened:
             return bool(getattr(opened, "is_animated", False))
     return False
 

@@ -193,10 +193,15 @@ def read_json(path: Path, most: int = 2**20) -> dict[str, Any]:
     return found
 
 
+class CodeError(ValueError):
+    """The file holds code beside tensors, or is damaged."""
+
+
 def read_torch(path: str | Path) -> Any:
     """What ``torch.save`` wrote into a file that may be anybody's: tensors and plain containers, never code.
 
     Raises:
+        CodeError: it holds code too.
         ValueError: it is not such a file, or its tensors claim more memory than it has bytes; the message is a phrase
             that says why.
     """
@@ -209,7 +214,7 @@ def read_torch(path: str | Path) -> Any:
             file.seek(0)
             found = torch.load(file, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:  # in whose words torch advises to trust the file
-            raise ValueError(f"holds more than tensors ({code_in(path)}), or is damaged") from None
+            raise CodeError(f"holds more than tensors ({code_in(path)}), or is damaged") from None
         except Exception as error:  # torch.load raises many kinds for damaged files
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(f"cannot be read ({printable(reason):.200})") from None

@@ -81,6 +81,7 @@ class Trainer:
         )
         if config.precision == "fp16" and self.accelerator.scaler is None:
             raise UserError(f"--precision fp16 cannot be used on {self.accelerator.device}: use bf16 or no.")
+        start = None if resume or not config.start else model_to_start(config.start, REGISTRY[config.system])
         places = config.data, config.source, config.target
         look = partial(find_pictures, *places, config.holdout, config.seed, self.known, old, channels_of(config.model))
         self.pictures = told_by_first(look, self.accelerator)
@@ -88,8 +89,8 @@ class Trainer:
         torch.manual_seed(seed_of(config.seed, "weights"))
         self.system: System = REGISTRY[config.system](config.model)
         self.system.init_weights()
-        if config.start and not resume:
-            self.begin_with(config.start)
+        if start is not None:
+            self.begin_with(start)
         self.system.to(self.accelerator.device)
         self.optimizers = self.system.optimizers()
         self.base_lr = {n: [g["lr"] for g in o.param_groups] for n, o in self.optimizers.items()}
@@ -114,10 +115,11 @@ class Trainer:
         ]
         self.stop_signal: int | None = None
 
-    def begin_with(self, start: Path) -> None:
+    def begin_with(self, start: System) -> None:
         """Take the weights of a model, and say which parts begin afresh."""
-        afresh = take_weights(self.system, model_to_start(start, type(self.system)))
-        self.say(f"The weights are those of {start}" + (f"; afresh begin: {', '.join(afresh)}." if afresh else "."))
+        afresh = take_weights(self.system, start)
+        begin = f"; afresh begin: {', '.join(afresh)}." if afresh else "."
+        self.say(f"The weights are those of {self.config.start}{begin}")
 
     # The loop
 
@@ -544,8 +546,6 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     before = read_run(run) if resume else config
     changed_settings(before, config)  # what cannot change is told before anything is looked at
     config = check_range(run_adapter(config.system), config)
-    if config.start and not resume:
-        model_to_start(config.start, REGISTRY[config.system])  # what is wrong with it is told before pictures are read
     if not resume and (run / "config.json").exists():
         raise UserError(f"{run} already holds a run: continue it with --resume {run}, or give another -o.")
     try:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ugatit.io.errors import UserError
-from ugatit.io.files import open_regular, read_torch
+from ugatit.io.files import CodeError, open_regular, read_torch
 from ugatit.systems.base import Direction, System
 from ugatit.translation.folder import CHECKPOINTS
 from ugatit.translation.released import from_released, is_released, without_wrapper
@@ -121,12 +121,12 @@ def read_checkpoint(path: Path) -> Any:
         if seems:
             raise ValueError(f"seems to be {seems}")
         return read_torch(path)
+    except CodeError as error:
+        raise UserError(
+            f"The checkpoint {path} {error}, and code of others is never run: where it was made, load it and write its "
+            "state dicts alone with torch.save."
+        ) from None
     except ValueError as error:
-        if "more than tensors" in str(error):
-            raise UserError(
-                f"The checkpoint {path} {error}, and code of others is never run: where it was made, load it and "
-                "write its state dicts alone with torch.save."
-            ) from None
         raise UserError(f"The checkpoint {path} {error}: give {READ}.") from None
 
 

@@ -24,8 +24,6 @@ NETWORKS = {
     "disLA": "disc_local_a",
     "disLB": "disc_local_b",
 }
-
-
 GENERATORS = ("genA2B", "genB2A")
 
 
@@ -88,7 +86,7 @@ def released_config(states: dict[str, dict[str, Tensor]], size: int) -> UGATITCo
     """Settings of the networks as their shapes tell them.
 
     Args:
-        states: from `read_released`.
+        states: from `weights_of`.
         size: of a light model's pictures, which no shape tells.
     """
     gen = states["genA2B"]

@@ -41,8 +41,9 @@ def depth_of(kind: Kind, target: Samples, suffix: str) -> tuple[Kind, Range]:
         target: of the domain that was translated to.
         suffix: of the result's name, in small letters.
     """
-    plain = target.channels == 3 and suffix != ".npy" and not all(map(find_spec, WRITERS))
-    if kind == "uint8" or suffix not in DEEP or plain:
+    if kind == "uint8" or suffix not in DEEP:
+        return "uint8", (0, 255)
+    if target.channels == 3 and suffix != ".npy" and not all(map(find_spec, WRITERS)):
         return "uint8", (0, 255)
     if target.range is None or target.channels == 3 or (suffix == ".png" and not fits(target.range)):
         return "uint16", FULL
