@@ -3,14 +3,16 @@
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from conftest import one_thread, run_ugatit, tiny_model
-from ugatit.data.reading import examine
+from ugatit.data.reading import examine, read_pages, read_picture, read_samples
 from ugatit.io.files import read_torch
+from ugatit.systems.base import Samples
 from ugatit.translation.animation import translate_animation
 from ugatit.translation.folder import save_model
 from ugatit.translation.frames import opened
@@ -26,12 +28,28 @@ ANIMATIONS = {  # what is said of each; None where it is translated
     "frames-pages-of-two-sizes.webp": "cannot be written as WEBP",
 }
 VIDEOS = {
+    "video-cannot-be-converted.mov": None,
     "video-1x1.gif": "is 1 x 1 pixels, the least is 16 x 16",
     "video-1x400.gif": "is 1 x 400 pixels, the least is 16 x 16",
     "video-large.gif": "is too large (11000 x 11000 pixels)",
     "video-latin1-title.avi": None,
     "video-no-decoder.avi": "is coded in a way that FFmpeg does not read",
     "video-too-long.gif": "is 16400 x 16 pixels, more than 100 times as long as wide",
+}
+PICTURES = {  # what is said where grey is needed, and where five bands are; None where it is read
+    "pages-later-are-large.tif": (None, "cannot be read (it is packed as CCITTFAX4, save it with LZW or Deflate)"),
+    "pages-second-is-long.tif": (None, "cannot be read (it is packed as CCITTFAX4, save it with LZW or Deflate)"),
+    "picture-icc-is-number.tif": (None, "has 1 band, where 5 are needed"),
+    "tiff-cycle-itself.tif": (None, "has 1 band, where 5 are needed"),
+    "tiff-jp2-inside.tif": ("cannot be read (it is packed as APERIO_JP2000_RGB, save it with LZW or Deflate)",) * 2,
+    "tiff-long-float.tif": ("holds 768 million pixels in all its pictures, the most is 537",) * 2,
+    "tiff-message-not-printable.tif": ("cannot be read (it is packed as PNG, save it with LZW or Deflate)",) * 2,
+    "tiff-subifds.tif": (None, "has 1 band, where 5 are needed"),
+    "tiff-tiles-1.tif": ("cannot be read (it is cut short, or its tags are damaged)",) * 2,
+}
+PAGES = {
+    "pages-later-are-large.tif": "holds 676 million pixels in all its pictures, the most is 537",
+    "pages-second-is-long.tif": "is 60000 x 1 pixels, the least is 16 x 16",
 }
 
 
@@ -41,7 +59,7 @@ def translator():
 
 
 def test_every_file_has_its_test():
-    kinds = {"frames": ANIMATIONS, "video": VIDEOS}
+    kinds = {"frames": ANIMATIONS, "video": VIDEOS, "picture": PICTURES}
     others = {"checkpoint-advice.pt", "pages-memory-4000x60.gif", "picture-two-line-message.heic"}
     assert {file.name for file in CORPUS.iterdir()} == others.union(*kinds.values())
 
@@ -93,6 +111,28 @@ def test_many_large_pages_take_no_more_memory_than_their_limit(tmp_path):
     done = subprocess.run([sys.executable, "-c", program, CORPUS / "pages-memory-4000x60.gif"], capture_output=True,
                           text=True, env=one_thread(), preexec_fn=limit)  # fmt: skip
     assert done.stdout.startswith("holds 960 million pixels in all its pictures, the most is 537"), done.stderr
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures(name, channels):
+    """Each within a second, and without the memory that its tags ask for."""
+    pytest.importorskip("tifffile", reason="tifffile is not installed: it reads TIFF of many bands")
+    began, expected = time.monotonic(), PICTURES[name][channels == 5]
+    if expected is None:
+        assert min(read_picture(CORPUS / name, channels).size) >= 16
+    else:
+        with pytest.raises(ValueError) as refusal:
+            read_samples(CORPUS / name, Samples(channels, (0, 1)))
+        assert str(refusal.value) == expected
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_later_pages_of_a_stack_are_held_to_the_limits_too(name):
+    with pytest.raises(ValueError) as refusal:
+        read_pages(CORPUS / name, Samples(1))
+    assert str(refusal.value) == PAGES[name]
 
 
 def test_a_checkpoint_with_more_than_tensors_gets_no_advice_to_trust_it():

@@ -3,20 +3,28 @@ floats in colour, and NumPy's files."""
 
 import io
 import logging
+import math
 from contextlib import suppress
-from typing import Any
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageCms
 from PIL.TiffImagePlugin import PREFIXES
 
-from ugatit.data.samples import BandsError, Whole, has_scale
+from ugatit.data.samples import BandsError, Whole, check_shape, check_total, has_scale
 from ugatit.io.errors import UserError, package
+
+if TYPE_CHECKING:
+    import tifffile
 
 NPY, PNG = b"\x93NUMPY", b"\x89PNG"
 MOST_BANDS = 8
 BITS, BANDS = 258, 277  # tags of TIFF
 TRANSPARENT = (1, 2)  # of TIFF's extra samples
+# How TIFF's samples may be packed: not at all, LZW, Deflate, PackBits, Zstandard, LZMA; what other packings unpack to is
+# known only when it is in memory.
+PACKED = (1, 5, 8, 32946, 32773, 50000, 34925)
 MISSING = "has bands or depths for which more packages are needed: pip install 'ugatit[scientific]'"
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is raised too
 
@@ -93,14 +101,35 @@ def read_tiff(file: io.BytesIO | io.BufferedReader, channels: int) -> Whole:
     """The first picture of a TIFF file; where other channels than those of grey and colour are needed, pages of one
     band are its bands."""
     package("imagecodecs", "scientific")  # by which tifffile unpacks
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
     # Without OME's metadata, which may name other files.
     with package("tifffile", "scientific").TiffFile(file, is_ome=False) as tiff:
-        page = tiff.pages[0]
-        found = page if channels in (1, 3) or page.samplesperpixel > 1 else tiff.series[0]
-        if np.prod(found.shape, dtype=object) > 2 * (Image.MAX_IMAGE_PIXELS or 2**28) * MOST_BANDS:
-            raise Image.DecompressionBombError(f"{' x '.join(map(str, found.shape))} samples")
-        extra = [int(each) for each in page.extrasamples]
-        return Whole(as_bands(found.asarray()), alpha=len(extra) == 1 and extra[0] in TRANSPARENT)
+        first = tiff.pages[0]
+        if channels in (1, 3) or first.samplesperpixel > 1:
+            pages = [first]
+        else:
+            alike = takewhile(lambda page: (page.shape, page.dtype) == (first.shape, first.dtype), tiff.pages)
+            pages = list(islice(alike, MOST_BANDS + 1))
+        check_total(len(pages) * math.prod(first.shape))
+        for page in pages:
+            check_page(page, size)
+        bands = [page.asarray() for page in pages]
+        extra = [int(each) for each in first.extrasamples]
+        alpha = len(extra) == 1 and extra[0] in TRANSPARENT
+        return Whole(as_bands(bands[0] if len(bands) == 1 else np.stack(bands, 2)), alpha=alpha)
+
+
+def check_page(page: "tifffile.TiffPage | tifffile.TiffFrame", size: int) -> None:
+    """Raises ValueError if a page of a TIFF file of ``size`` bytes would take other memory than its samples need."""
+    check_shape(page.imagewidth, page.imagelength)
+    if page.compression not in PACKED:
+        name = getattr(page.compression, "name", page.compression)
+        raise ValueError(f"it is packed as {name}, save it with LZW or Deflate")
+    check_total(math.prod(page.chunks))
+    parts = zip(page.dataoffsets, page.databytecounts, strict=True)
+    if math.prod(page.chunked) != len(page.dataoffsets) or any(start + count > size for start, count in parts):
+        raise ValueError("it is cut short, or its tags are damaged")
 
 
 def as_bands(values: np.ndarray) -> np.ndarray:
@@ -117,7 +146,7 @@ def as_bands(values: np.ndarray) -> np.ndarray:
     if values.ndim != 3 or values.shape[2] > MOST_BANDS or values.dtype.kind not in "uif":
         shape = " x ".join(map(str, values.shape))
         raise ValueError(f"it is {shape} of {values.dtype}, not height x width x up to {MOST_BANDS} bands of numbers")
-    return values.astype(values.dtype.newbyteorder("="))
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def in_srgb(whole: Whole, profile: bytes | None) -> np.ndarray:

@@ -19,9 +19,13 @@ from ugatit.data.metadata import orientation_of, without_metadata
 from ugatit.data.samples import (
     BandsError,
     Sampled,
+    ShapeError,
+    TooLargeError,
     UnscaledError,
     Whole,
     as_tensor,
+    check_shape,
+    check_total,
     extent,
     has_scale,
     is_deep,
@@ -29,13 +33,10 @@ from ugatit.data.samples import (
     scaled,
     to_image,
 )
-from ugatit.io.files import digest, open_regular
+from ugatit.io.files import digest, open_regular, printable
 from ugatit.systems.base import Range, Samples
 
 PAGED = ("GIF", "PNG", "TIFF", "WEBP")  # Pillow's names of the formats that may hold several pictures
-MOST_PIXELS = 2**29  # of all the pictures of one file, which are held at once
-SMALLEST = 16  # pixels on a side; smaller pictures are skipped
-LENGTH = 100  # times as long as wide, at most
 # What strangers may send. Pillow reads more, some of it with code that few have looked at.
 UPLOADS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 REFUSED = {"EPS"}  # is run by another program, Ghostscript
@@ -55,10 +56,6 @@ TURNS = {
 
 class NoPictureError(ValueError):
     """The file is none of the pictures that are read."""
-
-
-class TooLargeError(ValueError):
-    """The picture has so many pixels that it can only be meant to do harm."""
 
 
 def read_picture(
@@ -249,13 +246,12 @@ def read_pages(source: Path, samples: Samples) -> Pages:
     with open_regular(source) as file, phrased():
         bare, turn = without_metadata(file)
         with Image.open(bare, formats=list(PAGED)) as opened:
-            check_shape(*opened.size)
-            pixels = opened.width * opened.height * getattr(opened, "n_frames", 1)
-            if pixels > MOST_PIXELS:
-                raise TooLargeError(
-                    f"holds {pixels / 1e6:.0f} million pixels in all its pictures, the most is {MOST_PIXELS / 1e6:.0f}"
-                )
+            check_total(opened.width * opened.height * getattr(opened, "n_frames", 1))
+            pixels = 0
             for page in ImageSequence.Iterator(opened):
+                check_shape(*page.size)
+                pixels += page.width * page.height
+                check_total(pixels)
                 pictures.append(sampled(Whole(page, turn, lost=holds_less(page, samples.channels)), samples))
                 times.append(float(opened.info.get("duration", 0)))
             stack = opened.format == "TIFF"
@@ -283,10 +279,10 @@ def plain(picture: Image.Image, channels: int, turn: int = 0, range: Range | Non
     return made
 
 
-def to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+def to_srgb(picture: Image.Image, profile: object) -> Image.Image:
     """An 8-bit picture in the colours of sRGB, which all that shows pictures takes for granted; as it is if it has no
     colour profile, or one that is broken or not of its kind."""
-    if not profile or len(profile) > PROFILE:
+    if not isinstance(profile, bytes) or len(profile) > PROFILE:
         return picture
     if picture.mode not in ("RGB", "L", "CMYK"):
         picture = picture.convert("RGB")
@@ -300,14 +296,6 @@ def to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
     return made or picture
 
 
-def check_shape(width: int, height: int) -> None:
-    """Raises ValueError if a picture is too small, or too long: it would be huge at any size that networks take."""
-    if min(width, height) < SMALLEST:
-        raise ValueError(f"is {width} x {height} pixels, the least is {SMALLEST} x {SMALLEST}")
-    if max(width, height) > LENGTH * min(width, height):
-        raise ValueError(f"is {width} x {height} pixels, more than {LENGTH} times as long as wide")
-
-
 @contextmanager
 def phrased() -> Iterator[None]:
     """Whatever is raised in this block as a ValueError with a phrase: a damaged file makes decoders raise anything."""
@@ -317,10 +305,12 @@ def phrased() -> Iterator[None]:
         raise TooLargeError(f"is too large ({error})") from None
     except UnidentifiedImageError:
         raise NoPictureError("is not a picture that Pillow reads") from None
-    except (NoPictureError, TooLargeError, BandsError, UnscaledError):
+    except (NoPictureError, TooLargeError, ShapeError, BandsError, UnscaledError):
         raise
+    except (TypeError, AttributeError, LookupError):  # of which Python's words tell nobody anything
+        raise ValueError("is damaged") from None
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = printable(" ".join(str(error).split()) or type(error).__name__)
         raise ValueError(f"cannot be read ({reason})") from None
 
 

@@ -15,6 +15,9 @@ from ugatit.systems.base import Range, Samples
 Kind = Literal["uint8", "uint16", "float32"]  # what samples are written as; 32 bits are taken for floats
 UNSCALED = "has float or 32-bit samples, which do not tell what is black and what is white"
 SHALLOW = "have 16 bits a colour, of which 8 are read: pip install 'ugatit[scientific]' for all"
+SMALLEST = 16  # pixels on a side; smaller pictures are skipped
+LENGTH = 100  # times as long as wide, at most
+MOST_PIXELS = 2**29  # of all the pictures or bands of one file, which are held at once
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, as Pillow takes them
 TURNS = {  # an array, H x W x bands, upright, by EXIF's orientation
     2: lambda values: values[:, ::-1],
@@ -25,6 +28,14 @@ TURNS = {  # an array, H x W x bands, upright, by EXIF's orientation
     7: lambda values: values[::-1, ::-1].swapaxes(0, 1),
     8: lambda values: np.rot90(values),
 }
+
+
+class TooLargeError(ValueError):
+    """The picture has so many pixels that it can only be meant to do harm."""
+
+
+class ShapeError(ValueError):
+    """The picture is too small, or too long: it would be huge at any size that networks take."""
 
 
 class UnscaledError(ValueError):
@@ -50,6 +61,21 @@ class Sampled(NamedTuple):
     pixels: Image.Image | Tensor  # grey or colour of 8 bits, else channels x H x W in [0, 1] from black to white
     kind: Kind  # of the file's samples
     lost: bool  # as in `Whole`
+
+
+def check_shape(width: int, height: int) -> None:
+    """Raises ShapeError if a picture is too small or too long."""
+    if min(width, height) < SMALLEST:
+        raise ShapeError(f"is {width} x {height} pixels, the least is {SMALLEST} x {SMALLEST}")
+    if max(width, height) > LENGTH * min(width, height):
+        raise ShapeError(f"is {width} x {height} pixels, more than {LENGTH} times as long as wide")
+
+
+def check_total(pixels: int) -> None:
+    """Raises TooLargeError if all the pictures or bands of a file together are more than can be held."""
+    if pixels > MOST_PIXELS:
+        most = f"{MOST_PIXELS / 1e6:.0f}"
+        raise TooLargeError(f"holds {pixels / 1e6:.0f} million pixels in all its pictures, the most is {most}")
 
 
 def is_deep(picture: Image.Image | np.ndarray) -> bool:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from ugatit.data.reading import check_shape, plain
+from ugatit.data.reading import plain
+from ugatit.data.samples import check_shape
 from ugatit.io.errors import package
 from ugatit.io.files import open_regular, printable
 from ugatit.io.terminal import say
@@ -177,6 +178,10 @@ def frames(container: "av.container.InputContainer") -> Iterator[tuple[int, Imag
         try:
             packet = next(packets, None)
             decoded = packet.decode() if packet else []
+            if decoded and size is None:
+                size = decoded[0].width, decoded[0].height
+                check_shape(*size)
+            shown = [(frame, upright(frame, size)) for frame in decoded]
         except av.FFmpegError:
             damaged += 1
             if damaged > MOST_DAMAGED:
@@ -184,11 +189,8 @@ def frames(container: "av.container.InputContainer") -> Iterator[tuple[int, Imag
             continue
         if packet is None:
             break
-        for frame in decoded:
-            if size is None:
-                size = frame.width, frame.height
-                check_shape(*size)
-            yield clock.time(frame), Image.fromarray(upright(frame, size))
+        for frame, pixels in shown:
+            yield clock.time(frame), Image.fromarray(pixels)
     if damaged:
         say(f"{damaged} damaged parts of {printable(Path(container.name).name)} are left out", "yellow")
 
