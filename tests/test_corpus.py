@@ -42,8 +42,9 @@ PICTURES = {  # what is said where grey is needed, and where five bands are; Non
     "picture-icc-is-number.tif": (None, "has 1 band, where 5 are needed"),
     "tiff-cycle-itself.tif": (None, "has 1 band, where 5 are needed"),
     "tiff-jp2-inside.tif": ("cannot be read (it is packed as APERIO_JP2000_RGB, save it with LZW or Deflate)",) * 2,
-    "tiff-long-float.tif": ("holds 768 million pixels in all its pictures, the most is 537",) * 2,
+    "tiff-long-float.tif": ("is 16 x 16000000 pixels, more than 100 times as long as wide",) * 2,
     "tiff-message-not-printable.tif": ("cannot be read (it is packed as PNG, save it with LZW or Deflate)",) * 2,
+    "tiff-shape-of-tags.tif": ("cannot be read (its tags are damaged)",) * 2,
     "tiff-subifds.tif": (None, "has 1 band, where 5 are needed"),
     "tiff-tiles-1.tif": ("cannot be read (it is cut short, or its tags are damaged)",) * 2,
 }

@@ -123,7 +123,7 @@ def test_what_needs_a_range_is_said_where_there_is_none(scans, tmp_path):
     assert check_pictures(find_files(scans), Samples(3, (0, 1)))[1] == []
     save_model(tiny_model(), tmp_path / "model", step=0)
     done = run_ugatit("inspect", tmp_path / "model", scans / "trainA", "-o", tmp_path / "looked")
-    assert done.returncode == 0 and f"0.tif {UNSCALED}" in done.stderr
+    assert done.returncode == 2 and f"0.tif {UNSCALED}" in done.stderr
     shutil.copytree(scans / "trainA", scans / "testA")
     shutil.copytree(scans / "trainB", scans / "testB")
     done = run_ugatit("evaluate", tmp_path / "model", scans, "--features", "efficientnet-lite0", "-o", tmp_path / "out")
@@ -350,5 +350,6 @@ def test_names_that_come_often_leave_something_to_train_on():
 
 def test_a_run_without_training_pictures_is_refused(data):
     known = {"testA": {f.name: "" for f in find_files(data / "trainA")}}
-    with pytest.raises(UserError, match="held out for testing before"):
-        find_pictures(None, data / "trainA", data / "trainB", 0.1, 0, known)
+    pictures = find_pictures(None, data / "trainA", data / "trainB", 0.1, 0, known)
+    with pytest.raises(UserError, match="trainA were held out for testing before"):
+        pictures.need_training()

@@ -24,7 +24,7 @@ from tyro.conf import UseAppendAction, arg
 from ugatit.data.finding import find_files, held_out, spread
 from ugatit.data.reading import read_picture
 from ugatit.io.errors import UserError, package
-from ugatit.io.files import atomic_file, atomic_folder, digest, printable, read_json, real
+from ugatit.io.files import absent, atomic_file, atomic_folder, digest, printable, read_json, real
 from ugatit.io.sheet import SMALLEST_CELL, draw_contact_sheet, save_picture
 
 FORMAT = 1  # of the manifest
@@ -401,7 +401,7 @@ def raw_files(folders: tuple[Path, ...], domain: str) -> list[Path]:
         raise UserError(f"No pictures of domain {domain} were named: give --{domain.lower()} DIR.")
     for folder in folders:
         if not folder.is_dir():
-            raise UserError(f"--{domain.lower()} {folder} does not exist: check the path.")
+            raise UserError(f"--{domain.lower()} {folder} {absent(folder)}.")
     return [file for folder in folders for file in find_files(folder)]
 
 
@@ -479,7 +479,7 @@ def read_manifest(path: Path, out: Path) -> tuple[PrepareConfig, dict[str, str]]
                 raise ValueError(f"its picture {file} lies outside the folders that it names")
         return replace(config, out=out, repeat=None), known
     except (KeyError, TypeError, ValueError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise UserError(f"--repeat {path} cannot be used ({reason}): give the manifest.json of a data set.") from None
 
 
@@ -488,6 +488,8 @@ def check_known(files: list[Path], known: dict[str, str]) -> None:
     for name in sorted(known.keys() - set(map(str, files))):
         raise UserError(f"{name} stands in the manifest and is gone: put it back, or leave --repeat out.")
     for file in files:
+        if str(file) not in known:
+            raise UserError(f"{file} is newer than the manifest: take it away, or leave --repeat out.")
         try:
             found = digest(file)
         except ValueError:

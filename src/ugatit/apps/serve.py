@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar, get_args
 
 import torch
 from PIL import Image
@@ -161,6 +161,19 @@ class Desk:
 
     def check_cost(self, names: list[str], size: Size, width: int, height: int) -> None:
         """Raises RefusalError if translating a picture would take too much memory or time."""
+        found = self.too_much(names, size, width, height)
+        if found is None:
+            return
+        any_size = all(self.translators[name].system.any_size for name in names)
+        others: list[Size] = [other for other in get_args(Size) if other != "keep" or any_size]
+        cheaper = next((other for other in others if self.too_much(names, other, width, height) is None), None)
+        otherwise = f", or ask for size={cheaper}" if cheaper else ""
+        raise RefusalError(
+            413, f"Translating {width} x {height} pixels would take {found}: send a smaller picture{otherwise}."
+        )
+
+    def too_much(self, names: list[str], size: Size, width: int, height: int) -> str | None:
+        """What translating a picture would take too much of, as a phrase; None if nothing."""
         seconds = 0.0
         for name in names:
             seen, at_once = seen_pixels(self.translators[name], size, width, height)
@@ -168,17 +181,10 @@ class Desk:
             seconds += seen * rates.seconds
             gib = (OF_UPLOAD * width * height + OF_LAYER * at_once * rates.layer) / 2**30
             if gib > self.config.max_gib:
-                raise RefusalError(
-                    413,
-                    f"Translating {width} x {height} pixels would take {gib:.1f} GiB of memory, the most is "
-                    f"{self.config.max_gib:g}: send a smaller picture, or another size than {size}.",
-                )
+                return f"{gib:.1f} GiB of memory, the most is {self.config.max_gib:g}"
         if seconds > self.config.max_seconds:
-            raise RefusalError(
-                413,
-                f"Translating {width} x {height} pixels would take {seconds:.0f} s, the most is "
-                f"{self.config.max_seconds:g}: send a smaller picture, or another size than {size}.",
-            )
+            return f"{seconds:.0f} s, the most is {self.config.max_seconds:g}"
+        return None
 
     def rates_of(self, name: str) -> Rates:
         """What a model takes; computed and measured once."""
@@ -230,8 +236,8 @@ class Desk:
 
         try:
             pictures = {name: read(name) for name in names}
-        except NoPictureError:
-            raise RefusalError(415, "The upload is not a picture: send a PNG, JPEG or WebP file.") from None
+        except NoPictureError as error:
+            raise RefusalError(415, f"The upload {error}: send a PNG, JPEG or WebP file.") from None
         except TooLargeError:
             raise self.too_many_pixels("far too many") from None
         except ValueError as error:
@@ -408,6 +414,11 @@ def endpoint(desk: Desk) -> Any:
 
         answer, note = await desk.turn(work, partial(hung_up, request.receive))
         return Response(answer, media_type="image/png", headers={"X-Note": note} if note else None)
+
+    @app.api_route("/api/{place}", methods=["GET", "HEAD", "POST"], include_in_schema=False)
+    def otherwise(place: str) -> None:
+        """What the routes above do not take; otherwise it would be the page's."""
+        raise RefusalError(405, f"/api/{place} is not asked like that: GET /api/models, or POST /api/translate.")
 
     return app
 

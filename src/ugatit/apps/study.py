@@ -34,7 +34,7 @@ from ugatit.data.finding import check_pictures, find_files
 from ugatit.data.reading import read_picture
 from ugatit.experiments.compare import SOURCE
 from ugatit.io.errors import UserError, package
-from ugatit.io.files import atomic_file, printable
+from ugatit.io.files import absent, atomic_file, printable, writing
 from ugatit.io.sheet import png
 
 LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # none that look alike
@@ -115,12 +115,16 @@ def find_questions(config: StudyConfig, say: Any) -> list[Question]:
             "method and --source DIR."
         )
     if config.source is not None:
-        return questions_of("", config.source, {folder.name: folder for folder in config.folders}, say)
+        names = [folder.resolve().name for folder in config.folders]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UserError(f"Two folders are called {twice}, and a method's name is its folder's: rename one.")
+        return questions_of("", config.source, dict(zip(names, config.folders, strict=True)), say)
     if len(config.folders) > 1:
         raise UserError("Several folders need --source DIR, the folder of their sources.")
     root = config.folders[0]
     if not root.is_dir():
-        raise UserError(f"The folder {root} does not exist: check the path.")
+        raise UserError(f"The folder {root} {absent(root)}.")
     domains = {part.parent for part in [root / SOURCE, *root.glob(f"*/{SOURCE}")] if part.is_dir()}
     if not domains:
         raise UserError(f"{root} has no folder {SOURCE} or DOMAIN/{SOURCE}: name the folders and --source DIR instead.")
@@ -155,7 +159,7 @@ def pictures_of(folder: Path) -> dict[str, Path]:
         UserError: there is no such folder.
     """
     if not folder.is_dir():
-        raise UserError(f"The folder {folder} does not exist: check the path.")
+        raise UserError(f"The folder {folder} {absent(folder)}.")
     good, _ = check_pictures(find_files(folder))
     return {str(file.relative_to(folder).with_suffix("")): file for file in good}
 
@@ -190,7 +194,7 @@ class Answers:
                 connection.execute("PRAGMA foreign_keys = ON")
                 yield connection
         except sqlite3.DatabaseError as error:
-            raise UserError(f"--db {self.path} cannot be used ({error}): give another file.") from None
+            raise UserError(f"The file of answers {self.path} cannot be used ({error}): give another.") from None
 
     def begin(self, questions: list[Question]) -> None:
         """Make the tables, or go on with them.
@@ -198,7 +202,8 @@ class Answers:
         Raises:
             UserError: the file belongs to a study with other pictures.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(self.path, "give another --db"):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.opened(new=True) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.executescript(SCHEMA)
@@ -214,7 +219,7 @@ class Answers:
                 "SELECT domain, name, method, path FROM question JOIN candidate ON question = id ORDER BY id, method"
             ).fetchall()
             if known and known != rows:
-                raise UserError(f"--db {self.path} belongs to a study of other pictures: give another file.")
+                raise UserError(f"{self.path} belongs to a study of other pictures: give another --db.")
             if not known:
                 for number, q in enumerate(questions, start=1):
                     source = str(q.source.resolve())

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from pydantic import Field
 from tyro.conf import arg
 
 from ugatit.apps.demo import demo
+from ugatit.training.config import check_range
 
 
 @dataclass(frozen=True)
@@ -16,10 +18,11 @@ class DemoConfig:
 
     out: Annotated[Path, arg(aliases=["-o"])] = Path("ugatit-demo")
     """The folder for the run and the sheets."""
-    steps: int | None = None
+    steps: Annotated[int, Field(ge=1)] | None = None
     """The number of training steps. If it is not given, that of the preset quick."""
 
 
 def main(arguments: list[str]) -> None:
     options = tyro.cli(DemoConfig, prog="ugatit demo", args=arguments)
+    check_range(DemoConfig, options)
     demo(options.out, options.steps)

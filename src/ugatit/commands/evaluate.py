@@ -52,10 +52,16 @@ def run_of(model: str) -> Path | None:
 
 def main(arguments: list[str]) -> None:
     options = tyro.cli(OmitArgPrefixes[EvaluateConfig], prog="ugatit evaluate", args=arguments)
-    folders = options.real is not None and options.fake is not None
-    if folders == (options.model is not None) or (not folders and options.data is None):
-        raise UserError("Nothing to evaluate was named: give MODEL and DATA, or --real DIR and --fake DIR.")
     check_range(EvaluateConfig, options)
+    model, folders = (options.model, options.data), (options.real, options.fake)
+    if any(model) and any(folders):
+        raise UserError("A model and folders were named: give MODEL and DATA, or --real DIR and --fake DIR alone.")
+    if not all(model) and not all(folders):
+        lacks = "MODEL needs DATA, the test pictures" if any(model) else "--real and --fake need each other"
+        named = any((*model, *folders))
+        raise UserError(
+            f"{lacks if named else 'Nothing to evaluate was named'}: give MODEL and DATA, or --real DIR and --fake DIR."
+        )
     if options.real is not None and options.fake is not None:
         evaluator = Evaluator(options.protocol, find_device(options.device))
         metrics = evaluate_folders(
@@ -64,7 +70,6 @@ def main(arguments: list[str]) -> None:
     else:
         assert options.model is not None and options.data is not None
         translator = Translator.load(options.model, options.device)
-        evaluator = Evaluator(options.protocol, translator.device)
         tests, roots, skipped = find_tests(
             options.data,
             options.holdout,
@@ -74,6 +79,7 @@ def main(arguments: list[str]) -> None:
         )
         for file, reason in skipped:
             say(f"  skipped: {file} {reason}")
+        evaluator = Evaluator(options.protocol, translator.device)
         metrics = evaluate_model(evaluator, translator, tests, roots if options.paired else None, options.out)
     console.print(metrics_table(metrics))
     say(f"Protocol:\n{protocol_text(metrics)}\nWritten to {options.out}")

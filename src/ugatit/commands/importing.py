@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from pydantic import Field
 from tyro.conf import Positional, arg
 
 from ugatit.io.files import writing
 from ugatit.io.terminal import say
 from ugatit.systems.base import Direction, channels_of
+from ugatit.training.config import check_range
 from ugatit.translation.checkpoints import import_checkpoint
 from ugatit.translation.folder import save_model
 
@@ -23,7 +25,7 @@ class ImportConfig:
     two latest_net_G*.pth files of the CycleGAN toolkit, A to B first; or a zip file with these."""
     out: Annotated[Path, arg(aliases=["-o"])]
     """The model folder to write."""
-    size: int = 256
+    size: Annotated[int, Field(ge=32, le=4096, multiple_of=4)] = 256
     """The side in pixels of the pictures that the model was trained on. A full U-GAT-IT's is found in the file."""
     direction: Direction | None = None
     """The direction of a single generator. If it is not given, b2a for a file whose name ends with _B, else a2b."""
@@ -33,6 +35,7 @@ class ImportConfig:
 
 def main(arguments: list[str]) -> None:
     options = tyro.cli(ImportConfig, prog="ugatit import", args=arguments)
+    check_range(ImportConfig, options)
     system = import_checkpoint(options.checkpoint, options.size, options.direction, options.smoothing)
     whole = not any(tensor.is_meta for tensor in system.state_dict().values())
     with writing(options.out):

@@ -13,6 +13,7 @@ from ugatit.evaluation.inspection import inspect
 from ugatit.io.errors import UserError
 from ugatit.io.terminal import console, say
 from ugatit.systems.base import Direction
+from ugatit.training.config import check_range
 from ugatit.translation.files import plan_jobs
 from ugatit.translation.translator import Translator, read_squares
 
@@ -41,16 +42,9 @@ class InspectConfig:
 
 def main(arguments: list[str]) -> None:
     options = tyro.cli(InspectConfig, prog="ugatit inspect", args=arguments)
-    for name, value, least in (
-        ("size", options.size, 32),
-        ("batch", options.batch, 1),
-        ("pictures", options.pictures, 1),
-    ):
-        if value is not None and value < least:
-            raise UserError(f"--{name} {value} is too small: give {least} or more.")
-    if options.size is not None and options.size % 4:
-        raise UserError(f"--size {options.size}: give a multiple of 4.")
+    check_range(InspectConfig, options)
     translator = Translator.load(options.model, options.device, with_training=True)
+    translator.check_direction(options.direction)
     folders = {side: Path(options.inputs[0]) / f"test{side}" for side in "AB"} if len(options.inputs) == 1 else {}
     if folders and all(folder.is_dir() for folder in folders.values()):
         files = {side: find_files(folder) for side, folder in folders.items()}
@@ -63,5 +57,7 @@ def main(arguments: list[str]) -> None:
             say(f"  skipped: {file} {reason}")
         if good:
             tests[side] = read_squares(translator, good, side)
+    if any(files.values()) and not tests:
+        raise UserError("None of the pictures can be used: see the reasons above.")
     inspect(translator, tests, options.size or translator.side, options.batch, options.out, console)
     say(f"Written to {options.out}")

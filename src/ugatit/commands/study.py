@@ -14,7 +14,7 @@ def main(arguments: list[str]) -> None:
         rows = study.shares(study.Answers(report.db))
         console.print(study.report_table(rows))
         if report.csv:
-            with writing(report.csv):
+            with writing(report.csv, "give another --csv"):
                 study.write_csv(rows, report.csv)
         return
     config = tyro.cli(study.StudyConfig, prog="ugatit study", args=arguments)

@@ -1,6 +1,8 @@
 """Translate pictures and videos with a trained model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -62,7 +64,7 @@ def main(arguments: list[str]) -> None:
     if not options.inputs:
         raise UserError("No picture was named: give files, folders or globs after MODEL.")
     if options.backend == "onnx":
-        translator: Translator = OnnxTranslator(Path(options.model), options.device)
+        translator: Translator = OnnxTranslator(options.model, options.device)
     else:
         translator = Translator.load(options.model, options.device)
     origin, target = (translator.samples(domain) for domain in options.direction.split("2"))
@@ -79,8 +81,8 @@ def main(arguments: list[str]) -> None:
     pictures = [job for job in jobs if job not in {*videos, *animations}]
     results = translate_files(translator, pictures, options.direction, options.size, options.batch, options.attention)
     done = list(track(results, "translating", total=len(pictures), console=console, disable=not console.is_terminal))
-    done += [translate_one_animation(translator, job, options) for job in animations]
-    done += [translate_one_video(translator, job, options) for job in videos]
+    done += [attempt(job, partial(translate_one_animation, translator, job, options)) for job in animations]
+    done += [attempt(job, partial(translate_one_video, translator, job, options)) for job in videos]
     skipped = [result for result in done if isinstance(result, Skipped)]
     say(f"{len(done) - len(skipped)} {'files' if videos else 'pictures'} written to {options.out}")
     for file, reason in skipped:
@@ -91,10 +93,10 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"{failed[0] if failed else 'Everything'} could not be translated: see the reasons above.")
 
 
-def translate_one_animation(translator: Translator, job: Job, options: TranslateConfig) -> Job | Skipped:
-    """Translate all pictures of one file."""
+def attempt(job: Job, work: Callable[[], None]) -> Job | Skipped:
+    """Do a job, or say why it was skipped."""
     try:
-        translate_animation(translator, *job[:2], options.direction, options.size, options.batch)
+        work()
     except ValueError as error:
         return Skipped(job.source, str(error))
     except (RuntimeError, MemoryError) as error:
@@ -104,7 +106,12 @@ def translate_one_animation(translator: Translator, job: Job, options: Translate
     return job
 
 
-def translate_one_video(translator: Translator, job: Job, options: TranslateConfig) -> Job | Skipped:
+def translate_one_animation(translator: Translator, job: Job, options: TranslateConfig) -> None:
+    """Translate all pictures of one file."""
+    translate_animation(translator, job.source, job.target, options.direction, options.size, options.batch)
+
+
+def translate_one_video(translator: Translator, job: Job, options: TranslateConfig) -> None:
     """Translate a video with a progress bar; what is done is kept when it is stopped."""
     if lost := not_kept(job.source, job.target):
         say(f"{job.source}: not kept: {'; '.join(lost)}.", "yellow")
@@ -112,16 +119,12 @@ def translate_one_video(translator: Translator, job: Job, options: TranslateConf
     files = [job.source, *(sorted(model.rglob("*")) if model.is_dir() else [])]
     stamps = {str(file): (file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()}
     given = {name: getattr(options, name) for name in ("model", "direction", "size", "style", "backend")}
-    try:
-        with bars() as progress:
-            task = progress.add_task(printable(job.source.name), total=None)
-            for done, total in translate_video(
-                translator, job.source, job.target, options.direction, options.size, options.batch, given | stamps
-            ):
-                progress.update(task, completed=done, total=total)
-    except ValueError as error:
-        return Skipped(job.source, str(error))
-    return job
+    with bars() as progress:
+        task = progress.add_task(printable(job.source.name), total=None)
+        for done, total in translate_video(
+            translator, job.source, job.target, options.direction, options.size, options.batch, given | stamps
+        ):
+            progress.update(task, completed=done, total=total)
 
 
 def range_for(options: TranslateConfig, translator: Translator, files: list[Path]) -> tuple[float, float] | None:
@@ -133,8 +136,10 @@ def range_for(options: TranslateConfig, translator: Translator, files: list[Path
     if options.range is None and not needed:
         return None
     found = common_range(look_at(files, own.channels).good.values(), every=not needed)
-    if found is None or found[0] == found[1]:
+    if found is None:
         return None
+    if found[0] == found[1]:
+        raise UserError(f"All samples of the inputs are {found[0]:g}, which makes no range: give --range LOW HIGH.")
     say(f"The samples of all inputs go from {found[0]:g} to {found[1]:g}: these become black and white.")
     return found
 

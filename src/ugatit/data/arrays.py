@@ -22,8 +22,8 @@ NPY, PNG = b"\x93NUMPY", b"\x89PNG"
 MOST_BANDS = 8
 BITS, BANDS = 258, 277  # tags of TIFF
 TRANSPARENT = (1, 2)  # of TIFF's extra samples
-# How TIFF's samples may be packed: not at all, LZW, Deflate, PackBits, Zstandard, LZMA; what other packings unpack to is
-# known only when it is in memory.
+# How TIFF's samples may be packed: not at all, LZW, Deflate, PackBits, Zstandard, LZMA. What others unpack to is known
+# only when it is in memory.
 PACKED = (1, 5, 8, 32946, 32773, 50000, 34925)
 MISSING = "has bands or depths for which more packages are needed: pip install 'ugatit[scientific]'"
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is raised too
@@ -106,13 +106,13 @@ def read_tiff(file: io.BytesIO | io.BufferedReader, channels: int) -> Whole:
     # Without OME's metadata, which may name other files.
     with package("tifffile", "scientific").TiffFile(file, is_ome=False) as tiff:
         first = tiff.pages[0]
-        if channels in (1, 3) or first.samplesperpixel > 1:
-            pages = [first]
-        else:
+        check_page(first, size)
+        pages = [first]
+        if channels not in (1, 3) and first.samplesperpixel == 1:
             alike = takewhile(lambda page: (page.shape, page.dtype) == (first.shape, first.dtype), tiff.pages)
             pages = list(islice(alike, MOST_BANDS + 1))
         check_total(len(pages) * math.prod(first.shape))
-        for page in pages:
+        for page in pages[1:]:
             check_page(page, size)
         bands = [page.asarray() for page in pages]
         extra = [int(each) for each in first.extrasamples]
@@ -120,8 +120,10 @@ def read_tiff(file: io.BytesIO | io.BufferedReader, channels: int) -> Whole:
         return Whole(as_bands(bands[0] if len(bands) == 1 else np.stack(bands, 2)), alpha=alpha)
 
 
-def check_page(page: "tifffile.TiffPage | tifffile.TiffFrame", size: int) -> None:
+def check_page(page: "tifffile.TiffPage", size: int) -> None:
     """Raises ValueError if a page of a TIFF file of ``size`` bytes would take other memory than its samples need."""
+    if not all(isinstance(number, int) for number in (*page.shape, *page.chunks, *page.dataoffsets)):
+        raise ValueError("its tags are damaged")
     check_shape(page.imagewidth, page.imagelength)
     if page.compression not in PACKED:
         name = getattr(page.compression, "name", page.compression)

@@ -16,7 +16,7 @@ from ugatit.data.reading import Look, needs_range
 from ugatit.data.samples import UNSCALED
 from ugatit.data.seeds import rng
 from ugatit.io.errors import UserError
-from ugatit.io.files import real
+from ugatit.io.files import absent, real
 from ugatit.io.terminal import bars, say
 from ugatit.systems.base import COLOUR, Range, Samples
 
@@ -139,6 +139,12 @@ class Pictures:
     looks: dict[Path, Look]
     """What is known of each."""
 
+    def need_training(self) -> None:
+        """Raises UserError if a domain has no picture to train on."""
+        for part, files in (("trainA", self.train_a), ("trainB", self.train_b)):
+            if not files:
+                raise UserError(f"All pictures in {self.roots[part]} were held out for testing before: add others.")
+
     def inventory(self) -> Inventory:
         """Names, relative to their folder, and contents of the files."""
         parts = {"trainA": self.train_a, "trainB": self.train_b, "testA": self.test_a, "testB": self.test_b}
@@ -162,6 +168,17 @@ def differences(before: Inventory, now: Inventory) -> dict[str, list[str]]:
         found[f"removed from {part}"] = [name for name in known if name not in files]
         found[f"altered in {part}"] = [name for name in files if files[name] != known.get(name, files[name])]
     return {what: names for what, names in found.items() if names}
+
+
+def need_training_folders(data: Path) -> None:
+    """Raises UserError if a folder has not the pictures of both domains to train on."""
+    if not data.is_dir():
+        raise UserError(f"The folder {data} {absent(data)}.")
+    for domain in "AB":
+        if not (data / f"train{domain}").is_dir():
+            raise UserError(
+                f"The folder {data} has no folder train{domain}: put the pictures of domain {domain} there."
+            )
 
 
 def find_pictures(
@@ -206,10 +223,12 @@ def find_pictures(
     looks: dict[Path, Look] = {}
     for (domain, (train, test)), needed in zip(folders.items(), channels, strict=True):
         if not train.is_dir():
-            hint = "`data` needs folders trainA and trainB; or give `source` and `target`" if data else "check the path"
+            hint = absent(train)
+            if data:
+                hint = "does not exist: `data` needs folders trainA and trainB; or give `source` and `target`"
             if known is not None:
-                hint = "if it was moved, give its new place as `data` when the run is resumed"
-            raise UserError(f"The folder {train} does not exist: {hint}.")
+                hint = "does not exist: if it was moved, give its new place as `data` when the run is resumed"
+            raise UserError(f"The folder {train} {hint}.")
         seen, bad = look_at(find_files(train), needed, train)
         skipped += bad
         looks |= seen
@@ -233,8 +252,6 @@ def find_pictures(
             tests = (choose(names, holdout, seed) | before[1]) - before[0]
             found[f"train_{domain}"] = [file for file, name in zip(good, names, strict=True) if name not in tests]
             found[f"test_{domain}"] = [file for file, name in zip(good, names, strict=True) if name in tests]
-            if not found[f"train_{domain}"]:
-                raise UserError(f"All pictures in {train} were held out for testing before: add others to train on.")
     return Pictures(**found, skipped=skipped, roots=roots, looks=looks)
 
 
@@ -281,6 +298,7 @@ def find_tests(
         }
         files = {domain: list(found.good) for domain, found in checked.items()}
         return files, roots, [bad for found in checked.values() for bad in found.skipped]
+    need_training_folders(data)
     known, old = split_of(run) if run else (None, False)
     pictures = find_pictures(data, None, None, holdout, seed, known, old, channels)
     roots = {domain: root if root.is_dir() else data / f"train{domain}" for domain, root in roots.items()}

@@ -5,6 +5,7 @@ Pillow sees it, and the orientation, the one thing in it that a picture needs, i
 """
 
 import io
+import struct
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
@@ -173,7 +174,8 @@ def opened_picture(
             bare, turn = without_metadata(file)
             allowed = [name for name in known_formats() if formats is None or name in formats]
             if "HEIF" not in allowed and is_heic(bare):
-                raise NoPictureError("is a HEIC picture: pip install 'ugatit[heic]' to read it, or convert it to JPEG")
+                way = ": pip install 'ugatit[heic]' to read it, or convert it to JPEG" if formats is None else ""
+                raise NoPictureError(f"is a HEIC picture{way}")
             opened = by_pillow(bare, allowed, formats is None)
         with opened or nullcontext():
             if opened is not None:
@@ -307,7 +309,9 @@ def phrased() -> Iterator[None]:
         raise NoPictureError("is not a picture that Pillow reads") from None
     except (NoPictureError, TooLargeError, ShapeError, BandsError, UnscaledError):
         raise
-    except (TypeError, AttributeError, LookupError):  # of which Python's words tell nobody anything
+    except MemoryError:
+        raise TooLargeError("needs more memory than there is") from None
+    except (TypeError, AttributeError, LookupError, OverflowError, struct.error):  # whose words help nobody
         raise ValueError("is damaged") from None
     except Exception as error:
         reason = printable(" ".join(str(error).split()) or type(error).__name__)

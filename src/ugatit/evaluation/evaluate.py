@@ -17,7 +17,7 @@ from ugatit.data.sampling import read_tests
 from ugatit.evaluation.features import load_features
 from ugatit.evaluation.metrics import BATCH, LEAST, Files, Protocol, attention_rank, extract, fid, kid, paired
 from ugatit.io.errors import UserError, package
-from ugatit.io.files import atomic_file, atomic_folder, writing
+from ugatit.io.files import absent, atomic_file, atomic_folder, writing
 from ugatit.io.sheet import draw_sheet, save_picture, to_picture
 from ugatit.nn.precision import tf32
 from ugatit.systems.base import COLOUR, Direction, Range, channels_of, opposite
@@ -45,7 +45,7 @@ def usable(folder: Path, option: str, say) -> list[Path]:
         UserError: there is no such folder, or it has too few pictures.
     """
     if not folder.is_dir():
-        raise UserError(f"{option} {folder} does not exist: check the path.")
+        raise UserError(f"{option} {folder} {absent(folder)}.")
     files = find_files(folder)
     maps = attention_maps(files)
     if maps:

@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from ugatit.data.finding import need_training_folders
 from ugatit.experiments.runs import DIRECTIONS, Experiment, Run, evaluate_all, train_all, write_tables
 from ugatit.io.errors import UserError
 from ugatit.systems.ugatit import TABLE_1, UGATITConfig
@@ -15,7 +18,7 @@ class AblateConfig:
     """Train and measure every row of Table 1."""
 
     train: TrainConfig[UGATITConfig]
-    rows: tuple[str, ...] = tuple(TABLE_1)
+    rows: Annotated[tuple[str, ...], Field(min_length=1)] = tuple(TABLE_1)
     """The rows of the table to train."""
     experiment: Experiment = field(default_factory=Experiment)
 
@@ -24,11 +27,13 @@ def plan(config: AblateConfig, out: Path) -> list[Run]:
     """The runs, in the order of the table, one seed after the other.
 
     Raises:
-        UserError: there is no such row, or ``out`` has a run of that row and seed with other settings.
+        UserError: there is no such row or no such data, or ``out`` has a run of that row and seed with other settings.
     """
     unknown = [row for row in config.rows if row not in TABLE_1]
     if unknown:
         raise UserError(f"--rows {unknown[0]!r} is not known: choose of {', '.join(map(repr, TABLE_1))}.")
+    if config.train.data is not None:
+        need_training_folders(config.train.data)
     runs = []
     for seed in config.experiment.seeds:
         for row in config.rows:

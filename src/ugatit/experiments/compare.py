@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from tyro.conf import Positional, arg
 
-from ugatit.data.finding import find_tests
+from ugatit.data.finding import find_tests, need_training_folders
 from ugatit.data.sampling import read_tests
 from ugatit.evaluation.evaluate import translation_name
 from ugatit.experiments.runs import DIRECTIONS, Experiment, Run, evaluate_all, train_all, write_tables
@@ -114,7 +114,7 @@ class CompareConfig:
     are held against the paper's."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
     """The folder for everything that is made. If it is not given, runs/DATA-table3."""
-    systems: tuple[str, ...] = tuple(REGISTRY)
+    systems: Annotated[tuple[str, ...], Field(min_length=1)] = tuple(REGISTRY)
     """The systems to train."""
     preset: str = "paper"
     """The preset that each system's settings come from. All systems have paper and quick."""
@@ -131,10 +131,15 @@ def plan(config: CompareConfig, out: Path) -> list[Run]:
     """The runs, one seed after the other.
 
     Raises:
-        UserError: a system is not known, there are two budgets, or ``out`` has a run with other settings.
+        UserError: a system is not known, there are two budgets or no such data, or ``out`` has a run with other
+            settings.
     """
     if config.steps is not None and config.minutes is not None:
         raise UserError("--steps and --minutes are both a budget: give one of them.")
+    for name in config.systems:
+        if name not in REGISTRY:
+            raise UserError(f"--systems {name} is not known: choose of {', '.join(REGISTRY)}.")
+    need_training_folders(config.data)
     runs = []
     for seed in config.experiment.seeds:
         for name in config.systems:

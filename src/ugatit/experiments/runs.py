@@ -40,7 +40,7 @@ DIRECTIONS: tuple[Direction, ...] = ("a2b", "b2a")
 class Experiment:
     """How every row of a table is trained and measured."""
 
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     """The random seeds. Every row is trained once with each, so that noise can be told from effect."""
     jobs: Annotated[int, Field(ge=1)] = 1
     """How many runs train at once, each on a CUDA device of its own where there are several."""

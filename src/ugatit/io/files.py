@@ -126,14 +126,31 @@ def swap(new: Path, path: Path, before: Path) -> None:
             shutil.rmtree(before, ignore_errors=True)  # another process was quicker
 
 
+def absent(path: str | Path) -> str:
+    """What is wrong with a path where a folder is needed, as a phrase."""
+    if Path(path).is_file():
+        return "is a file, where a folder is needed: give that"
+    return "does not exist: check the path"
+
+
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Within this block results are written to ``path``; where that fails, the person is told."""
+def writing(path: Path, otherwise: str = "give another -o") -> Iterator[None]:
+    """Within this block results are written to ``path``; where that fails, the person is told.
+
+    Args:
+        path: of a file or folder.
+        otherwise: what the person can do, as a phrase.
+
+    Raises:
+        UserError: it could not be written.
+    """
     try:
         yield
     except OSError as error:
-        advice = "free some space, or give another -o" if is_full(error) else "give another -o"
-        raise UserError(f"{path} cannot be written ({error.strerror or error}): {advice}.") from None
+        advice = f"free some space, or {otherwise}" if is_full(error) else otherwise
+        blocked = isinstance(error, FileExistsError | NotADirectoryError)
+        reason = "a file is where a folder should be" if blocked else error.strerror or error
+        raise UserError(f"{path} cannot be written ({reason}): {advice}.") from None
 
 
 def is_full(error: OSError) -> bool:

@@ -118,6 +118,7 @@ def vgg_state(name: VGGName, weights: Path | None, wanted: list[str]) -> dict[st
         return {key: state[key] for key in wanted}
     except Exception as error:  # a download and odd contents raise many kinds
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = f"it lacks {reason}" if isinstance(error, KeyError) else reason
         where = "cannot be downloaded" if weights is None else f"are not in {weights}"
         substitute = ', or use `content="efficientnet-lite0"`' if name == "vgg19" else ""
         raise UserError(

@@ -78,13 +78,17 @@ def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
         UserError: there are checkpoints, and all are broken.
     """
     broken: list[str] = []
+    reason = ""
     for path in reversed(checkpoints(folder)):
         try:
             return load_checkpoint(path), broken
         except ValueError as error:
+            reason = reason or f"{path.name}: {error}"
             broken.append(f"The checkpoint {path} is broken ({error}): falling back to the one before it.")
     if broken:
-        raise UserError(f"All checkpoints in {folder} are broken, the run cannot be resumed: start it again elsewhere.")
+        raise UserError(
+            f"All checkpoints in {folder} are broken ({reason}), the run cannot be resumed: start it again elsewhere."
+        )
     return None, []
 
 

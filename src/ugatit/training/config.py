@@ -18,6 +18,7 @@ from ugatit.translation.folder import first_problem
 
 ModelConfig = TypeVar("ModelConfig")
 # Another seed or share would hold out pictures that were trained on; another start is one of another run.
+RUN_CANNOT = "give another -o, or resume it where it can be written"
 FIXED = ("system", "preset", "seed", "holdout", "start")
 
 
@@ -120,6 +121,8 @@ def check_range(kind: Any, value: Any) -> Any:
         return adapter.validate_python(adapter.dump_python(value))
     except ValidationError as error:
         path, problem = first_problem(error).split(" = ", 1)
+        if error.errors()[0]["type"] == "too_short":
+            raise UserError(f"--{option_of(path)} has no value: give one or more, or leave it out.") from None
         raise UserError(f"--{option_of(path)} = {problem}: choose another value.") from None
 
 
@@ -173,7 +176,7 @@ def write_run(config: TrainConfig, run: Path, change: dict[str, Any] | None = No
     record = run_adapter(config.system).dump_python(config, mode="json")
     history = json.loads(path.read_text()).get("history", []) if path.exists() else []
     record["history"] = [*history, change] if change else history
-    with writing(run), atomic_file(path) as temporary:
+    with writing(run, RUN_CANNOT), atomic_file(path) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n")
 
 

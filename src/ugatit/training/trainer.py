@@ -58,7 +58,15 @@ from ugatit.training.checkpoint import (
     save_checkpoint,
     unpack_optimizers,
 )
-from ugatit.training.config import TrainConfig, changed_settings, check_range, read_run, run_adapter, write_run
+from ugatit.training.config import (
+    RUN_CANNOT,
+    TrainConfig,
+    changed_settings,
+    check_range,
+    read_run,
+    run_adapter,
+    write_run,
+)
 from ugatit.training.distributed import any_says, average_gradients, differing, told_by_first
 from ugatit.training.ema import Ema
 from ugatit.training.preview import preview_columns
@@ -85,6 +93,7 @@ class Trainer:
         places = config.data, config.source, config.target
         look = partial(find_pictures, *places, config.holdout, config.seed, self.known, old, channels_of(config.model))
         self.pictures = told_by_first(look, self.accelerator)
+        self.pictures.need_training()
         self.config = config = replace(config, model=with_ranges(config.model, self.pictures, self.say))
         torch.manual_seed(seed_of(config.seed, "weights"))
         self.system: System = REGISTRY[config.system](config.model)
@@ -248,7 +257,7 @@ class Trainer:
                 if not math.isfinite(value):
                     raise UserError(
                         f"The loss {name} became {value} at step {self.step - len(self.pending) + i + 1}, so training "
-                        f"stopped; {self.again()} with a lower --lr, or with --precision no."
+                        f"stopped; {self.again()} {self.calmer()}."
                     )
 
     def again(self) -> str:
@@ -256,6 +265,10 @@ class Trainer:
         if checkpoints(self.run / "checkpoints"):
             return f"{self.run} keeps the last good checkpoint: --resume it"
         return "there is no checkpoint yet: start it again in another -o"
+
+    def calmer(self) -> str:
+        """What makes training steadier, as the end of a phrase."""
+        return "with a lower --lr" + ("" if self.config.precision == "no" else ", or with --precision no")
 
     def log(self, progress: Progress) -> str:
         """Write the mean losses since the last log; a short line of them."""
@@ -325,7 +338,7 @@ class Trainer:
         if spoilt:
             raise UserError(
                 f"The weight {spoilt} is no longer finite at step {self.step}, so training stopped; {self.again()} "
-                "with a lower --lr, or with --precision no."
+                f"{self.calmer()}."
             )
         if not self.accelerator.is_main_process:  # from here on nothing may wait for another process
             return
@@ -414,7 +427,7 @@ class Trainer:
                     kept.append(line)
             except ValueError:  # the process was killed while it wrote this line
                 continue
-        with writing(self.run), atomic_file(path) as temporary:
+        with writing(self.run, RUN_CANNOT), atomic_file(path) as temporary:
             temporary.write_text("".join(line + "\n" for line in kept))
 
     def guarded(self, write: Callable[[], None], what: str, fatal: bool = False) -> None:
@@ -521,7 +534,7 @@ def keep_record(trainer: Trainer, settings: dict[str, list[Any]]) -> None:
         say(f"Since the run was started or resumed, {count} {what}: {some(names)}.")
     change = {"step": trainer.step, "settings": settings, "pictures": pictures} if settings or pictures else None
     if inventory != trainer.known:
-        with writing(run), atomic_file(run / "pictures.json") as temporary:
+        with writing(run, RUN_CANNOT), atomic_file(run / "pictures.json") as temporary:
             temporary.write_text(json.dumps(inventory) + "\n")
     write_run(trainer.config, run, change)  # last: a folder with a config.json is a run
 
@@ -554,7 +567,10 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
         report_pictures(trainer.pictures, trainer.say)
         if trainer.accelerator.is_main_process:
             keep_record(trainer, changed_settings(before, trainer.config) if resume else {})
-        trainer.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": trainer.step + 1}})
+        with writing(run, RUN_CANNOT):
+            trainer.accelerator.init_trackers(
+                "tensorboard", init_kwargs={"tensorboard": {"purge_step": trainer.step + 1}}
+            )
         trainer.train()
     except RuntimeError as error:
         # The libraries below tell it in words only.

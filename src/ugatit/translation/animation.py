@@ -6,6 +6,7 @@ from typing import Any
 
 from ugatit.data.reading import Pages, count_pages, read_pages
 from ugatit.data.sampling import to_tensor_transform
+from ugatit.io.errors import UserError
 from ugatit.io.files import writing
 from ugatit.systems.base import Direction
 from ugatit.translation.results import TIFF, save_arrays, to_arrays
@@ -34,8 +35,10 @@ def translate_animation(
     Raises:
         ValueError: the source cannot be read, or its times or sizes not be written; the message is a phrase that says
             why.
-        UserError: the target cannot be written.
+        UserError: the target cannot be written, or has another suffix.
     """
+    if target.suffix.lower() != source.suffix.lower():
+        raise UserError(f"`target={target}` is of another kind than {source}: give it the same suffix.")
     origin, aim = (translator.samples(domain) for domain in direction.split("2"))
     pages = read_pages(source, origin)
     translator.keep_style()

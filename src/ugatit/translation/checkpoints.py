@@ -46,8 +46,10 @@ def import_checkpoint(
         smoothing: whether a checkpoint of TensorFlow was trained with the option of that name, as is the default.
 
     Raises:
-        UserError: it is something else, damaged, or holds code.
+        UserError: it is something else, damaged, or holds code; or there are no pictures of that size.
     """
+    if not 32 <= size <= 4096 or size % 4:
+        raise UserError(f"`size={size}`: give a multiple of 4 from 32 to 4096.")
     for path in paths:
         if path.is_file() and zipfile.is_zipfile(path) and not is_torch(path):
             return import_zipped(path, size, direction, smoothing)

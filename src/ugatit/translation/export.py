@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from ugatit.io.errors import UserError, package
-from ugatit.io.files import atomic_folder, open_regular
+from ugatit.io.files import absent, atomic_folder, open_regular
 from ugatit.systems.base import Direction, System, Translation, samples_of
 from ugatit.translation.folder import configured, own_file, save_config
 from ugatit.translation.translator import Translate, Translator
@@ -127,13 +127,17 @@ def open_session(path: Path, device: str | None, otherwise: str) -> Any:
 
     Args:
         path: of the file.
-        device: "cpu", or None for CUDA where there is one.
+        device: "cpu", "cuda", or None for CUDA where there is one.
         otherwise: what to do where that fails, as a phrase.
 
     Raises:
-        UserError: onnxruntime is not installed, or the file is missing or damaged.
+        UserError: onnxruntime is not installed, the device cannot be used, or the file is missing or damaged.
     """
     onnxruntime = package("onnxruntime", "export")
+    known = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+    here = [name for name, provider in known.items() if provider in onnxruntime.get_available_providers()]
+    if device is not None and device not in here:
+        raise UserError(f"`device={device}` cannot be used by ONNX Runtime: leave it out, or give {' or '.join(here)}.")
     if not path.exists():
         raise UserError(f"{path} does not exist: {otherwise}.")
     try:
@@ -141,12 +145,11 @@ def open_session(path: Path, device: str | None, otherwise: str) -> Any:
     except ValueError as error:
         raise UserError(f"{path} cannot be used ({error}): {otherwise}.") from None
     bound_memory()
-    wanted = ["CPUExecutionProvider"] if device == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4  # what goes wrong is raised too
     options.add_session_config_entry("session.use_env_allocators", "1")
-    providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
+    providers = [known["cpu"]] if device == "cpu" else [known[name] for name in reversed(here)]  # CUDA first
     try:
         # Its folding of constants is done outside the bound on memory; exported files are folded already.
         return onnxruntime.InferenceSession(path, options, providers=providers, disabled_optimizers=["ConstantFolding"])
@@ -209,13 +212,16 @@ class OnnxTranslator(Translator):
 
     Args:
         folder: as `export` writes it.
-        device: "cpu", or None for CUDA where there is one.
+        device: "cpu", "cuda", or None for CUDA where there is one.
 
     Raises:
-        UserError: a file is missing or damaged, or onnxruntime is not installed.
+        UserError: a file is missing or damaged, the device cannot be used, or onnxruntime is not installed.
     """
 
-    def __init__(self, folder: Path, device: str | None = None):
+    def __init__(self, folder: str | Path, device: str | None = None):
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise UserError(f"The folder {folder} {absent(folder)}.")
         if not any(folder.glob("*.onnx")):
             raise UserError(f"{folder} holds no ONNX files: write them with ugatit export MODEL -o DIR, and give DIR.")
         super().__init__(configured(folder), "cpu")
@@ -223,6 +229,10 @@ class OnnxTranslator(Translator):
         self.sessions = {
             name: open_session(own_file(folder, f"{name}.onnx"), device, REWRITE) for name in self.system.directions
         }
+
+    def save(self, folder: str | Path) -> None:
+        """Raises UserError: the weights are within the graphs."""
+        raise UserError(f"An exported model has no weights to save: copy {self.folder}, or the model it was made of.")
 
     def one_way(self, direction: Direction, count: int) -> Translate:
         """What translates ``count`` pictures."""

@@ -26,10 +26,10 @@ from ugatit.systems.base import Direction, Samples, Translation
 from ugatit.translation.animation import is_animation
 from ugatit.translation.results import save_result, suffix_of
 from ugatit.translation.translator import Size, Translator, batched
+from ugatit.translation.video import WRITTEN
 
 T = TypeVar("T")
 U = TypeVar("U")
-KEPT_VIDEOS = {".mp4", ".m4v", ".mov", ".mkv"}  # others are written as Matroska
 OTHER_VIDEOS = {".mkv", ".m4v", ".ts", ".mts", ".m2ts", ".flv", ".ogv", ".wmv", ".3gp"}  # not known to `mimetypes`
 
 TOO_LARGE = 'needs more memory than there is: `size="tiles"` and `size="model"` need less'
@@ -106,7 +106,7 @@ def named(found: list[tuple[Path, Path]], channels: tuple[int, int]) -> list[Job
     def written(source: Path, target: Path) -> str:
         """The suffix of the result where it is another."""
         own = target.suffix.lower()
-        if is_animation(source, channels[0]) or own in KEPT_VIDEOS:
+        if is_animation(source, channels[0]) or own in WRITTEN:
             return ""
         suffix = ".mkv" if is_video(source) else suffix_of(own, channels[1])
         return "" if suffix == own else suffix

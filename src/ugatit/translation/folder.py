@@ -52,7 +52,12 @@ def save_model(system: System, folder: Path, step: int, with_training: bool = Tr
 
     Raises:
         OSError: it could not be written.
+        UserError: it is a file, or a run's folder, whose own config.json would be lost.
     """
+    if folder.is_file():
+        raise UserError(f"{folder} is a file, where a folder shall be written: give another name.")
+    if (folder / "checkpoints").is_dir():
+        raise UserError(f"{folder} is the folder of a run, which would be damaged: give another name.")
     save_config(system, folder)
     wanted = translator_state(system)
     parts = {"translator": wanted}
@@ -80,6 +85,8 @@ def configured(folder: Path) -> System:
         settings = read_json(own_file(folder, "config.json"))
     except ValueError as error:
         raise UserError(f"{path} {error}: get the file again.") from None
+    if "recipe" in settings:
+        raise UserError(f"The run {folder} has not saved a model yet: wait for its first checkpoint, or --resume it.")
     try:
         if settings["format"] != FORMAT:
             raise UserError(f"{path} has format {settings['format']}, this version reads {FORMAT}: update ugatit.")
@@ -125,7 +132,8 @@ def load_model(folder: Path, with_training: bool = False) -> System:
     """
     if (folder / "a2b.onnx").exists():
         raise UserError(
-            f'{folder} is what ugatit export wrote: use `backend="onnx"` with it, or give the model it was made of.'
+            f"{folder} is what ugatit export wrote: give the model that it was made of, or let ugatit translate "
+            "--backend onnx run it."
         )
     system = configured(folder)
     parts = {"translator": translator_state(system)}

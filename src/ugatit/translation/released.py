@@ -156,7 +156,9 @@ def from_released(found: dict[str, Any], path: str | Path, size: int) -> UGATIT:
             )
         except RuntimeError as error:
             reason = str(error).splitlines()[1].strip()
-            raise UserError(f"The checkpoint {path} does not fit {config}: {reason}") from None
+            raise UserError(
+                f"The checkpoint {path} is not of the authors' networks ({reason:.200}): get it again."
+            ) from None
     return system
 
 

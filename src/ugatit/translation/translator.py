@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from ugatit.data.metadata import orientation_of
@@ -44,7 +45,7 @@ class Translator:
         self.system, self.device = system.eval(), find_device(device)
         self.reference: Image.Image | Tensor | None = None  # whose style translations get
         self.generator = torch.Generator().manual_seed(0)  # of random styles
-        self.range: Range | None = None  # of what is translated, instead of the model's
+        self.own_range: Range | None = None
         self.kept: Tensor | None = None  # the one random style of all pictures, 1 x styles
         for part in system.children():
             if not any(tensor.is_meta for tensor in part.state_dict().values()):  # what was not loaded
@@ -85,6 +86,7 @@ class Translator:
         Raises:
             UserError: the model cannot do this direction or size, or the tensor has another shape.
         """
+        self.check_direction(direction)
         if batch < 1:
             raise UserError(f"`batch={batch}`: give 1 or more.")
         if not isinstance(images, Tensor | Image.Image | list):
@@ -109,9 +111,7 @@ class Translator:
     @torch.inference_mode()
     def translate(self, x: Tensor, direction: Direction, size: Size) -> Translation:
         """Translate a batch, N x channels x H x W in [-1, 1]; the result has the device and type of ``x``."""
-        if direction not in self.system.directions:
-            ways = " or ".join(self.system.directions)
-            raise UserError(f"This model does not translate `direction={direction}`: use {ways}.")
+        self.check_direction(direction)
         if size not in get_args(Size):
             raise UserError(f"`size={size}` is not known: use {', '.join(get_args(Size))}.")
         if size == "keep" and not self.system.any_size:
@@ -160,8 +160,11 @@ class Translator:
                 has the seed 0.
 
         Raises:
-            UserError: the model has no styles.
+            UserError: the model has no styles, or this is none.
         """
+        if not isinstance(style, Image.Image | Tensor | int):
+            kind = type(style).__name__
+            raise UserError(f"`style` is a {kind}: give a picture (Image.open(path)), a tensor, or a whole number.")
         if not self.system.styles:
             raise UserError("This model has one translation for a picture: leave out `style` and `samples`.")
         self.reference = None if isinstance(style, int) else style
@@ -172,6 +175,22 @@ class Translator:
     def side(self) -> int:
         """Side in pixels of the pictures that the model was trained on."""
         return self.system.config.size
+
+    @property
+    def range(self) -> Range | None:
+        """The samples of what is translated that become black and white, instead of the model's; None if these count.
+
+        Raises:
+            UserError: it was set to something else.
+        """
+        return self.own_range
+
+    @range.setter
+    def range(self, given: Range | None) -> None:
+        try:
+            self.own_range = TypeAdapter(Range | None).validate_python(given)
+        except ValidationError:
+            raise UserError(f"`range={given!r}`: give two numbers, of which the second is larger, or None.") from None
 
     def samples(self, domain: str) -> Samples:
         """How pictures of domain "a" or "b" are read: their channels, and the samples that become -1 and 1."""
@@ -197,6 +216,12 @@ class Translator:
     def read(self, source: Path | io.BytesIO, direction: Direction, **options: Any) -> Tensor:
         """A file as 1 x channels x H x W in [-1, 1]; options and errors are those of `read_samples`."""
         return to_tensor_transform()(read_samples(source, self.samples(direction[0]), **options).pixels)[None]
+
+    def check_direction(self, direction: str) -> None:
+        """Raises UserError if the model does not translate that way."""
+        if direction not in self.system.directions:
+            ways = " or ".join(self.system.directions)
+            raise UserError(f"This model does not translate `direction={direction}`: use {ways}.")
 
     def check_tensor(self, x: Tensor, direction: Direction) -> None:
         channels = self.samples(direction[0]).channels
@@ -301,6 +326,8 @@ def find_model(path_or_hub_id: str | Path) -> Path:
         UserError: there is neither.
     """
     path = Path(path_or_hub_id)
+    if not str(path_or_hub_id):
+        raise UserError("No model was named: give a folder like RUN/model, or a hub id like user/name.")
     if path.is_file() and path.suffix in (".json", ".safetensors", ".onnx"):
         raise UserError(f"{path} is a file, and a model is a folder: give {path.parent}.")
     if path.is_file():

@@ -25,6 +25,7 @@ from ugatit.translation.joining import join, last_duration
 from ugatit.translation.translator import Size, Translator
 
 PIECE = 64  # frames
+WRITTEN = {".mp4", ".m4v", ".mov", ".mkv"}  # what a result's name may end with
 LONGEST = 16384  # pixels on a side that H.264 has
 # H.264 without frames that wait for later ones, so that pieces can be joined packet by packet.
 OPTIONS = {"crf": "18", "preset": "medium", "bf": "0"}
@@ -49,8 +50,10 @@ def translate_video(
 
     Raises:
         ValueError: the source cannot be read, or its translation not written; the message is a phrase that says why.
-        UserError: the target cannot be written.
+        UserError: the target cannot be written, or has another suffix.
     """
+    if target.suffix.lower() not in WRITTEN:
+        raise UserError(f"`target={target}`: videos are written as {', '.join(sorted(WRITTEN))}, give one of these.")
     av = package("av", "video")
     folder = target.with_name(f".{target.name}.pieces")
     with opened(source) as container:

@@ -1,0 +1,130 @@
+"""What is said where something cannot be done: each sentence names the thing, the reason and the way out."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import tiny_model, write_picture
+from ugatit import cli
+from ugatit.io.errors import UserError
+from ugatit.translation.animation import translate_animation
+from ugatit.translation.export import OnnxTranslator, export
+from ugatit.translation.folder import save_model
+from ugatit.translation.translator import Translator
+from ugatit.translation.video import translate_video
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with all that commands are given, where they run."""
+    monkeypatch.chdir(tmp_path)
+    save_model(tiny_model(), tmp_path / "model", step=0)
+    write_picture(tmp_path / "in" / "a.png", 0)
+    write_picture(tmp_path / "data" / "trainA" / "a.png", 0)
+    Image.fromarray(np.full((32, 32), 3.0, np.float32)).save(tmp_path / "flat.tif")
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "config.json").write_text(json.dumps({"recipe": {}, "model": {}}))
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported" / "a2b.onnx").touch()
+    return tmp_path
+
+
+SENTENCES = {
+    "compare data --systems": "--systems has no value: give one or more, or leave it out.",
+    "compare data --seeds": "--seeds has no value: give one or more, or leave it out.",
+    "ablate data --rows": "--rows has no value: give one or more, or leave it out.",
+    "compare data --systems foo": "--systems foo is not known: choose of ugatit, cyclegan, unit, munit, drit, "
+    "aggan, cartoongan.",
+    "compare nowhere": "The folder {tmp}/nowhere does not exist: check the path.",
+    "compare file": "The folder {tmp}/file is a file, where a folder is needed: give that.",
+    "ablate data": "The folder {tmp}/data has no folder trainB: put the pictures of domain B there.",
+    "evaluate model nowhere": "The folder nowhere does not exist: check the path.",
+    "evaluate model": "MODEL needs DATA, the test pictures: give MODEL and DATA, or --real DIR and --fake DIR.",
+    "evaluate --real in": "--real and --fake need each other: give MODEL and DATA, or --real DIR and --fake DIR.",
+    "evaluate model data --real in": "A model and folders were named: give MODEL and DATA, or --real DIR and --fake "
+    "DIR alone.",
+    "evaluate": "Nothing to evaluate was named: give MODEL and DATA, or --real DIR and --fake DIR.",
+    "evaluate --real file --fake in --features efficientnet-lite0": "--real file is a file, where a folder is needed: "
+    "give that.",
+    "inspect model flat.tif": "None of the pictures can be used: see the reasons above.",
+    "inspect model in --size 33": "--size = 33: Input should be a multiple of 4: choose another value.",
+    "demo --steps 0": "--steps = 0: Input should be greater than or equal to 1: choose another value.",
+    "import in/a.png -o out --size 30": "--size = 30: Input should be a multiple of 4: choose another value.",
+    "translate run in -o out": "The run run has not saved a model yet: wait for its first checkpoint, or --resume it.",
+    "serve exported": "exported is what ugatit export wrote: give the model that it was made of, or let ugatit "
+    "translate --backend onnx run it.",
+    "translate exported in -o out --backend onnx --device gpu": "exported has a checkpoint",
+    "translate nowhere in -o out --backend onnx": "The folder nowhere does not exist: check the path.",
+    "translate model flat.tif -o out": "All samples of the inputs are 3, which makes no range: give --range LOW HIGH.",
+    "study in/. data/trainA --source in --db file/x.sqlite": "file/x.sqlite cannot be written (a file is "
+    "where a folder should be): give another --db.",
+    "study in data/../in --source in": "Two folders are called in, and a method's name is its folder's: rename one.",
+    "study file": "The folder file is a file, where a folder is needed: give that.",
+    "study report file": "The file of answers file cannot be used (file is not a database): give another.",
+    "prepare --a file --b in -o out": "--a file is a file, where a folder is needed: give that.",
+    "prepare --repeat file -o out": "--repeat file cannot be used",
+}
+
+
+@pytest.mark.parametrize("words", SENTENCES)
+def test_commands(words, place, capsys):
+    assert cli.main(words.split()) == 2
+    said = capsys.readouterr().err
+    print(words, "->", said)
+    assert SENTENCES[words].format(tmp=place) in " ".join(said.split()), said
+
+
+def refusal(call, *arguments, **options):
+    with pytest.raises(UserError) as raised:
+        call(*arguments, **options)
+    return str(raised.value)
+
+
+def test_translators(place):
+    translator, picture = Translator.load("model", "cpu"), Image.open(place / "in" / "a.png")
+    for wrong in ((1, 1), "auto", (0, float("nan"))):
+        assert "give two numbers, of which the second is larger, or None" in refusal(
+            setattr, translator, "range", wrong
+        )
+    translator.range = (0, 2)
+    assert translator.samples("a").range == (0, 2)
+    assert refusal(translator, picture, "") == "This model does not translate `direction=`: use a2b or b2a."
+    assert refusal(translator.set_style, "a.png").startswith("`style` is a str: give a picture")
+    assert refusal(Translator.load, "").startswith("No model was named")
+    assert refusal(translator.save, place / "file").endswith("where a folder shall be written: give another name.")
+    before = (place / "run" / "config.json").read_text()
+    assert "is the folder of a run, which would be damaged" in refusal(translator.save, place / "run")
+    assert (place / "run" / "config.json").read_text() == before
+
+
+def test_translated_files_of_another_kind(place):
+    translator = Translator.load("model", "cpu")
+    options = {"direction": "a2b", "size": "model", "batch": 1}
+    source = place / "in" / "a.png"
+    assert "give it the same suffix" in refusal(translate_animation, translator, source, Path("x.odd"), **options)
+    film = translate_video(translator, source, Path("x.odd"), settings={}, **options)
+    assert refusal(next, film) == "`target=x.odd`: videos are written as .m4v, .mkv, .mov, .mp4, give one of these."
+
+
+def test_exported_models(place):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: it runs exported models")
+    export(Translator.load("model", "cpu"), place / "onnx")
+    assert "cannot be used by ONNX Runtime: leave it out, or give cpu." in refusal(OnnxTranslator, "onnx", "gpu")
+    assert "has no weights to save" in refusal(OnnxTranslator("onnx", "cpu").save, place / "saved")
+
+
+def test_memory_too_short_for_one_film_does_not_end_the_others(place, monkeypatch, capsys):
+    def short(*_):
+        raise MemoryError
+        yield
+
+    monkeypatch.setattr("ugatit.commands.translate.translate_video", short)
+    monkeypatch.setattr("ugatit.commands.translate.not_kept", lambda *_: [])
+    (place / "in" / "film.mp4").touch()
+    assert cli.main(["translate", "model", "in", "-o", "out", "--device", "cpu"]) == 0
+    assert "film.mp4 needs more memory than there is: --size tiles" in " ".join(capsys.readouterr().err.split())
+    assert (place / "out" / "a.png").exists()
