@@ -176,6 +176,9 @@ def test_no_spelling_of_the_queue_s_address_goes_past_the_check(end, client):
                  "/gradio_api//queue/join", "/gradio_api/queue/../queue/join", "/GRADIO_API/queue/join"):  # fmt: skip
         found = client.ask("POST", path, body.encode(), content_type="application/json", X_Forwarded_Host="127.0.0.1")
         assert found[0] in (404, 405), (path, found)
+    for method, path in (("GET", "/api/translate"), ("POST", "/api/models"), ("GET", "/api/none")):
+        status, answer, _ = client.ask(method, path)
+        assert status in (404, 405) and "error" in json.loads(answer), path
     for path in ("/config%0A", "/api/models%0A", "/openapi.json%0A", "/api/translate%0A"):
         assert client.ask("GET", path)[0] == 404
 
@@ -632,6 +635,7 @@ def test_too_little_memory_is_an_answer(large, monkeypatch):
     def fails(*_):
         raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate")
 
+    large.rates_of("one")  # which translates too
     monkeypatch.setattr(large.translators["one"], "translate", fails)
     with pytest.raises(RefusalError, match="not enough memory") as refused:
         large.translate(FINE, ["one"], "a2b")

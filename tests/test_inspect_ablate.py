@@ -167,8 +167,8 @@ def test_stopping_table_1_stops_its_runs(data, tmp_path):
     assert metrics.read_text() == steps and "saved" in (metrics.parent / "log.txt").read_text()
 
 
-def test_every_row_of_table_1_is_a_setting(tmp_path):
-    start = replace(preset_config("ugatit", "quick"), data=tmp_path)
+def test_every_row_of_table_1_is_a_setting(data, tmp_path):
+    start = replace(preset_config("ugatit", "quick"), data=data)
     runs = plan(AblateConfig(start), tmp_path / "out")
     assert len({run.config.model for run in runs}) == len({run.folder for run in runs}) == len(TABLE_1) == 8
     for run in runs:

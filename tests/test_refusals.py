@@ -54,9 +54,9 @@ SENTENCES = {
     "inspect model in --size 33": "--size = 33: Input should be a multiple of 4: choose another value.",
     "demo --steps 0": "--steps = 0: Input should be greater than or equal to 1: choose another value.",
     "import in/a.png -o out --size 30": "--size = 30: Input should be a multiple of 4: choose another value.",
-    "translate run in -o out": "The run run has not saved a model yet: wait for its first checkpoint, or --resume it.",
-    "serve exported": "exported is what ugatit export wrote: give the model that it was made of, or let ugatit "
-    "translate --backend onnx run it.",
+    "translate run in -o out": "The run run has not saved a model yet: wait for its first checkpoint, or resume it.",
+    "serve exported": "exported is what ugatit export wrote: give the model that it was made of; ugatit translate "
+    "runs it as it is with --backend onnx.",
     "translate exported in -o out --backend onnx --device gpu": "exported has a checkpoint",
     "translate nowhere in -o out --backend onnx": "The folder nowhere does not exist: check the path.",
     "translate model flat.tif -o out": "All samples of the inputs are 3, which makes no range: give --range LOW HIGH.",

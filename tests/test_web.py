@@ -100,7 +100,8 @@ BOMB = encoded(Image.new("1", (30_000, 30_000)))
 @pytest.mark.parametrize(
     ("query", "body", "status", "sentence"),
     [
-        ("", b"", 415, "not a picture"),
+        ("", b"", 415, "is empty"),
+        ("", b"\0\0\0\x18ftypheic" + bytes(99), 415, "is a HEIC picture"),
         ("", b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, "not a picture"),
         ("", b"GIF89a", 415, "not a picture"),
         ("", FINE[: len(FINE) // 2], 422, "cannot be read"),

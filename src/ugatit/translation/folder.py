@@ -86,7 +86,7 @@ def configured(folder: Path) -> System:
     except ValueError as error:
         raise UserError(f"{path} {error}: get the file again.") from None
     if "recipe" in settings:
-        raise UserError(f"The run {folder} has not saved a model yet: wait for its first checkpoint, or --resume it.")
+        raise UserError(f"The run {folder} has not saved a model yet: wait for its first checkpoint, or resume it.")
     try:
         if settings["format"] != FORMAT:
             raise UserError(f"{path} has format {settings['format']}, this version reads {FORMAT}: update ugatit.")
@@ -132,8 +132,8 @@ def load_model(folder: Path, with_training: bool = False) -> System:
     """
     if (folder / "a2b.onnx").exists():
         raise UserError(
-            f"{folder} is what ugatit export wrote: give the model that it was made of, or let ugatit translate "
-            "--backend onnx run it."
+            f"{folder} is what ugatit export wrote: give the model that it was made of; ugatit translate runs it as it "
+            'is with `backend="onnx"`.'
         )
     system = configured(folder)
     parts = {"translator": translator_state(system)}
