@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import originals
 from conftest import TINY, run_ugatit, tiny_model
 from ugatit.io.errors import UserError
 from ugatit.nn.switch import fast_forms
@@ -231,3 +232,62 @@ def test_full_models_of_another_size_keep_all_but_the_layers_that_see_the_size()
     afresh = take_weights(large, small)
     assert {name for name in afresh if name.startswith("gen")} == {"gen_a2b.mlp", "gen_b2a.mlp"}
     assert torch.equal(large.gen_a2b.out[0].weight, small.gen_a2b.out[0].weight)
+
+
+# Other methods' codes
+
+
+def imported(checkpoint, tmp_path, name):
+    """What the command makes of a checkpoint of that name."""
+    torch.save(checkpoint, tmp_path / name)
+    done = run_ugatit("import", tmp_path / name, "-o", tmp_path / "m", "--size", 64)
+    assert done.returncode == 0, done.stderr
+    return Translator.load(tmp_path / "m", "cpu")
+
+
+def apart(found, wanted) -> float:
+    return ((found - wanted).abs().max() / wanted.abs().max()).item()
+
+
+@pytest.mark.parametrize("name", ["munit", "unit", "drit", "cartoongan"])
+def test_checkpoints_of_other_methods_codes_compute_what_these_codes_do(name, tmp_path):
+    checkpoint = getattr(originals, f"{name}_checkpoint")()
+    channels = (3, 1) if name == "munit" else (3, 3)
+    file = {"drit": "01199.pth", "cartoongan": "Hayao_net_G_float.pth"}.get(name, "gen_00100000.pt")
+    translator = imported(checkpoint, tmp_path, file)
+    assert type(translator.system).__name__.lower() == name
+    for direction in translator.system.directions:
+        source, target = direction.upper().split("2")
+        x, example = (torch.rand(1, channels["AB".index(side)], 64, 64) * 2 - 1 for side in (source, target))
+        if translator.system.styles:
+            translator.set_style(example)
+        domains = (source, target) if name == "drit" else (source.lower(), target.lower())
+        arguments = {"munit": (*domains, x, example), "unit": (*domains, x), "drit": (*domains, x, example),
+                     "cartoongan": (x,)}[name]  # fmt: skip
+        with torch.no_grad():
+            wanted = getattr(originals, name)(checkpoint, *arguments)
+        assert apart(translator(x, direction), wanted) < 1e-4
+    kept = import_checkpoint([tmp_path / file]).state_dict()  # DRIT's judge of contents has fewer layers for 64 pixels
+    judged = [part for part, tensor in kept.items() if not tensor.is_meta and part.startswith(("disc", "judge"))]
+    assert bool(judged) == (name == "drit")
+
+
+def test_other_layers_of_other_methods_are_refused_with_the_reason(tmp_path):
+    def refusal(checkpoint):
+        torch.save(checkpoint, tmp_path / "x.pt")
+        with pytest.raises(UserError) as raised:
+            import_checkpoint([tmp_path / "x.pt"], 64)
+        return str(raised.value)
+
+    drit = originals.drit_checkpoint()
+    drit["gen"]["dec_share.0.model.1.weight"] = torch.zeros(4)
+    assert "--concat 1" in refusal(drit)
+    munit = originals.munit_checkpoint()
+    munit["a"]["mlp.model.0.fc.weight"] = torch.zeros(16, 16)
+    assert "its styles have 16 numbers, not 8" in refusal(munit)
+    unit = originals.unit_checkpoint()
+    del unit["b"]["dec.model.5.conv.bias"]
+    assert "of UNIT's code, but with other layers" in refusal(unit)
+    cartoon = originals.cartoongan_checkpoint()
+    cartoon["conv05_1.bias"][0] = float("nan")
+    assert "a weight is no number" in refusal(cartoon)

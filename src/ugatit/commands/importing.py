@@ -22,7 +22,8 @@ class ImportConfig:
 
     checkpoint: Positional[list[Path]]
     """A *_params_*.pt file of the authors' PyTorch code; the folder of a checkpoint of their TensorFlow code; one or
-    two latest_net_G*.pth files of the CycleGAN toolkit, A to B first; or a zip file with these."""
+    two latest_net_G*.pth files of the CycleGAN toolkit, A to B first; gen_*.pt of MUNIT or UNIT, a checkpoint of DRIT,
+    *_net_G_float.pth of CartoonGAN; or a zip file with these."""
     out: Annotated[Path, arg(aliases=["-o"])]
     """The model folder to write."""
     size: Annotated[int, Field(ge=32, le=4096, multiple_of=4)] = 256

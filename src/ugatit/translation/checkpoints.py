@@ -10,14 +10,16 @@ from torch import Tensor
 from ugatit.io.errors import UserError
 from ugatit.io.files import CodeError, open_regular, read_torch
 from ugatit.systems.base import Direction, System
+from ugatit.translation.baselines import import_baseline
 from ugatit.translation.folder import CHECKPOINTS
 from ugatit.translation.released import from_released, is_released, without_wrapper
 from ugatit.translation.tensorflow import import_tensorflow, index_of
 from ugatit.translation.toolkit import import_toolkit, is_toolkit
 
 READ = (
-    "a *_params_*.pt file of U-GAT-IT's authors' PyTorch code, the folder of a checkpoint of their TensorFlow code, or "
-    "latest_net_G*.pth of the CycleGAN toolkit"
+    "a *_params_*.pt file of U-GAT-IT's authors' PyTorch code, the folder of a checkpoint of their TensorFlow code, "
+    "latest_net_G*.pth of the CycleGAN toolkit, gen_*.pt of MUNIT or UNIT, a checkpoint of DRIT, or *_net_G_float.pth "
+    "of CartoonGAN"
 )
 MOST_UNPACKED = 2**33  # bytes of what is in a zip file
 HEADS = {  # what a file begins with, and what that is
@@ -27,7 +29,7 @@ HEADS = {  # what a file begins with, and what that is
     b"<htm": "a web page, not the file that it offers", b"vers": "a pointer of Git LFS, not the file itself",
 }  # fmt: skip
 KEYS = {  # a name in a checkpoint, and whose it is
-    "g_ema": "of StyleGAN", "pytorch-lightning_version": "of Lightning", "genA": "of DRIT", "netG_A": "of a trainer",
+    "g_ema": "of StyleGAN", "pytorch-lightning_version": "of Lightning", "netG_A": "of a trainer",
     "model.model.1.model.2.weight": "a U-Net of the CycleGAN toolkit, whose ResNets are read",
     "model.0.weight": "a discriminator of the CycleGAN toolkit, whose generators are read",
 }  # fmt: skip
@@ -40,7 +42,8 @@ def import_checkpoint(
 
     Args:
         paths: a file of the authors' PyTorch code; the folder, prefix or index of a checkpoint of their TensorFlow
-            code; one or two generators of the CycleGAN toolkit, A to B first; or a folder or zip file with these.
+            code; one or two generators of the CycleGAN toolkit, A to B first; a checkpoint of MUNIT's, UNIT's, DRIT's
+            or CartoonGAN's code; or a folder or zip file with these.
         size: side in pixels of the pictures that it was trained on, where no shape tells.
         direction: of a single generator; by default what its name says, else "a2b".
         smoothing: whether a checkpoint of TensorFlow was trained with the option of that name, as is the default.
@@ -59,6 +62,8 @@ def import_checkpoint(
     found = {file: read_checkpoint(file) for file in files}
     if len(files) == 1 and is_released(found[files[0]]):
         return from_released(found[files[0]], files[0], size)
+    if len(files) == 1 and (system := import_baseline(found[files[0]], files[0], size)) is not None:
+        return system
     states = {file: toolkit_state(file, content) for file, content in found.items()}
     if len(files) > 2:
         raise UserError(f"{len(files)} checkpoints were given: give one, or the two generators of one training.")
@@ -104,7 +109,8 @@ def checkpoints_in(folder: Path) -> list[Path]:
         raise UserError(f"{folder} is of this package: give {ours} as it is to translate or train.")
     both = [file for file in (folder / f"latest_net_G_{side}.pth" for side in "AB") if file.exists()]
     released = sorted(folder.glob("*_params_*.pt"), key=lambda file: (len(file.name), file.name))[-1:]
-    found = released or both or sorted(folder.glob("latest_net_G.pth"))
+    munit = sorted(folder.glob("gen_*.pt"))[-1:]
+    found = released or both or sorted(folder.glob("latest_net_G.pth")) or munit
     if not found:
         raise UserError(f"{folder} holds no checkpoint that is known: give {READ}.")
     return found
