@@ -26,6 +26,12 @@ def place(tmp_path, monkeypatch):
     write_picture(tmp_path / "data" / "trainA" / "a.png", 0)
     Image.fromarray(np.full((32, 32), 3.0, np.float32)).save(tmp_path / "flat.tif")
     (tmp_path / "file").write_text("no folder")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.pt").touch()
+    for folder in ("flats", "mixed/trainA", "mixed/trainB"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.fromarray(np.eye(32, dtype=np.float32)).save(tmp_path / folder / "f.tif")
+    write_picture(tmp_path / "mixed" / "trainA" / "a.png", 0)
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     (tmp_path / "run" / "config.json").write_text(json.dumps({"recipe": {}, "model": {}}))
     (tmp_path / "exported").mkdir()
@@ -42,6 +48,22 @@ SENTENCES = {
     "compare nowhere": "The folder {tmp}/nowhere does not exist: check the path.",
     "compare file": "The folder {tmp}/file is a file, where a folder is needed: give that.",
     "ablate data": "The folder {tmp}/data has no folder trainB: put the pictures of domain B there.",
+    "evaluate --real in --fake data/trainA -o in/x --features efficientnet-lite0": "in/x lies in in, where the sheet "
+    "would count as a picture: give another -o.",
+    "evaluate --real flats --fake in -o out --features efficientnet-lite0": "flats has floats or 32 bits: tell which "
+    "samples are black and white with --range.",
+    "evaluate model in": "The folder in has neither testA and testB nor trainA and trainB: give one that has.",
+    "inspect model empty": "None of the pictures can be used: see the reasons above, or give others.",
+    "study report in": "in is a folder: give the file that ugatit study wrote.",
+    "train nowhere": "The folder {tmp}/nowhere does not exist: check the path.",
+    "train file": "The folder {tmp}/file is a file, where a folder is needed: give that.",
+    "translate model empty -o out": "There are no files in empty: check the path.",
+    "translate empty in -o out": "empty is not a model folder, it has no config.json: give the folder RUN/model of a "
+    "run.",
+    "train mixed": "has floats or 32 bits, which do not tell what is black and what is white, and "
+    "{tmp}/mixed/trainA/a.png of the same domain has not: give --range LOW HIGH for all, or convert one kind to "
+    "the other.",
+    "import empty.pt -o out": "The checkpoint empty.pt is empty: give a *_params_*.pt",
     "evaluate model nowhere": "The folder nowhere does not exist: check the path.",
     "evaluate model": "MODEL needs DATA, the test pictures: give MODEL and DATA, or --real DIR and --fake DIR.",
     "evaluate --real in": "--real and --fake need each other: give MODEL and DATA, or --real DIR and --fake DIR.",
@@ -50,14 +72,14 @@ SENTENCES = {
     "evaluate": "Nothing to evaluate was named: give MODEL and DATA, or --real DIR and --fake DIR.",
     "evaluate --real file --fake in --features efficientnet-lite0": "--real file is a file, where a folder is needed: "
     "give that.",
-    "inspect model flat.tif": "None of the pictures can be used: see the reasons above.",
+    "inspect model flat.tif": "None of the pictures can be used: see the reasons above, or give others.",
     "inspect model in --size 33": "--size = 33: Input should be a multiple of 4: choose another value.",
     "demo --steps 0": "--steps = 0: Input should be greater than or equal to 1: choose another value.",
     "import in/a.png -o out --size 30": "--size = 30: Input should be a multiple of 4: choose another value.",
     "translate run in -o out": "The run run has not saved a model yet: wait for its first checkpoint, or resume it.",
     "serve exported": "exported is what ugatit export wrote: give the model that it was made of; ugatit translate "
     "runs it as it is with --backend onnx.",
-    "translate exported in -o out --backend onnx --device gpu": "exported has a checkpoint",
+    "translate exported in -o out --backend onnx --device gpu": "exported is not a model folder",
     "translate nowhere in -o out --backend onnx": "The folder nowhere does not exist: check the path.",
     "translate model flat.tif -o out": "All samples of the inputs are 3, which makes no range: give --range LOW HIGH.",
     "study in/. data/trainA --source in --db file/x.sqlite": "file/x.sqlite cannot be written (a file is "
@@ -128,3 +150,26 @@ def test_memory_too_short_for_one_film_does_not_end_the_others(place, monkeypatc
     assert cli.main(["translate", "model", "in", "-o", "out", "--device", "cpu"]) == 0
     assert "film.mp4 needs more memory than there is: --size tiles" in " ".join(capsys.readouterr().err.split())
     assert (place / "out" / "a.png").exists()
+
+
+def test_one_float_picture_leaves_the_scale_of_the_others_alone(place, capsys):
+    (place / "in" / "f.tif").write_bytes((place / "flats" / "f.tif").read_bytes())
+    Image.fromarray(np.full((32, 32), 40_000, np.uint16)).save(place / "in" / "deep.png")
+    assert cli.main(["translate", "model", "in", "-o", "mixed-out", "--device", "cpu"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "The samples of floats and 32 bits go from 0 to 1" in said and "nearly black" not in said
+    assert cli.main(["translate", "model", "in/a.png", "in/deep.png", "-o", "alone", "--device", "cpu"]) == 0
+    for name in ("a.png", "deep.png"):
+        assert (place / "mixed-out" / name).read_bytes() == (place / "alone" / name).read_bytes()
+
+
+def test_a_picture_named_twice_is_written_once(place, capsys):
+    assert cli.main(["translate", "model", "in/a.png", "in", "in/a.png", "empty", "-o", "out", "--device", "cpu"]) == 0
+    said = capsys.readouterr().err
+    assert "1 pictures written" in said and "empty holds no files" in said
+
+
+def test_lines_of_skipped_files_are_single(place, capsys):
+    (place / "in" / "bro\nken.png").write_bytes(b"no picture")
+    assert cli.main(["translate", "model", "in", "-o", "out", "--device", "cpu"]) == 0
+    assert "bro_ken.png is not a picture" in capsys.readouterr().err

@@ -162,7 +162,7 @@ def test_a_numpy_file_of_a_stranger(tmp_path):
     np.save(tmp_path / "cut.npy", whole)
     (tmp_path / "cut.npy").write_bytes((tmp_path / "cut.npy").read_bytes()[:1000])
     for name, why in (
-        ("objects", "its size"),
+        ("objects", "it holds objects"),
         ("flat", "it is 400 of float64"),
         ("many", "it is 20 x 20 x 20"),
         ("cut", "its size"),

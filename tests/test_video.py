@@ -209,7 +209,7 @@ def test_films_beside_pictures_and_what_is_no_film(tmp_path):
     film(tmp_path / "short.mp4", 200)
     cut = (tmp_path / "short.mp4").read_bytes()
     (tmp_path / "short.mp4").write_bytes(cut[: len(cut) // 2])
-    for options, reason in (([], "short.mp4 cannot be read"), (["--attention"], "--attention is for single pictures")):
+    for options, reason in (([], "short.mp4 cannot be read"), (["--attention"], "so not of")):
         done = run_ugatit("translate", tmp_path / "model", tmp_path / "short.mp4", "-o", tmp_path / "out", *options)
         assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
 

@@ -3,6 +3,7 @@
 import ast
 import atexit
 import gc
+import os
 import signal
 import sys
 from importlib import import_module
@@ -68,8 +69,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         load(arguments[0]).main(arguments[1:])
     except UserError as error:
-        say(f"error: {with_options(str(error))}")
+        say(f"error: {' '.join(with_options(str(error)).splitlines())}")  # names may hold line breaks
         return 2
+    except BrokenPipeError:  # who reads what is printed, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         say("Stopped; what was written stays.")
         return 130

@@ -37,6 +37,7 @@ from ugatit.translation.translator import Size, Translator, tile_starts
 
 T = TypeVar("T")
 DIRECTIONS: dict[Direction, str] = {"a2b": "A to B", "b2a": "B to A"}
+ASKED = ("model", "direction", "size", "style", "attention")  # what the endpoint is asked with
 MULTIPART = 4096  # bytes that a form has around its file
 ENTRY = 4096  # bytes of the disk that a file takes at least
 # Bytes that a translation takes, measured: at most so many for a pixel of the upload, and so many times its largest
@@ -387,7 +388,7 @@ def endpoint(desk: Desk) -> Any:
         model: str | None = None,
         direction: Direction = "a2b",
         size: Size = "model",
-        style: Annotated[int, Field(ge=0, lt=2**63)] = 0,
+        style: Annotated[int, Field(ge=0, lt=2**63)] | None = None,
         attention: bool = False,
     ) -> Response:
         """Translate the picture that is the request's body, by ``model`` (the first if not given).
@@ -401,12 +402,16 @@ def endpoint(desk: Desk) -> Any:
             raise RefusalError(
                 404, f"There is no model {printable(name):.80}: choose one of {', '.join(desk.translators)}."
             )
+        if unknown := request.query_params.keys() - ASKED:
+            raise RefusalError(422, f"{printable(min(unknown)):.80} is not known: ask with {', '.join(ASKED)}.")
+        if style is not None and not desk.translators[name].system.styles:
+            raise RefusalError(422, f"The model {name} has one translation for a picture: leave style out.")
         if request.headers.get("content-type", "").startswith("multipart/"):
             raise RefusalError(415, "The request is a form: send the picture itself as its body (curl --data-binary).")
         data = await body_of(request.receive, int(desk.config.max_mib * 2**20))
 
         def work(stop: threading.Event) -> tuple[bytes, str]:
-            (made,) = desk.translate(data, [name], direction, size, style, stop)
+            (made,) = desk.translate(data, [name], direction, size, style or 0, stop)
             shown = made.attention if attention else made.picture
             if shown is None:
                 raise RefusalError(422, f"The model {name} has no attention maps: leave attention out.")

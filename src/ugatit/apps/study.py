@@ -267,6 +267,8 @@ class Answers:
         Raises:
             UserError: the file does not exist, or is no such database.
         """
+        if self.path.is_dir():
+            raise UserError(f"{self.path} is a folder: give the file that ugatit study wrote.")
         if not self.path.is_file():
             raise UserError(f"{self.path} does not exist: give the file that ugatit study wrote.")
         with self.opened() as connection:

@@ -13,7 +13,7 @@ from ugatit.evaluation.evaluate import Evaluator, evaluate_folders, evaluate_mod
 from ugatit.evaluation.metrics import Protocol
 from ugatit.io.errors import UserError
 from ugatit.io.terminal import console, say
-from ugatit.systems.base import channels_of
+from ugatit.systems.base import Range, channels_of
 from ugatit.training.config import check_range
 from ugatit.translation.translator import Translator, find_device
 
@@ -38,6 +38,9 @@ class EvaluateConfig:
     """Pictures of the same name are true counterparts, so the distance to them is measured too."""
     size: Annotated[int, Field(ge=32, le=4096)] = 256
     """The side in pixels of the squares that pictures are made with --real and --fake. A model has its own."""
+    range: Range | None = None
+    """The samples that become black and white with --real and --fake: LOW HIGH, for floats and 32 bits. A model has its
+    own."""
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """The run's --holdout, which only matters where there are no test folders. The run's --seed is then
     this command's --seed."""
@@ -65,7 +68,7 @@ def main(arguments: list[str]) -> None:
     if options.real is not None and options.fake is not None:
         evaluator = Evaluator(options.protocol, find_device(options.device))
         metrics = evaluate_folders(
-            evaluator, options.real, options.fake, options.size, options.paired, options.out, say
+            evaluator, options.real, options.fake, options.size, options.paired, options.range, options.out, say
         )
     else:
         assert options.model is not None and options.data is not None
@@ -77,8 +80,8 @@ def main(arguments: list[str]) -> None:
             run_of(options.model),
             channels_of(translator.system.config),
         )
-        for file, reason in skipped:
-            say(f"  skipped: {file} {reason}")
+        for one in skipped:
+            say(f"  skipped: {one}")
         evaluator = Evaluator(options.protocol, translator.device)
         metrics = evaluate_model(evaluator, translator, tests, roots if options.paired else None, options.out)
     console.print(metrics_table(metrics))

@@ -53,11 +53,11 @@ def main(arguments: list[str]) -> None:
     tests = {}
     for side, found in files.items():
         good, skipped = check_pictures(spread(found, options.pictures), translator.samples(side.lower()))
-        for file, reason in skipped:
-            say(f"  skipped: {file} {reason}")
+        for one in skipped:
+            say(f"  skipped: {one}")
         if good:
             tests[side] = read_squares(translator, good, side)
-    if any(files.values()) and not tests:
-        raise UserError("None of the pictures can be used: see the reasons above.")
+    if options.inputs and not tests:
+        raise UserError("None of the pictures can be used: see the reasons above, or give others.")
     inspect(translator, tests, options.size or translator.side, options.batch, options.out, console)
     say(f"Written to {options.out}")

@@ -15,7 +15,7 @@ from tyro.conf import Positional, arg
 from ugatit.data.finding import Skipped, common_range, look_at, unscaled
 from ugatit.io.errors import UserError, with_options
 from ugatit.io.files import printable, real
-from ugatit.io.terminal import bars, console, say
+from ugatit.io.terminal import bars, console, say, some
 from ugatit.systems.base import Direction, Range, opposite
 from ugatit.training.config import check_range
 from ugatit.translation.animation import is_animation, translate_animation
@@ -70,14 +70,14 @@ def main(arguments: list[str]) -> None:
     origin, target = (translator.samples(domain) for domain in options.direction.split("2"))
     jobs = plan_jobs(options.inputs, options.out, options.samples, (origin.channels, target.channels))
     if not jobs:
-        raise UserError(f"{options.inputs[0]} holds no files: check the path.")
-    translator.range = range_for(options, translator, [job.source for job in jobs])
+        raise UserError(f"There are no files in {some(options.inputs)}: check the path.")
+    set_range(options, translator, [job.source for job in jobs])
     if options.style is not None or options.samples > 1:
         translator.set_style(read_style(options.style or "0", translator, options.direction))
     videos = [job for job in jobs if is_video(job.source)]
     animations = [job for job in jobs if is_animation(job.source, origin.channels)]
-    if options.attention and (moving := videos + animations):
-        raise UserError(f"--attention is for single pictures, which {moving[0].source} is not: leave one of them out.")
+    if options.attention and (moving := [job.source for job in videos + animations]):
+        say(f"Attention maps are made of single pictures, so not of {some(moving)}.", "yellow")
     pictures = [job for job in jobs if job not in {*videos, *animations}]
     results = translate_files(translator, pictures, options.direction, options.size, options.batch, options.attention)
     done = list(track(results, "translating", total=len(pictures), console=console, disable=not console.is_terminal))
@@ -85,8 +85,8 @@ def main(arguments: list[str]) -> None:
     done += [attempt(job, partial(translate_one_video, translator, job, options)) for job in videos]
     skipped = [result for result in done if isinstance(result, Skipped)]
     say(f"{len(done) - len(skipped)} {'files' if videos else 'pictures'} written to {options.out}")
-    for file, reason in skipped:
-        say(f"  skipped: {file} {with_options(reason)}")
+    for one in skipped:
+        say(f"  skipped: {with_options(str(one))}")
     named = {real(given) for given in options.inputs}
     failed = [file for file, _ in skipped if real(file) in named]
     if failed or len(skipped) == len(done):
@@ -127,21 +127,27 @@ def translate_one_video(translator: Translator, job: Job, options: TranslateConf
             progress.update(task, completed=done, total=total)
 
 
-def range_for(options: TranslateConfig, translator: Translator, files: list[Path]) -> tuple[float, float] | None:
-    """One range for all files, instead of the model's: the given one, or the one found in them where files need one."""
-    if isinstance(options.range, tuple):
-        return options.range
+def set_range(options: TranslateConfig, translator: Translator, files: list[Path]) -> None:
+    """Set the range of what is translated: the given one; that of all files with auto; and where the model has none,
+    one for all files that need one."""
     own = translator.samples(options.direction[0])
+    if isinstance(options.range, tuple):
+        translator.range = options.range
+        return
     needed = options.range is None and own.range is None and unscaled(files)
-    if options.range is None and not needed:
-        return None
+    if not needed and options.range is None:
+        return
     found = common_range(look_at(files, own.channels).good.values(), every=not needed)
     if found is None:
-        return None
+        return
     if found[0] == found[1]:
         raise UserError(f"All samples of the inputs are {found[0]:g}, which makes no range: give --range LOW HIGH.")
-    say(f"The samples of all inputs go from {found[0]:g} to {found[1]:g}: these become black and white.")
-    return found
+    which = "floats and 32 bits" if needed else "all inputs"
+    say(f"The samples of {which} go from {found[0]:g} to {found[1]:g}: these become black and white.")
+    if needed:
+        translator.floats = found
+    else:
+        translator.range = found
 
 
 def read_style(given: str, translator: Translator, direction: Direction) -> Tensor | int:

@@ -85,7 +85,9 @@ def read_npy(file: io.BytesIO | io.BufferedReader) -> np.ndarray:
         raise ValueError(f"it has version {version} of NumPy's format")
     shape, _, kind = read(file)
     start = file.tell()
-    if kind.hasobject or int(np.prod(shape, dtype=object)) * kind.itemsize != file.seek(0, io.SEEK_END) - start:
+    if kind.hasobject:
+        raise ValueError("it holds objects of Python, which are never loaded")
+    if int(np.prod(shape, dtype=object)) * kind.itemsize != file.seek(0, io.SEEK_END) - start:
         raise ValueError("its size is not what its beginning says")
     file.seek(0)
     return np.lib.format.read_array(file, allow_pickle=False)

@@ -16,7 +16,7 @@ from ugatit.data.reading import Look, needs_range
 from ugatit.data.samples import UNSCALED
 from ugatit.data.seeds import rng
 from ugatit.io.errors import UserError
-from ugatit.io.files import absent, real
+from ugatit.io.files import absent, printable, real
 from ugatit.io.terminal import bars, say
 from ugatit.systems.base import COLOUR, Range, Samples
 
@@ -31,6 +31,9 @@ class Skipped(NamedTuple):
 
     path: Path
     reason: str
+
+    def __str__(self) -> str:
+        return f"{printable(str(self.path))} {self.reason}"
 
 
 # Finding
@@ -105,9 +108,9 @@ def common_range(looks: Iterable[Look], every: bool = False) -> Range | None:
 
     Args:
         looks: at the pictures.
-        every: all of them count, and not only those of more than 8 bits.
+        every: all of them count, and not only those whose samples do not tell what is black and what is white.
     """
-    counted = [(look.low, look.high) for look in looks if look.low is not None and (every or look.deep)]
+    counted = [(look.low, look.high) for look in looks if look.low is not None and (every or not look.scaled)]
     if not counted:
         return None
     lows, highs = zip(*counted, strict=True)
@@ -170,10 +173,15 @@ def differences(before: Inventory, now: Inventory) -> dict[str, list[str]]:
     return {what: names for what, names in found.items() if names}
 
 
-def need_training_folders(data: Path) -> None:
-    """Raises UserError if a folder has not the pictures of both domains to train on."""
+def need_data(data: Path) -> None:
+    """Raises UserError if there is no such folder."""
     if not data.is_dir():
         raise UserError(f"The folder {data} {absent(data)}.")
+
+
+def need_training_folders(data: Path) -> None:
+    """Raises UserError if a folder has not the pictures of both domains to train on."""
+    need_data(data)
     for domain in "AB":
         if not (data / f"train{domain}").is_dir():
             raise UserError(
@@ -223,6 +231,8 @@ def find_pictures(
     looks: dict[Path, Look] = {}
     for (domain, (train, test)), needed in zip(folders.items(), channels, strict=True):
         if not train.is_dir():
+            if data is not None and known is None:
+                need_data(data)
             hint = absent(train)
             if data:
                 hint = "does not exist: `data` needs folders trainA and trainB; or give `source` and `target`"
@@ -298,7 +308,9 @@ def find_tests(
         }
         files = {domain: list(found.good) for domain, found in checked.items()}
         return files, roots, [bad for found in checked.values() for bad in found.skipped]
-    need_training_folders(data)
+    need_data(data)
+    if not all((data / f"train{domain}").is_dir() for domain in "AB"):
+        raise UserError(f"The folder {data} has neither testA and testB nor trainA and trainB: give one that has.")
     known, old = split_of(run) if run else (None, False)
     pictures = find_pictures(data, None, None, holdout, seed, known, old, channels)
     roots = {domain: root if root.is_dir() else data / f"train{domain}" for domain, root in roots.items()}

@@ -28,10 +28,10 @@ from ugatit.data.samples import (
     check_shape,
     check_total,
     extent,
-    has_scale,
     is_deep,
     kind_of,
     scaled,
+    tells_scale,
     to_image,
 )
 from ugatit.io.files import digest, open_regular, printable
@@ -102,6 +102,8 @@ def read_samples(
 def sampled(whole: Whole, samples: Samples) -> Sampled:
     """A picture as networks take it; errors are those of `read_picture`."""
     kind = kind_of(whole.picture)
+    if samples.range is None and samples.floats is not None and not tells_scale(whole.picture):
+        samples = samples._replace(range=samples.floats)
     if kind == "uint8" and samples.channels in (1, 3):
         return Sampled(eight_bits(whole, samples), kind, whole.lost)
     return Sampled(as_tensor(whole, samples), kind, whole.lost)
@@ -136,13 +138,13 @@ def examine(source: Path, channels: int = 3) -> Look:
         deep = is_deep(whole.picture)
         sampled(whole, Samples(channels, (0, 1) if deep else None))
         low, high = extent(whole.picture)
-        return Look(deep, not deep or has_scale(whole.picture), whole.lost, low, high, digest(source))
+        return Look(deep, tells_scale(whole.picture), whole.lost, low, high, digest(source))
 
 
 def needs_range(source: str | Path) -> bool:
     """Whether the samples of a file do not tell what is black and what is white; not for what is no picture."""
     with suppress(ValueError), opened_picture(source, decode=False) as whole:
-        return is_deep(whole.picture) and not has_scale(whole.picture)
+        return not tells_scale(whole.picture)
     return False
 
 

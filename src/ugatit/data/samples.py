@@ -92,6 +92,11 @@ def has_scale(picture: Image.Image | np.ndarray) -> bool:
     return picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM"))
 
 
+def tells_scale(picture: Image.Image | np.ndarray) -> bool:
+    """Whether the type of a picture's samples tells what is black and what is white."""
+    return not is_deep(picture) or has_scale(picture)
+
+
 def values_of(picture: Image.Image | np.ndarray) -> np.ndarray:
     """The samples of a picture as floats of their own, H x W x bands; of 8 bits 1 in grey and 3 in colour."""
     if isinstance(picture, Image.Image) and not is_deep(picture) and picture.mode != "L":
@@ -120,7 +125,7 @@ def scaled(picture: Image.Image | np.ndarray, range: Range | None) -> np.ndarray
     Raises:
         UnscaledError: samples are floats or of 32 bits, and no range is given.
     """
-    if range is None and is_deep(picture) and not has_scale(picture):
+    if range is None and not tells_scale(picture):
         raise UnscaledError(UNSCALED)
     low, high = range or ((0, 65535) if is_deep(picture) else (0, 255))
     values = values_of(picture)

@@ -13,14 +13,16 @@ from rich.table import Table
 from torch import Tensor
 
 from ugatit.data.finding import check_pictures, find_files, spread
+from ugatit.data.samples import UNSCALED
 from ugatit.data.sampling import read_tests
 from ugatit.evaluation.features import load_features
 from ugatit.evaluation.metrics import BATCH, LEAST, Files, Protocol, attention_rank, extract, fid, kid, paired
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import absent, atomic_file, atomic_folder, writing
+from ugatit.io.files import real as real_path
 from ugatit.io.sheet import draw_sheet, save_picture, to_picture
 from ugatit.nn.precision import tf32
-from ugatit.systems.base import COLOUR, Direction, Range, channels_of, opposite
+from ugatit.systems.base import Direction, Range, Samples, channels_of, opposite
 from ugatit.translation.columns import sheet_columns
 from ugatit.translation.translator import Translator, read_squares
 
@@ -38,8 +40,8 @@ METRICS = {  # key of metrics.json, for KID with _mean and _std: what it is call
 }
 
 
-def usable(folder: Path, option: str, say) -> list[Path]:
-    """The pictures below a folder; what is not one is reported.
+def usable(folder: Path, option: str, range: Range | None, say) -> list[Path]:
+    """The pictures below a folder that can be read with a range; what is not one is reported.
 
     Raises:
         UserError: there is no such folder, or it has too few pictures.
@@ -50,9 +52,11 @@ def usable(folder: Path, option: str, say) -> list[Path]:
     maps = attention_maps(files)
     if maps:
         say(f"  {len(maps)} attention maps in {folder} are left out, they are no translations")
-    good, skipped = check_pictures([file for file in files if file not in maps])
-    for file, reason in skipped:
-        say(f"  skipped: {file} {reason}")
+    good, skipped = check_pictures([file for file in files if file not in maps], Samples(3, range))
+    for one in skipped:
+        say(f"  skipped: {one}")
+    if len(good) < LEAST and any(one.reason == UNSCALED for one in skipped):
+        raise UserError(f"{folder} has floats or 32 bits: tell which samples are black and white with `range`.")
     return enough(good, folder)
 
 
@@ -138,7 +142,7 @@ class Evaluator:
 
 
 def evaluate_folders(
-    evaluator: Evaluator, real: Path, fake: Path, side: int, pairs: bool, out: Path, say
+    evaluator: Evaluator, real: Path, fake: Path, side: int, pairs: bool, range: Range | None, out: Path, say
 ) -> dict[str, Any]:
     """Compare two folders of pictures.
 
@@ -147,18 +151,24 @@ def evaluate_folders(
         real, fake: the folders.
         side: pixels that pictures are squared to.
         pairs: whether files of the same name are counterparts.
+        range: the samples that are black and white; what their type says, if not given.
         out: folder for ``metrics.json`` and ``sheet.png``.
         say: prints a line.
 
     Raises:
-        UserError: a folder or a counterpart is missing, or there are too few pictures.
+        UserError: a folder or a counterpart is missing, there are too few pictures, or the results would lie among
+            them.
     """
-    sets = {name: Files(usable(folder, f"--{name}", say), side) for name, folder in (("real", real), ("fake", fake))}
+    folders = {"real": real, "fake": fake}
+    for folder in folders.values():
+        if real_path(out).is_relative_to(real_path(folder)):
+            raise UserError(f"{out} lies in {folder}, where the sheet would count as a picture: give another -o.")
+    sets = {name: Files(usable(folder, f"`{name}`", range, say), side, range) for name, folder in folders.items()}
     result = evaluator.compare(evaluator.features(sets["real"]), evaluator.extract(sets["fake"]))
     if pairs:
         truth = Files(match(sets["fake"].files, fake, sets["real"].files, real), side)
         result |= paired(evaluator.network, sets["fake"], truth, evaluator.device)
-    columns = {name: read_tests(spread(chosen.files, ROWS), side, COLOUR) for name, chosen in sets.items()}
+    columns = {name: read_tests(spread(chosen.files, ROWS), side, Samples(3, range)) for name, chosen in sets.items()}
     return write_results({"protocol": evaluator.description(side), **result}, columns, out)
 
 

@@ -10,6 +10,7 @@ import secrets
 import shutil
 import stat
 import time
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -224,12 +225,15 @@ def read_torch(path: str | Path) -> Any:
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
+        if not size:
+            raise ValueError("is empty")
         try:
             parts = zipfile.ZipFile(file).infolist() if zipfile.is_zipfile(file) else []
             if sum(part.file_size for part in parts) > size:
                 raise ValueError("it is packed to far less than its size")
             file.seek(0)
-            found = torch.load(file, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings(action="ignore"):  # of what is no file of torch
+                found = torch.load(file, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:  # in whose words torch advises to trust the file
             raise CodeError(f"holds more than tensors ({code_in(path)}), or is damaged") from None
         except Exception as error:  # torch.load raises many kinds for damaged files

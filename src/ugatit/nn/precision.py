@@ -2,10 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
+
+
+@lru_cache(maxsize=32)
+@torch.inference_mode(False)
+def constant(numbers: tuple[float, ...], device: torch.device) -> Tensor:
+    """Numbers on a device, which are brought there once: to bring them there has the processor wait for it."""
+    return torch.tensor(numbers, device=device)
 
 
 def wide(kind: torch.dtype) -> torch.dtype:

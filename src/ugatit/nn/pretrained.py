@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import read_torch
+from ugatit.nn.precision import constant
 
 VGGName = Literal["vgg16", "vgg19"]
 ContentName = VGGName | Literal["efficientnet-lite0"]
@@ -61,7 +62,7 @@ class VGG(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pictures, N x 1 or 3 x H x W in [-1, 1], to N x 512 x h x w, an eighth or a sixteenth of the size."""
-        mean, std = (torch.tensor(v, device=x.device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+        mean, std = (constant(numbers, x.device)[:, None, None] for numbers in (IMAGENET_MEAN, IMAGENET_STD))
         return self.features(((x + 1) / 2 - mean) / std)
 
 

@@ -178,6 +178,7 @@ class Samples(NamedTuple):
 
     channels: int = 3  # 1 is grey, 3 is colour, others are a file's bands
     range: Range | None = None  # what becomes -1 and 1; None where the type of the samples decides
+    floats: Range | None = None  # the same for floats and 32 bits alone, whose type does not tell
 
 
 COLOUR = Samples()

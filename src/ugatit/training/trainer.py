@@ -470,7 +470,14 @@ def with_ranges(model: Any, pictures: Pictures, say: Callable[..., None]) -> Any
     for domain, files in both:
         given = model.range_b if domain == "b" and model.range_b is not None else model.range
         looks = {file: pictures.looks[file] for file in files}
-        needed = given == "type" and any(not look.scaled for look in looks.values())
+        lost = [file for file, look in looks.items() if not look.scaled]
+        needed = given == "type" and bool(lost)
+        if needed and len(lost) < len(looks):
+            other = next(file for file, look in looks.items() if look.scaled)
+            raise UserError(
+                f"{lost[0]} has floats or 32 bits, which do not tell what is black and what is white, and {other} of "
+                "the same domain has not: give --range LOW HIGH for all, or convert one kind to the other."
+            )
         if given == "auto" or needed:
             low, high = common_range(looks.values(), every=not needed) or (0, 1)
             given = low, high if low < high else low + 1
@@ -510,8 +517,8 @@ def report_pictures(pictures: Pictures, say: Callable[..., None]) -> None:
         say(f"{len(shallow)} pictures {SHALLOW}: {some(shallow)}", "yellow")
     if pictures.skipped:
         say(f"{len(pictures.skipped)} files were skipped:", "yellow")
-        for file, reason in pictures.skipped:
-            say(f"  {file} {reason}")
+        for one in pictures.skipped:
+            say(f"  {one}")
 
 
 def keep_record(trainer: Trainer, settings: dict[str, list[Any]]) -> None:

@@ -19,7 +19,7 @@ from ugatit.data.reading import read_samples
 from ugatit.data.samples import SHALLOW, Kind
 from ugatit.data.sampling import to_tensor_transform
 from ugatit.io.errors import UserError
-from ugatit.io.files import real, writing
+from ugatit.io.files import printable, real, writing
 from ugatit.io.sheet import overlay, save_picture, to_picture
 from ugatit.io.terminal import say, some
 from ugatit.systems.base import Direction, Samples, Translation
@@ -75,7 +75,10 @@ def plan_jobs(inputs: list[str], out: Path, samples: int = 1, channels: tuple[in
     for given in inputs:
         path = Path(given)
         if path.is_dir():
-            found += [(file, out / file.relative_to(path)) for file in find_files(path)]
+            inside = find_files(path)
+            found += [(file, out / file.relative_to(path)) for file in inside]
+            if not inside:
+                say(f"  skipped: {printable(given)} holds no files", "yellow")
             continue
         if path.exists() and not path.is_file():
             raise UserError(f"The input {given} is not a regular file: give a picture, a video or a folder.")
@@ -86,7 +89,7 @@ def plan_jobs(inputs: list[str], out: Path, samples: int = 1, channels: tuple[in
     if samples > 1:
         numbers = range(1, samples + 1)
         found = [(s, t.with_stem(f"{t.stem}-{number}")) for number in numbers for s, t in found]
-    jobs = named(found, channels)
+    jobs = named(list(dict.fromkeys(found)), channels)
     sources = {real(job.source) for job in jobs}
     taken: dict[Path, Path] = {}
     for job in jobs:
@@ -185,7 +188,8 @@ def translate_files(
                 if error.errno not in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):  # the name alone is the matter
                     with writing(job.target):
                         raise
-                skipped.append(Skipped(job.source, f"cannot be written as {job.target.name} ({error.strerror})"))
+                wanted = Path(error.filename2 or error.filename or job.target).name
+                skipped.append(Skipped(job.source, f"cannot be written as {wanted} ({error.strerror})"))
 
     with ThreadPoolExecutor(2) as pool:
         for _, alike in groupby(decoded(), lambda source: source.x.shape):
@@ -199,7 +203,8 @@ def translate_files(
         yield from finished(0)
     if dark:
         say(
-            f"{len(dark)} pictures are nearly black as they are read, for want of another range: {some(dark)}",
+            f"{len(dark)} pictures are nearly black as they are read: {some(dark)}. If they should not be, tell which "
+            "samples are black and which white (--range LOW HIGH).",
             "yellow",
         )
     if shallow:

@@ -76,7 +76,7 @@ def configured(folder: Path) -> System:
     """
     path = folder / "config.json"
     if not path.exists():
-        if any(folder.glob(f"*{ending}") for ending in CHECKPOINTS):
+        if any(file.name.endswith(CHECKPOINTS) for file in folder.glob("*")):
             raise UserError(
                 f"{folder} has a checkpoint and no config.json: ugatit import {folder} -o MODEL makes it one."
             )

@@ -46,6 +46,7 @@ class Translator:
         self.reference: Image.Image | Tensor | None = None  # whose style translations get
         self.generator = torch.Generator().manual_seed(0)  # of random styles
         self.own_range: Range | None = None
+        self.floats: Range | None = None  # of floats and 32 bits that are translated, where there is no other
         self.kept: Tensor | None = None  # the one random style of all pictures, 1 x styles
         for part in system.children():
             if not any(tensor.is_meta for tensor in part.state_dict().values()):  # what was not loaded
@@ -194,7 +195,7 @@ class Translator:
 
     def samples(self, domain: str) -> Samples:
         """How pictures of domain "a" or "b" are read: their channels, and the samples that become -1 and 1."""
-        own = samples_of(self.system.config, domain)
+        own = samples_of(self.system.config, domain)._replace(floats=self.floats)
         return own._replace(range=self.range) if self.range else own
 
     def to_tensor(self, image: Image.Image, direction: Direction = "a2b") -> Tensor:
