@@ -64,6 +64,14 @@ SENTENCES = {
     "{tmp}/mixed/trainA/a.png of the same domain has not: give --range LOW HIGH for all, or convert one kind to "
     "the other.",
     "import empty.pt -o out": "The checkpoint empty.pt is empty: give a *_params_*.pt",
+    "translate model in -o out --foo": "error: Unrecognized options: --foo: see ugatit translate --help.",
+    "translate model in": "error: Missing: -o PATH, --out PATH: see ugatit translate --help.",
+    "translate model in -o out --range 1": "error: --range cannot be read, give --range {{FLOAT FLOAT}}|{{auto}}: see "
+    "ugatit translate --help.",
+    "train data --stepz 2": "error: Unrecognized options: --stepz, 2, perhaps you meant --steps INT: see ugatit train "
+    "--help.",
+    "ablate data --seeds a": "error: --seeds cannot be read, give --seeds [INT [INT ...]]: see ugatit ablate --help.",
+    "serve model --port": "error: Missing value for argument '--port'. Expected 1 values: see ugatit serve --help.",
     "evaluate model nowhere": "The folder nowhere does not exist: check the path.",
     "evaluate model": "MODEL needs DATA, the test pictures: give MODEL and DATA, or --real DIR and --fake DIR.",
     "evaluate --real in": "--real and --fake need each other: give MODEL and DATA, or --real DIR and --fake DIR.",

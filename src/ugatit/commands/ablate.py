@@ -3,10 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-import tyro
 from tyro.conf import OmitArgPrefixes
 
-from ugatit.commands.parsing import option
+from ugatit.commands.parsing import option, parse
 from ugatit.evaluation.evaluate import protocol_text
 from ugatit.experiments.ablate import AblateConfig, ablate
 from ugatit.io.errors import UserError
@@ -17,12 +16,12 @@ from ugatit.training.config import check_range, preset_config
 
 def main(arguments: list[str]) -> None:
     start = AblateConfig(preset_config("ugatit", option(arguments, "--preset") or "paper"))
-    options = tyro.cli(
+    options = parse(
         OmitArgPrefixes[AblateConfig],
-        prog="ugatit ablate",
+        "ugatit ablate",
+        arguments,
         description=f"{__doc__} It takes the options of ugatit train; --seeds replaces --seed.",
         default=start,
-        args=arguments,
     )
     check_range(AblateConfig, options)
     if options.train.system != "ugatit":

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-import tyro
 from tyro.conf import OmitArgPrefixes
 
+from ugatit.commands.parsing import parse
 from ugatit.evaluation.evaluate import protocol_text
 from ugatit.experiments.compare import CompareConfig, compare
 from ugatit.io.files import printable
@@ -14,7 +14,7 @@ from ugatit.training.config import check_range
 
 
 def main(arguments: list[str]) -> None:
-    options = tyro.cli(OmitArgPrefixes[CompareConfig], prog="ugatit compare", args=arguments)
+    options = parse(OmitArgPrefixes[CompareConfig], "ugatit compare", arguments)
     check_range(CompareConfig, options)
     data = options.data.resolve()
     out = (options.out or Path("runs") / f"{printable(data.name)}-table3").resolve()

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from pydantic import Field
 from tyro.conf import arg
 
 from ugatit.apps.demo import demo
+from ugatit.commands.parsing import parse
 from ugatit.training.config import check_range
 
 
@@ -23,6 +23,6 @@ class DemoConfig:
 
 
 def main(arguments: list[str]) -> None:
-    options = tyro.cli(DemoConfig, prog="ugatit demo", args=arguments)
+    options = parse(DemoConfig, "ugatit demo", arguments)
     check_range(DemoConfig, options)
     demo(options.out, options.steps)

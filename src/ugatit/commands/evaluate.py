@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from pydantic import Field
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from ugatit.commands.parsing import parse
 from ugatit.data.finding import find_tests
 from ugatit.evaluation.evaluate import Evaluator, evaluate_folders, evaluate_model, metrics_table, protocol_text
 from ugatit.evaluation.metrics import Protocol
@@ -54,7 +54,7 @@ def run_of(model: str) -> Path | None:
 
 
 def main(arguments: list[str]) -> None:
-    options = tyro.cli(OmitArgPrefixes[EvaluateConfig], prog="ugatit evaluate", args=arguments)
+    options = parse(OmitArgPrefixes[EvaluateConfig], "ugatit evaluate", arguments)
     check_range(EvaluateConfig, options)
     model, folders = (options.model, options.data), (options.real, options.fake)
     if any(model) and any(folders):
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> None:
     if options.real is not None and options.fake is not None:
         evaluator = Evaluator(options.protocol, find_device(options.device))
         metrics = evaluate_folders(
-            evaluator, options.real, options.fake, options.size, options.paired, options.range, options.out, say
+            evaluator, options.real, options.fake, options.size, options.paired, options.out, say, options.range
         )
     else:
         assert options.model is not None and options.data is not None

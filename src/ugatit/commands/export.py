@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from tyro.conf import Positional, arg
 
 from ugatit.apps.page import write_page
+from ugatit.commands.parsing import parse
 from ugatit.io.errors import UserError
 from ugatit.io.files import writing
 from ugatit.io.terminal import say
@@ -30,7 +30,7 @@ class ExportConfig:
 
 
 def main(arguments: list[str]) -> None:
-    options = tyro.cli(ExportConfig, prog="ugatit export", args=arguments)
+    options = parse(ExportConfig, "ugatit export", arguments)
     if options.out.is_dir() and not (options.out / "a2b.onnx").exists() and any(options.out.iterdir()):
         raise UserError(f"{options.out} holds other files: give another -o, the folder is replaced as a whole.")
     translator = Translator.load(options.model, "cpu")

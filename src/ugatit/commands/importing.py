@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from pydantic import Field
 from tyro.conf import Positional, arg
 
+from ugatit.commands.parsing import parse
 from ugatit.io.files import writing
 from ugatit.io.terminal import say
 from ugatit.systems.base import Direction, channels_of
@@ -35,7 +35,7 @@ class ImportConfig:
 
 
 def main(arguments: list[str]) -> None:
-    options = tyro.cli(ImportConfig, prog="ugatit import", args=arguments)
+    options = parse(ImportConfig, "ugatit import", arguments)
     check_range(ImportConfig, options)
     system = import_checkpoint(options.checkpoint, options.size, options.direction, options.smoothing)
     whole = not any(tensor.is_meta for tensor in system.state_dict().values())

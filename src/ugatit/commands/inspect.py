@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from pydantic import Field
 from tyro.conf import Positional, arg
 
+from ugatit.commands.parsing import parse
 from ugatit.data.finding import check_pictures, find_files, spread
 from ugatit.evaluation.inspection import inspect
 from ugatit.io.errors import UserError
@@ -41,7 +41,7 @@ class InspectConfig:
 
 
 def main(arguments: list[str]) -> None:
-    options = tyro.cli(InspectConfig, prog="ugatit inspect", args=arguments)
+    options = parse(InspectConfig, "ugatit inspect", arguments)
     check_range(InspectConfig, options)
     translator = Translator.load(options.model, options.device, with_training=True)
     translator.check_direction(options.direction)

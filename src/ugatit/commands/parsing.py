@@ -1,4 +1,16 @@
-"""What is read of a command line before its real parser can know the defaults."""
+"""Reading a command line: what its real parser cannot know yet, and that parser's refusals as single sentences."""
+
+import io
+import re
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any
+
+import tyro
+
+from ugatit.io.errors import UserError
+
+# In tyro's refusals: what parts them, and an option.
+RULE, NAME = re.compile(r" *-{3,} *"), re.compile(r" {6}(-|[A-Z])")
 
 
 def option(arguments: list[str], name: str) -> str | None:
@@ -9,3 +21,39 @@ def option(arguments: list[str], name: str) -> str | None:
         if word.startswith(name + "="):
             return word.split("=", 1)[1]
     return None
+
+
+def parse(kind: Any, command: str, arguments: list[str], **options: Any) -> Any:
+    """What `tyro.cli` makes of a command's arguments: a dataclass of that kind.
+
+    Raises:
+        UserError: they are not the command's.
+        SystemExit: help was asked for, and is printed.
+    """
+    if {"-h", "--help"}.intersection(arguments):
+        return tyro.cli(kind, prog=command, args=arguments, **options)
+    told = io.StringIO()
+    try:
+        with redirect_stderr(told), redirect_stdout(io.StringIO()):  # without colours and lines, which go by the latter
+            return tyro.cli(kind, prog=command, args=arguments, **options)
+    except SystemExit:
+        raise UserError(f"{refusal(told.getvalue())}: see {command} --help.") from None
+
+
+def refusal(told: str) -> str:
+    """What tyro tells in several parts below a title, as a phrase."""
+    parts: list[list[str]] = [[]]
+    for line in told.splitlines():
+        if RULE.fullmatch(line):
+            parts.append([])
+        else:
+            parts[-1].append(line)
+    _, first, *others = parts
+    names = [line.strip() for part in others for line in part if NAME.match(line)]
+    text = " ".join(line.strip() for line in first)
+    if found := re.match(r"Error parsing (\S+):", text):
+        return f"{found[1]} cannot be read, give {names[0].replace('{None}|', '') if names else 'another value'}"
+    if text.startswith("Missing from"):
+        return f"Missing: {'; '.join(line.strip() for line in first if NAME.match(line))}"
+    meant = f", perhaps you meant {names[0]}" if names else ""
+    return f"{text.rstrip('.')}{meant}"

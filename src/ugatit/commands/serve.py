@@ -2,16 +2,15 @@
 
 import re
 
-import tyro
-
 from ugatit.apps import guard, serve
+from ugatit.commands.parsing import parse
 from ugatit.io.errors import UserError
 from ugatit.io.terminal import say
 from ugatit.training.config import check_range
 
 
 def main(arguments: list[str]) -> None:
-    config = tyro.cli(serve.ServeConfig, prog="ugatit serve", args=arguments)
+    config = parse(serve.ServeConfig, "ugatit serve", arguments)
     check_range(serve.ServeConfig, config)
     if not config.models:
         raise UserError("No model was named: give a folder like RUN/model, or a hub id like user/name.")

@@ -1,8 +1,7 @@
 """Ask people which of several translations is the best; study report DB prints what they said."""
 
-import tyro
-
 from ugatit.apps import guard, study
+from ugatit.commands.parsing import parse
 from ugatit.io.files import writing
 from ugatit.io.terminal import console, say
 from ugatit.training.config import check_range
@@ -10,13 +9,13 @@ from ugatit.training.config import check_range
 
 def main(arguments: list[str]) -> None:
     if arguments[:1] == ["report"]:
-        report = tyro.cli(study.ReportConfig, prog="ugatit study report", args=arguments[1:])
+        report = parse(study.ReportConfig, "ugatit study report", arguments[1:])
         rows = study.shares(study.Answers(report.db))
         console.print(study.report_table(rows))
         if report.csv:
             with writing(report.csv, "give another --csv"):
                 study.write_csv(rows, report.csv)
         return
-    config = tyro.cli(study.StudyConfig, prog="ugatit study", args=arguments)
+    config = parse(study.StudyConfig, "ugatit study", arguments)
     check_range(study.StudyConfig, config)
     guard.run(study.application(config, say), study.rules(config), config.port, say)

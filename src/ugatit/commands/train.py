@@ -3,10 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-import tyro
 from tyro.conf import OmitArgPrefixes
 
-from ugatit.commands.parsing import option
+from ugatit.commands.parsing import option, parse
 from ugatit.io.errors import UserError
 from ugatit.io.files import printable
 from ugatit.systems import REGISTRY
@@ -24,9 +23,10 @@ def main(arguments: list[str]) -> None:
     else:
         start = preset_config(option(arguments, "--system") or "ugatit", option(arguments, "--preset") or "paper")
     presets = {name: ", ".join(system.presets) for name, system in REGISTRY.items()}
-    config = tyro.cli(
+    config = parse(
         OmitArgPrefixes[TrainConfig[REGISTRY[start.system].Config]],  # type: ignore[misc]
-        prog="ugatit train",
+        "ugatit train",
+        arguments,
         description="\n".join(
             [
                 __doc__ or "",
@@ -35,7 +35,6 @@ def main(arguments: list[str]) -> None:
             ]
         ),
         default=start,
-        args=arguments,
     )
     if resume is not None and config.out != Path(resume):
         raise UserError("--out cannot be changed by --resume: leave it out.")

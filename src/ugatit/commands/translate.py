@@ -6,12 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
 from pydantic import Field
 from rich.progress import track
 from torch import Tensor
 from tyro.conf import Positional, arg
 
+from ugatit.commands.parsing import parse
 from ugatit.data.finding import Skipped, common_range, look_at, unscaled
 from ugatit.io.errors import UserError, with_options
 from ugatit.io.files import printable, real
@@ -59,7 +59,7 @@ class TranslateConfig:
 
 
 def main(arguments: list[str]) -> None:
-    options = tyro.cli(TranslateConfig, prog="ugatit translate", args=arguments)
+    options = parse(TranslateConfig, "ugatit translate", arguments)
     check_range(TranslateConfig, options)
     if not options.inputs:
         raise UserError("No picture was named: give files, folders or globs after MODEL.")

@@ -142,7 +142,7 @@ class Evaluator:
 
 
 def evaluate_folders(
-    evaluator: Evaluator, real: Path, fake: Path, side: int, pairs: bool, range: Range | None, out: Path, say
+    evaluator: Evaluator, real: Path, fake: Path, side: int, pairs: bool, out: Path, say, range: Range | None = None
 ) -> dict[str, Any]:
     """Compare two folders of pictures.
 
@@ -151,9 +151,9 @@ def evaluate_folders(
         real, fake: the folders.
         side: pixels that pictures are squared to.
         pairs: whether files of the same name are counterparts.
-        range: the samples that are black and white; what their type says, if not given.
         out: folder for ``metrics.json`` and ``sheet.png``.
         say: prints a line.
+        range: the samples that are black and white; what their type says, if not given.
 
     Raises:
         UserError: a folder or a counterpart is missing, there are too few pictures, or the results would lie among
