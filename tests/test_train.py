@@ -467,7 +467,7 @@ def test_several_processes_are_one_and_go_on_to_the_bit(case, processes, data, t
 
 
 def test_processes_that_drift_apart_are_stopped(data, tmp_path):
-    script = "t.average_gradients = lambda *_: None"
+    script = "from contextlib import nullcontext; t.averaged = lambda *_: nullcontext()"
     code, errors = two_processes(script, "train", data, "-o", tmp_path / "run", *SMALL)
     assert code == 2 and "no longer train the same networks at step 3" in errors
     assert "Traceback" not in errors

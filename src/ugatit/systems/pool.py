@@ -28,11 +28,17 @@ class Pool(nn.Module):
         """Offer this step's fakes, N x channels x height x width; what the discriminator is shown instead of them."""
         shown, everyone = [], clock.everyone(made.detach().to(self.images.dtype))
         for number, image in enumerate(everyone, start=clock.step * len(everyone)):
-            full = number >= len(self.images)
-            if full and torch.rand(()) < 0.5:
+            place = self.place_of(number)
+            if place is None:
                 shown.append(image)
                 continue
-            place = int(torch.randint(len(self.images), ())) if full else number
-            shown.append(self.images[place].clone() if full else image)
+            shown.append(self.images[place].clone() if number >= len(self.images) else image)
             self.images[place] = image
         return clock.own(torch.stack(shown))
+
+    def place_of(self, number: int) -> int | None:
+        """Where the fake of that number goes; None if it stays out. Drawn on the CPU, whatever device the fakes are on:
+        nothing has to wait for that."""
+        if number < len(self.images):
+            return number
+        return None if torch.rand(()) < 0.5 else int(torch.randint(len(self.images), ()))

@@ -1,18 +1,22 @@
 """What several processes that train the same networks do together; each of these is called by all of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, reduce
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from ugatit.io.errors import UserError
 from ugatit.nn.fast.factored import factors_of
 
 T = TypeVar("T")
+BUCKET = 25 * 2**20  # bytes of gradients that travel together
 BEAT = 60  # seconds; processes that hear nothing for minutes give up
 
 
@@ -42,25 +46,86 @@ def told_by_first(work: Callable[[], T], accelerator: Accelerator) -> T:
     return future.result()
 
 
-def average_gradients(parameters: list[nn.Parameter], accelerator: Accelerator) -> None:
-    """Average the gradients over all processes; those in factors have the factors of all."""
+@contextmanager
+def averaged(parameters: list[nn.Parameter], accelerator: Accelerator) -> Iterator[None]:
+    """Within this block one backward pass is made, whose gradients are averaged over all processes; those in factors
+    have the factors of all.
+
+    They travel in buckets, in the order in which a backward pass comes by them, each as soon as it is full and while
+    the rest is still computed. All processes send the same buckets in the same order.
+    """
     if accelerator.num_processes == 1:
+        yield
         return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = reduce(torch.cat([g.flatten() for g in gradients]), "mean")
-    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(mean.view_as(gradient))
-    for factors in (factors_of(p) for p in parameters):
-        for i, (grad, x) in enumerate(factors):
-            factors[i] = accelerator.gather(grad) / accelerator.num_processes, accelerator.gather(x)
+    buckets = in_buckets([p for p in reversed(parameters) if not hasattr(p, "factors")])
+    missing = [len(bucket) for bucket in buckets]
+    sent: list[tuple[list[Tensor], Tensor, Any] | None] = []
+
+    def send() -> None:
+        gradients = [p.grad for p in buckets[len(sent)] if p.grad is not None]
+        if not gradients:
+            sent.append(None)
+            return
+        flat = torch.cat([g.flatten() for g in gradients])
+        sent.append((gradients, flat, dist.all_reduce(flat, async_op=True)))
+
+    def arrived(number: int, _: Tensor) -> None:
+        missing[number] -= 1
+        while len(sent) < len(buckets) and not missing[len(sent)]:
+            send()
+
+    hooks = [
+        p.register_post_accumulate_grad_hook(partial(arrived, number)) for number, b in enumerate(buckets) for p in b
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+    while len(sent) < len(buckets):  # those with parameters that had no part in it
+        send()
+    for gradients, flat, work in filter(None, sent):
+        work.wait()
+        means = (flat / accelerator.num_processes).split([g.numel() for g in gradients])
+        for gradient, mean in zip(gradients, means, strict=True):
+            gradient.copy_(mean.view_as(gradient))
+    for parameter in parameters:
+        share_factors(parameter, accelerator)
+
+
+def in_buckets(parameters: list[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Parameters in groups of at least `BUCKET` bytes, but the last."""
+    buckets: list[list[nn.Parameter]] = [[]]
+    for parameter in parameters:
+        if sum(p.nbytes for p in buckets[-1]) >= BUCKET:
+            buckets.append([])
+        buckets[-1].append(parameter)
+    return buckets
+
+
+def share_factors(parameter: nn.Parameter, accelerator: Accelerator) -> None:
+    """Give a gradient that is in factors those of all processes; what of it is whole is averaged."""
+    factors = factors_of(parameter)
+    for i, (grad, x) in enumerate(factors):
+        factors[i] = accelerator.gather(grad) / accelerator.num_processes, accelerator.gather(x)
+    if hasattr(parameter, "factors") and parameter.grad is not None:
+        dist.all_reduce(parameter.grad)
+        parameter.grad /= accelerator.num_processes
+
+
+@cache
+def by_processors() -> Any:
+    """All processes, as they talk to each other without their cards, which nobody has to wait for then."""
+    return None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
 
 
 def any_says(mine: list[bool], accelerator: Accelerator) -> list[bool]:
     """What any process says is so; every process gets the same answers."""
     if accelerator.num_processes == 1:
         return mine
-    said = torch.tensor(mine, dtype=torch.float32, device=accelerator.device)
-    return [value > 0 for value in reduce(said, "sum").tolist()]
+    said = torch.tensor(mine, dtype=torch.int32)
+    dist.all_reduce(said, dist.ReduceOp.MAX, by_processors())
+    return [value > 0 for value in said.tolist()]
 
 
 def differing(tensors: dict[str, Tensor], accelerator: Accelerator) -> list[str]:

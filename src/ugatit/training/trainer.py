@@ -67,7 +67,7 @@ from ugatit.training.config import (
     run_adapter,
     write_run,
 )
-from ugatit.training.distributed import any_says, average_gradients, differing, told_by_first
+from ugatit.training.distributed import any_says, averaged, differing, told_by_first
 from ugatit.training.ema import Ema
 from ugatit.training.preview import preview_columns
 from ugatit.training.start import model_to_start, take_weights
@@ -206,8 +206,8 @@ class Trainer:
                 break
             groups = [g for name in update.optimizers for g in self.optimizers[name].param_groups]
             parameters = [p for group in groups for p in group["params"]]
-            self.accelerator.backward(update.loss, inputs=parameters)
-            average_gradients(parameters, self.accelerator)
+            with averaged(parameters, self.accelerator):
+                self.accelerator.backward(update.loss, inputs=parameters)
             if update.clip is not None:
                 self.accelerator.clip_grad_norm_(parameters, update.clip)
             self.optimize([self.optimizers[name] for name in update.optimizers])

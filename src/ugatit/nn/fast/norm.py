@@ -12,8 +12,10 @@ EPS = 1e-5
 
 
 def var_mean(x: Tensor, correction: int) -> tuple[Tensor, Tensor]:
-    """Variance and mean of each map of N x C x H x W, N x C x 1 x 1: by group norm with a group a channel, which makes
-    its sums on a CPU 20 to 70 times as fast as `torch.var_mean`."""
+    """Variance and mean of each map of N x C x H x W, N x C x 1 x 1: on a CPU by group norm with a group a channel,
+    which makes its sums 20 to 70 times as fast as `torch.var_mean`."""
+    if x.device.type != "cpu":
+        return torch.var_mean(x, (2, 3), correction=correction, keepdim=True)
     n, c, h, w = x.shape
     _, mean, inverse = torch.native_group_norm(x.contiguous(), None, None, n, c, h * w, c, EPS)
     variance = (inverse.square().reciprocal() - EPS).clamp(min=0) * (h * w / (h * w - correction))
