@@ -491,3 +491,24 @@ def test_the_translator_says_what_it_takes():
         translator("cat.jpg")
     with pytest.raises(UserError, match="`batch=0`: give 1 or more"):
         translator(torch.rand(1, 3, 32, 32), batch=0)
+
+
+@pytest.mark.parametrize("name", ["ugatit", "munit"])
+def test_tiles_in_batches_are_the_tiles_one_by_one(name, monkeypatch):
+    translator = Translator(tiny_model(name), "cpu")
+    x = torch.rand(2, 3, 150, 130) * 2 - 1
+    if translator.system.styles:
+        translator.set_style(3)
+    alone = translator(x, size="tiles")
+    monkeypatch.setattr(Translator, "tiles_at_once", 7)
+    if translator.system.styles:
+        translator.set_style(3)
+    assert (translator(x, size="tiles") - alone).abs().max() < 1e-5
+
+
+def test_half_precision_is_near_and_finite():
+    x = torch.rand(1, 3, 32, 32) * 2 - 1
+    whole, half = (Translator(tiny_model(), "cpu", precision)(x) for precision in ("no", "bf16"))
+    assert 0 < (whole - half).abs().max() < 0.2 and half.dtype == torch.float32
+    with pytest.raises(UserError, match="`precision=fp8` is not known: use no, bf16, fp16"):
+        Translator(tiny_model(), "cpu", "fp8")

@@ -33,7 +33,7 @@ from ugatit.io.errors import UserError, package
 from ugatit.io.files import printable
 from ugatit.io.sheet import overlay, png, to_picture
 from ugatit.systems.base import Direction, System
-from ugatit.translation.translator import Size, Translator, tile_starts
+from ugatit.translation.translator import Precision, Size, Translator, tile_starts
 
 T = TypeVar("T")
 DIRECTIONS: dict[Direction, str] = {"a2b": "A to B", "b2a": "B to A"}
@@ -72,6 +72,8 @@ class ServeConfig:
     root_path: str = ""
     """The path below which a proxy has this server and which it takes away: /translate where visitors find the page at
     https://example.org/translate/."""
+    precision: Precision = "no"
+    """Half precision, bf16 or fp16, which is faster on cards; no computes in float32 throughout."""
     device: str | None = None
     """The device to compute on, such as cuda or cpu. If it is not given, the accelerator is used where there is one."""
 
@@ -308,7 +310,9 @@ def seen_pixels(translator: Translator, size: Size, width: int, height: int) -> 
     if size == "keep":
         return width * height, width * height
     if size == "tiles":
-        return len(tile_starts(width, side)) * len(tile_starts(height, side)) * side**2, side**2
+        return len(tile_starts(width, side)) * len(
+            tile_starts(height, side)
+        ) * side**2, translator.tiles_at_once * side**2
     long = max(width, height) / min(width, height) if translator.system.any_size else 1
     return side**2 * long, side**2 * long
 
@@ -324,7 +328,9 @@ def load_models(config: ServeConfig) -> dict[str, Translator]:
         path = Path(given)
         name = path.resolve().parent.name if path.resolve().name == "model" else path.name
         number = 1 + sum(known.split(" #")[0] == name for known in found)
-        found[name if number == 1 else f"{name} #{number}"] = Translator.load(given, config.device)
+        found[name if number == 1 else f"{name} #{number}"] = Translator.load(
+            given, config.device, precision=config.precision
+        )
     return found
 
 

@@ -22,7 +22,7 @@ from ugatit.translation.animation import is_animation, translate_animation
 from ugatit.translation.export import OnnxTranslator
 from ugatit.translation.files import TOO_LARGE, Job, is_video, out_of_memory, plan_jobs, translate_files
 from ugatit.translation.joining import not_kept
-from ugatit.translation.translator import Size, Translator
+from ugatit.translation.translator import Precision, Size, Translator
 from ugatit.translation.video import translate_video
 
 
@@ -54,6 +54,8 @@ class TranslateConfig:
     """Also write NAME.attention.png, which shows where the generator looks, laid over the source."""
     backend: Literal["torch", "onnx"] = "torch"
     """What computes. torch: PyTorch. onnx: ONNX Runtime, for which MODEL is a folder that ugatit export wrote."""
+    precision: Precision = "no"
+    """Half precision, bf16 or fp16, which is faster on cards; no computes in float32 throughout."""
     device: str | None = None
     """The device to compute on, such as cuda or cpu. If it is not given, the accelerator is used where there is one."""
 
@@ -66,7 +68,7 @@ def main(arguments: list[str]) -> None:
     if options.backend == "onnx":
         translator: Translator = OnnxTranslator(options.model, options.device)
     else:
-        translator = Translator.load(options.model, options.device)
+        translator = Translator.load(options.model, options.device, precision=options.precision)
     origin, target = (translator.samples(domain) for domain in options.direction.split("2"))
     jobs = plan_jobs(options.inputs, options.out, options.samples, (origin.channels, target.channels))
     if not jobs:

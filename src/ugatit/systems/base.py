@@ -126,10 +126,11 @@ class Translation(NamedTuple):
         """The same with ``change`` applied to both tensors."""
         return Translation(change(self.image), None if self.heatmap is None else change(self.heatmap))
 
-    def each(self) -> Iterator["Translation"]:
-        """One translation after the other."""
-        heatmaps = [None] * len(self.image) if self.heatmap is None else self.heatmap.split(1)
-        return map(Translation, self.image.split(1), heatmaps)
+    def each(self, count: int = 1) -> Iterator["Translation"]:
+        """One translation after the other, or ``count`` at a time."""
+        images = self.image.split(count)
+        heatmaps = [None] * len(images) if self.heatmap is None else self.heatmap.split(count)
+        return map(Translation, images, heatmaps)
 
 
 @dataclass(frozen=True)

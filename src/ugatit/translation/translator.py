@@ -3,8 +3,9 @@
 import io
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from functools import partial
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -26,12 +27,15 @@ from ugatit.translation.folder import load_model, save_model
 from ugatit.translation.results import as_image
 
 Size = Literal["model", "keep", "tiles"]
+Precision = Literal["no", "bf16", "fp16"]
 Translate = Callable[[Tensor], Translation]
 T = TypeVar("T")
 Images = TypeVar("Images", Image.Image, list[Image.Image], Tensor)
 # By whole names: a pattern would match in sub-folders too.
 MODEL_FILES = ["config.json", "translator.safetensors", "training.safetensors"]
 LEAST = 32  # pixels on a side that the networks need
+TILES = 8  # that a card translates at once; a processor takes them one by one, which needs less memory
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Translator:
@@ -41,8 +45,10 @@ class Translator:
     >>> translator(Image.open("cat.jpg"), direction="a2b").save("dog.png")
     """
 
-    def __init__(self, system: System, device: torch.device | str | None = None):
-        self.system, self.device = system.eval(), find_device(device)
+    def __init__(self, system: System, device: torch.device | str | None = None, precision: Precision = "no"):
+        self.system, self.device, self.precision = system.eval(), find_device(device), precision
+        if precision not in get_args(Precision):
+            raise UserError(f"`precision={precision}` is not known: use {', '.join(get_args(Precision))}.")
         self.reference: Image.Image | Tensor | None = None  # whose style translations get
         self.generator = torch.Generator().manual_seed(0)  # of random styles
         self.own_range: Range | None = None
@@ -54,7 +60,11 @@ class Translator:
 
     @classmethod
     def load(
-        cls, path_or_hub_id: str | Path, device: torch.device | str | None = None, with_training: bool = False
+        cls,
+        path_or_hub_id: str | Path,
+        device: torch.device | str | None = None,
+        with_training: bool = False,
+        precision: Precision = "no",
     ) -> "Translator":
         """Load a model folder, or a model of the Hugging Face hub by its id ("user/name").
 
@@ -62,13 +72,15 @@ class Translator:
             path_or_hub_id: where it is.
             device: to translate on; the accelerator if there is one, else the CPU, if not given.
             with_training: also load the networks that only training needs, if the model has them.
+            precision: "bf16" or "fp16" computes most layers in half precision, which is faster on cards; "no" in
+                float32.
 
         Raises:
-            UserError: there is no such model, or it is damaged.
+            UserError: there is no such model, or it is damaged; or an argument is not known.
         """
         folder = find_model(path_or_hub_id)
         with_training = with_training and (folder / "training.safetensors").exists()
-        return cls(load_model(folder, with_training), device)
+        return cls(load_model(folder, with_training), device, precision)
 
     def __call__(
         self, images: Images, direction: Direction = "a2b", *, size: Size | None = None, batch: int = 8
@@ -120,7 +132,9 @@ class Translator:
                 f'This model only translates {self.side} x {self.side} pictures: use `size="model"` or `size="tiles"`.'
             )
         forward = {"model": self.at_model_size, "keep": self.padded, "tiles": self.in_tiles}[size]
-        made = forward(x.to(self.device, torch.float32), self.one_way(direction, len(x)))
+        half = HALF.get(self.precision)
+        with torch.autocast(self.device.type, half) if half else nullcontext():
+            made = forward(x.to(self.device, torch.float32), self.one_way(direction, len(x)))
         return made.map(lambda part: part.to(x))
 
     def at_size(self, x: Tensor, direction: Direction) -> Translation:
@@ -128,16 +142,19 @@ class Translator:
         return self.translate(x, direction, "model")
 
     def one_way(self, direction: Direction, count: int) -> Translate:
-        """What translates ``count`` pictures, each always in the same style if the system has styles."""
+        """What translates ``count`` pictures, or several parts of each, one after the other, always in the same style
+        if the system has styles."""
         translate: Callable[..., Translation] = self.system.translate
         if not self.system.styles:
             return partial(translate, direction=direction)
         if self.reference is None:
-            return partial(translate, direction=direction, style=self.draw_styles(count).to(self.device))
-        given = self.reference
-        example = given if isinstance(given, Tensor) else self.to_tensor(given, opposite(direction))
-        example = resize(example.to(self.device), (self.side, self.side))
-        return partial(translate, direction=direction, style=self.system.style_of(example, direction))
+            styles = self.draw_styles(count).to(self.device)
+        else:
+            given = self.reference
+            example = given if isinstance(given, Tensor) else self.to_tensor(given, opposite(direction))
+            example = resize(example.to(self.device), (self.side, self.side))
+            styles = self.system.style_of(example, direction)
+        return lambda x: translate(x, direction, style=styles.repeat(len(x) // len(styles), 1))
 
     def draw_styles(self, count: int) -> Tensor:
         """Random styles for ``count`` pictures, count x styles."""
@@ -171,6 +188,11 @@ class Translator:
         self.reference = None if isinstance(style, int) else style
         self.kept = None
         self.generator.manual_seed(style if isinstance(style, int) else 0)
+
+    @property
+    def tiles_at_once(self) -> int:
+        """How many tiles are translated in one batch."""
+        return 1 if self.device.type == "cpu" else TILES
 
     @property
     def side(self) -> int:
@@ -267,17 +289,18 @@ class Translator:
         image: Tensor | None = None
         heat = torch.zeros_like(x[:, :1])
         found_heat = False
-        for top in tile_starts(x.shape[2], side):
-            for left in tile_starts(x.shape[3], side):
-                window = (..., slice(top, top + side), slice(left, left + side))
-                made = translate(x[window])
-                if image is None:
-                    image = x.new_zeros(len(x), made.image.shape[1], *x.shape[2:])
-                image[window] += made.image * weight
+        starts = product(tile_starts(x.shape[2], side), tile_starts(x.shape[3], side))
+        windows = [(..., slice(top, top + side), slice(left, left + side)) for top, left in starts]
+        for group in batched(windows, max(1, self.tiles_at_once // len(x))):
+            made = translate(torch.cat([x[window] for window in group]))
+            if image is None:
+                image = x.new_zeros(len(x), made.image.shape[1], *x.shape[2:])
+            for window, part in zip(group, made.each(len(x)), strict=True):
+                image[window] += part.image * weight
                 total[window] += weight
-                if made.heatmap is not None:
+                if part.heatmap is not None:
                     found_heat = True
-                    heat[window] += F.interpolate(made.heatmap, size=(side, side), mode="bilinear") * weight
+                    heat[window] += F.interpolate(part.heatmap, size=(side, side), mode="bilinear") * weight
         assert image is not None  # there is at least one tile
         image, heat = ((part / total)[..., :height, :width] for part in (image, heat))
         return Translation(image, heat if found_heat else None)
