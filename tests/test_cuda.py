@@ -123,9 +123,9 @@ def features_on_card(*_):
 @pytest.mark.parametrize("name", REGISTRY)
 def test_translation_on_a_card(name, size, monkeypatch):
     with imagined():
-        translator = Translator.__new__(Translator)
-        monkeypatch.setattr("ugatit.translation.translator.find_device", lambda _: torch.device("cuda"))
-        translator.__init__(small(name))
+        monkeypatch.setattr("ugatit.translation.translator.find_device", torch.device)
+        monkeypatch.setattr(torch.nn.Module, "to", lambda module, _: module)  # it is there
+        translator = Translator(small(name), "cuda")
         direction = translator.system.directions[0]
         x = torch.rand(2, 3, 100, 72, device="cuda")
         made = translator.translate(x, direction, size)
