@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from conftest import least_side
+from conftest import least_side, tiny_model
 from ugatit.nn.fast.adam import chunks
 from ugatit.nn.pretrained import content_network
+from ugatit.nn.switch import compile_networks
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import channels_of
 from ugatit.systems.pool import Pool
@@ -145,3 +146,19 @@ def test_a_number_that_is_read_is_found():
     """The test above can fail."""
     with imagined(), pytest.raises(DataDependentOutputException):
         torch.rand(1, device="cuda").item()
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_what_is_compiled_is_every_network_that_is_called(name, monkeypatch):
+    compiled, called = [], []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda part: compiled.append(part))
+    system = tiny_model(name)
+    before = list(system.state_dict())
+    compile_networks(system)
+    for part in compiled:
+        part.register_forward_pre_hook(lambda part, _: called.append(part))
+    real = [torch.rand(2, c, system.config.size, system.config.size) for c in channels_of(system.config)]
+    for clock, _ in system.kinds_of_steps():
+        for update in system.updates(*real, clock):
+            assert update.loss.isfinite()
+    assert set(called) == set(compiled) and list(system.state_dict()) == before

@@ -20,7 +20,7 @@ from test_train import assert_same_run
 from ugatit.apps.demo import EMOJI
 from ugatit.data.finding import find_files
 from ugatit.io.errors import UserError
-from ugatit.nn.edges import canny, grey, smooth_edges
+from ugatit.nn.edges import canny, grey, joined, smooth_edges
 from ugatit.nn.pretrained import content_network
 from ugatit.nn.spectral import SpectralConv2d
 from ugatit.systems import REGISTRY
@@ -582,6 +582,28 @@ def test_cartoongan_is_the_textbook_s(first, monkeypatch):
     torch.testing.assert_close(losses["disc",], against, rtol=1e-9, atol=0)
     torch.testing.assert_close(losses["gen",], kept - shown[1].log().mean(), rtol=1e-9, atol=0)
     assert [system.lr_factor(Clock(s, 100)) for s in (0, 59, 61, 79, 81, 99)] == [1, 1, 0.1, 0.1, 0.01, 0.01]
+
+
+def serpentine(side: int) -> torch.Tensor:
+    """A path through a whole square, of side * side / 2 pixels."""
+    path = torch.zeros(1, 1, side, side, dtype=torch.bool)
+    path[..., ::2, :] = True
+    path[..., 1::4, -1], path[..., 3::4, 0] = True, True
+    return path
+
+
+@pytest.mark.parametrize("flips", [(), (2,), (3,), (2, 3)])
+def test_the_longest_edges_are_followed_to_their_end(flips):
+    weak = serpentine(65).flip(flips)
+    weak = torch.cat([weak, weak.mT])
+    strong = torch.zeros_like(weak)
+    strong[:, :, 0, 0] = weak[:, :, 0, 0]
+    assert strong.any((1, 2, 3)).all() and torch.equal(joined(weak, strong), weak)
+    assert not joined(weak, torch.zeros_like(weak)).any()
+    apart = weak.clone()
+    apart[:, :, 32] = apart[:, :, 33] = False  # the second half hangs on nothing
+    found = joined(apart, strong & apart)
+    assert torch.equal(found[0, :, :32], apart[0, :, :32]) and not found[0, :, 34:].any()
 
 
 def test_edges_are_opencv_s():

@@ -50,3 +50,13 @@ def tf32(allowed: bool) -> Iterator[None]:
     finally:
         for switch, value in zip(switches, before, strict=True):
             switch.allow_tf32 = value
+
+
+@contextmanager
+def tuned(allowed: bool) -> Iterator[None]:
+    """Within this context cuDNN tries its methods for each new shape of a layer and keeps the fastest, or does not."""
+    before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, allowed
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before

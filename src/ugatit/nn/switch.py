@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any, ParamSpec, TypeVar
 
 import torch
+from torch import nn
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,6 +43,16 @@ def switched(plain: Callable[P, R]) -> Callable[P, R]:
 def fast_form(name: str) -> tuple[Callable[..., Any], Callable[..., bool]]:
     """The function of that name in the room of the fast ones, which is not entered before it is needed."""
     return import_module("ugatit.nn.fast").FORMS[name]
+
+
+def compile_networks(module: nn.Module) -> None:
+    """Have `torch.compile` make its own fast forms of all networks within a module when they are first called; names
+    and weights stay as they are."""
+    for child in module.children():
+        if type(child).forward is nn.Module.forward:  # it only holds others
+            compile_networks(child)
+        else:
+            child.compile()
 
 
 @contextmanager

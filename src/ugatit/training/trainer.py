@@ -45,8 +45,8 @@ from ugatit.io.files import atomic_file, writing
 from ugatit.io.sheet import draw_sheet, shown
 from ugatit.io.terminal import console, say, some
 from ugatit.nn.fast.factored import show_overflow
-from ugatit.nn.precision import tf32
-from ugatit.nn.switch import fast_forms
+from ugatit.nn.precision import tf32, tuned
+from ugatit.nn.switch import compile_networks, fast_forms
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import Clock, Range, System, channels_of, samples_of
 from ugatit.training.checkpoint import (
@@ -101,6 +101,8 @@ class Trainer:
         if start is not None:
             self.begin_with(start)
         self.system.to(self.accelerator.device)
+        if config.compile:
+            compile_networks(self.system)
         self.optimizers = self.system.optimizers()
         self.base_lr = {n: [g["lr"] for g in o.param_groups] for n, o in self.optimizers.items()}
         self.ema = Ema(self.system, config.recipe.ema) if config.recipe.ema else None
@@ -156,7 +158,8 @@ class Trainer:
         )
         self.system.train()
         self.started = (time.monotonic(), self.step)
-        with tf32(config.tf32), fast_forms(config.fast), self.signals(), self.progress() as progress:
+        forms = fast_forms(config.fast)
+        with tf32(config.tf32), tuned(config.tune), forms, self.signals(), self.progress() as progress:
             task = progress.add_task("", total=config.recipe.steps, completed=self.step, losses="")
             for batch in batches:
                 stop, lost = any_says([self.stop_signal is not None, isinstance(batch, Skipped)], accelerator)
