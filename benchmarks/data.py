@@ -37,9 +37,10 @@ def rate(options: Config, workers: int, cache: int) -> float:
     dataset = Unpaired(
         pictures.train_a,
         pictures.train_b,
-        train_transform(options.size, recipe.enlarge, recipe.flip),
+        train_transform(options.size, recipe.flip),
         samples={"a": COLOUR, "b": COLOUR},
         seed=0,
+        side=round(options.size * recipe.enlarge),
         cache=cache,
     )
     batches = iter(loader(dataset, Slices(0, 2 * options.steps, 1, 0, 1), workers=workers, pin=False))

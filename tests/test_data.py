@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import v2
 
 from conftest import TINY, run_ugatit, tiny_model, write_picture
 from ugatit.data.finding import (
@@ -21,9 +22,10 @@ from ugatit.data.finding import (
     look_at,
     spread,
 )
-from ugatit.data.reading import read_picture
+from ugatit.data.reading import read_picture, read_samples
 from ugatit.data.samples import UNSCALED, UnscaledError
-from ugatit.data.sampling import Slices, Unpaired, collate, loader, shuffled, train_transform
+from ugatit.data.sampling import Slices, Unpaired, collate, loader, shuffled, to_tensor_transform, train_transform
+from ugatit.data.seeds import seed_of
 from ugatit.io.errors import UserError
 from ugatit.systems.base import COLOUR, Samples
 from ugatit.translation.folder import save_model
@@ -265,7 +267,7 @@ def test_missing_and_empty_domains_are_errors(data, tmp_path):
 
 
 def dataset(data, seed=0) -> Unpaired:
-    return Unpaired(find_files(data / "trainA"), find_files(data / "trainB"), train_transform(32, 1.1, 0.5), BOTH, seed)
+    return Unpaired(find_files(data / "trainA"), find_files(data / "trainB"), train_transform(32, 0.5), BOTH, seed, 35)
 
 
 def test_samples_depend_on_seed_and_number_only(data):
@@ -317,12 +319,41 @@ def test_the_cache_changes_no_sample_and_keeps_its_limit(tmp_path):
     for i in range(4):
         Image.new("RGB", (40, 40 + i), (60 * i, 0, 0)).save(tmp_path / f"{i}.png")
     files = find_files(tmp_path)
-    plain, cached = (Unpaired(files, files, train_transform(32, 1.1, 0.5), BOTH, 0, cache) for cache in (0, 10_000))
+    plain, cached = (Unpaired(files, files, train_transform(32, 0.5), BOTH, 0, 35, cache) for cache in (0, 10_000))
     for n in (*range(4), *range(8)):
         for a, b in zip(plain[n], cached[n], strict=True):
             assert (a == b).all()
     assert not plain.kept and len(cached.kept) == 2
     assert sum(p.width * p.height * 3 for p in cached.kept.values()) <= 10_000
+
+
+def test_pictures_are_resized_once_and_seen_as_the_paper_has_it(data):
+    """Flipped, resized, cropped: in that order, to the bit."""
+    files = find_files(data / "trainA")
+    made = Unpaired(files, files, train_transform(32, 0.5), BOTH, 0, 35, 10**6)
+    paper = v2.Compose([v2.RandomHorizontalFlip(0.5), v2.Resize(35), v2.RandomCrop(32), to_tensor_transform()])
+    for n in (*range(6), *range(6)):
+        torch.manual_seed(seed_of(0, "augment a", n))
+        file = files[shuffled(len(files), 0, "a", n // len(files))[n % len(files)]]
+        assert torch.equal(made[n][0], paper(Image.open(file)))
+    assert len(made.kept) == 6 and all(min(picture.size) == 35 for picture in made.kept.values())
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_large_photographs_are_decoded_to_what_is_needed(orientation, tmp_path):
+    rng, exif = np.random.default_rng(0), Image.Exif()
+    exif[274] = orientation
+    rough = Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8)).resize((2000, 1500), Image.Resampling.BICUBIC)
+    rough.save(tmp_path / "large.jpg", quality=95, exif=exif)
+    sizes = {least: read_samples(tmp_path / "large.jpg", COLOUR, least=least).pixels.size for least in (None, 800, 70)}
+    expected = {None: (2000, 1500), 800: (2000, 1500), 70: (250, 188)}
+    assert sizes == {k: v if orientation == 1 else v[::-1] for k, v in expected.items()}
+    made = Unpaired([tmp_path / "large.jpg"] * 2, [tmp_path / "large.jpg"], train_transform(32, 0), BOTH, 0, 32)
+    whole = v2.Resize(32)(read_samples(tmp_path / "large.jpg", COLOUR).pixels)
+    found = made.picture(tmp_path / "large.jpg", "a")
+    assert (
+        found.size == whole.size and np.abs(np.asarray(found, int) - np.asarray(whole, int)).mean() < 3
+    )  # of noise, 8 bits
 
 
 def test_evaluation_uses_what_the_run_never_trained_on(data, tmp_path):

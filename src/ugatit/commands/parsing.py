@@ -30,7 +30,7 @@ def parse(kind: Any, command: str, arguments: list[str], **options: Any) -> Any:
         UserError: they are not the command's.
         SystemExit: help was asked for, and is printed.
     """
-    if {"-h", "--help"}.intersection(arguments):
+    if any(word in ("-h", "--help") or word.startswith("--tyro") for word in arguments):  # it prints, and ends
         return tyro.cli(kind, prog=command, args=arguments, **options)
     told = io.StringIO()
     try:
@@ -48,6 +48,8 @@ def refusal(told: str) -> str:
             parts.append([])
         else:
             parts[-1].append(line)
+    if len(parts) == 1:  # another version's
+        return " ".join(told.split())
     _, first, *others = parts
     names = [line.strip() for part in others for line in part if NAME.match(line)]
     text = " ".join(line.strip() for line in first)

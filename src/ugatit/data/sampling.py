@@ -17,6 +17,8 @@ from ugatit.data.seeds import rng, seed_of
 from ugatit.io.errors import UserError
 from ugatit.systems.base import Samples
 
+FINER = 2  # times the pixels that are needed of a picture, to which it may be decoded before it is resized
+
 
 @lru_cache(maxsize=4)
 def shuffled(count: int, seed: int, domain: str, epoch: int) -> list[int]:
@@ -29,11 +31,10 @@ def to_tensor_transform() -> v2.Transform:
     return v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5], [0.5])])
 
 
-def train_transform(size: int, enlarge: float, flip: float) -> v2.Transform:
-    """Appendix B.2: flip, resize to 286/256 of the size, random crop. Pictures that are not square keep their shape."""
-    return v2.Compose(
-        [v2.RandomHorizontalFlip(flip), v2.Resize(round(size * enlarge)), v2.RandomCrop(size), to_tensor_transform()]
-    )
+def train_transform(size: int, flip: float) -> v2.Transform:
+    """Appendix B.2: flip and random crop of a picture that has been resized to 286/256 of the size. Pictures that are
+    not square keep their shape."""
+    return v2.Compose([v2.RandomHorizontalFlip(flip), v2.RandomCrop(size), to_tensor_transform()])
 
 
 def squared(size: int) -> v2.Transform:
@@ -67,7 +68,9 @@ class Unpaired(Dataset):
         transform: from picture to tensor, random by torch's generator.
         samples: by domain, "a" and "b", how its pictures are read.
         seed: of order and augmentation.
-        cache: bytes of decoded pictures that are kept; those that come first stay, as every epoch needs every picture.
+        side: pixels that a picture's shorter side gets before it is transformed.
+        cache: bytes of pictures of that size that are kept; those that come first stay, as every epoch needs every
+            picture.
     """
 
     def __init__(
@@ -77,24 +80,26 @@ class Unpaired(Dataset):
         transform: v2.Transform,
         samples: dict[str, Samples],
         seed: int,
+        side: int,
         cache: int = 0,
     ):
         self.files = {"a": train_a, "b": train_b}
         self.transform = transform
         self.samples = samples
         self.seed = seed
+        self.least, self.resize = FINER * side, v2.Resize(side)
         self.room = cache
         self.kept: dict[Path, Image.Image | Tensor] = {}
 
     def picture(self, file: Path, domain: str) -> Image.Image | Tensor:
-        """The decoded picture, kept if there is room.
+        """The picture at the size that is needed, kept if there is room.
 
         Raises:
             ValueError: it cannot be read.
         """
         if file in self.kept:
             return self.kept[file]
-        picture = read_samples(file, self.samples[domain]).pixels
+        picture = self.resize(read_samples(file, self.samples[domain], least=self.least).pixels)
         if isinstance(picture, Tensor):
             size = picture.nbytes
         else:

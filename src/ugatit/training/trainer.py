@@ -141,9 +141,10 @@ class Trainer:
             Unpaired(
                 self.pictures.train_a,
                 self.pictures.train_b,
-                train_transform(config.model.size, config.recipe.enlarge, config.recipe.flip),
+                train_transform(config.model.size, config.recipe.flip),
                 {domain: samples_of(config.model, domain) for domain in "ab"},
                 config.seed,
+                round(config.model.size * config.recipe.enlarge),
                 int(config.cache * 2**30),
             ),
             Slices(
