@@ -1,5 +1,6 @@
 """Public checkpoints: what a file or folder is, and the system that it becomes."""
 
+import struct
 import tempfile
 import zipfile
 from pathlib import Path
@@ -75,9 +76,12 @@ def import_checkpoint(
 
 
 def is_torch(path: Path) -> bool:
-    """Whether a zip file is what ``torch.save`` writes."""
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("data.pkl") for name in archive.namelist())
+    """Whether a zip file is what ``torch.save`` writes, or damaged: torch tells why it cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("data.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, struct.error):
+        return True
 
 
 def import_zipped(path: Path, size: int, direction: Direction | None, smoothing: bool) -> System:
