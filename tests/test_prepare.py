@@ -124,7 +124,7 @@ def edited(change):
     ("change", "sentence"),
     [
         (lambda m: (m / "a" / "1.png").unlink(), "1.png stands in the manifest and is gone"),
-        (lambda m: write_picture(m / "b" / "new.png", 99), "new.png is not the file of the manifest"),
+        (lambda m: write_picture(m / "b" / "new.png", 99), "new.png is not in the manifest"),
         (lambda m: shutil.copy(m / "b" / "0.png", m / "b" / "1.png"), "1.png is not the file of the manifest"),
         (lambda m: (m / "a" / "junk.png").write_bytes(b"other junk"), "junk.png is not the file of the manifest"),
         (lambda m: (m / "a" / "1.png").rename(m / "a" / "one.png"), "1.png stands in the manifest and is gone"),
@@ -133,7 +133,7 @@ def edited(change):
         (edited(lambda found: found["settings"].update(a=["/nowhere"])), "lies outside"),
         (edited(lambda found: found["settings"].update(size=10**9)), "cannot be used"),
         (edited(lambda found: found.update(entries=[1, 2])), "cannot be used"),
-        (edited(lambda found: found.update(entries=[])), "is not the file of the manifest"),
+        (edited(lambda found: found.update(entries=[])), "is not in the manifest"),
         (lambda m: (m / "data" / "manifest.json").write_text("[" * 10**5), "cannot be used (is not JSON"),
     ],
 )

@@ -489,7 +489,7 @@ def check_known(files: list[Path], known: dict[str, str]) -> None:
         raise UserError(f"{name} stands in the manifest and is gone: put it back, or leave --repeat out.")
     for file in files:
         if str(file) not in known:
-            raise UserError(f"{file} is newer than the manifest: take it away, or leave --repeat out.")
+            raise UserError(f"{file} is not in the manifest: take it away, or leave --repeat out.")
         try:
             found = digest(file)
         except ValueError:
