@@ -93,7 +93,8 @@ def scans(tmp_path):
 
 
 def test_a_folder_has_one_range_which_the_run_and_the_model_keep(scans, tmp_path):
-    assert common_range(look_at(find_files(scans)).good.values()) == (-10, 1400)
+    looks = look_at(find_files(scans)).good.values()
+    assert common_range(looks) == (-10, 250) and common_range(looks, every=True) == (-10, 1400)
     done = run_ugatit("train", scans, *TINY, "--steps", "1", "-o", tmp_path / "run")
     assert done.returncode == 0
     assert "The samples of domain A go from -10 to 250, its --range from now on." in done.stderr
@@ -132,7 +133,11 @@ def test_what_needs_a_range_is_said_where_there_is_none(scans, tmp_path):
     assert done.returncode == 2 and f"{UNSCALED}, and this model has no range for them" in done.stderr
     done = run_ugatit("evaluate", "--real", scans / "testB", "--fake", scans / "testA", "-o", tmp_path / "out",
                       "--features", "efficientnet-lite0")  # fmt: skip
-    assert done.returncode == 2 and "testA has 0 usable pictures" in done.stderr and f"0.tif {UNSCALED}" in done.stderr
+    assert (
+        done.returncode == 2
+        and "testA has floats or 32 bits: tell which" in done.stderr
+        and f"0.tif {UNSCALED}" in done.stderr
+    )
 
 
 def test_translation_reads_all_inputs_with_one_range(scans, tmp_path):
@@ -147,9 +152,9 @@ def test_translation_reads_all_inputs_with_one_range(scans, tmp_path):
         return [np.asarray(Image.open(f)) for f in find_files(tmp_path / "out") if f.name[0] in "013"], done.stderr
 
     for part, options, limits, said in (
-        ("trainA", [], (-10, 250), "The samples of all inputs go from -10 to 250"),
+        ("trainA", [], (-10, 250), "The samples of floats and 32 bits go from -10 to 250"),
         ("trainA", ["--range", "0", "100"], (0, 100), ""),
-        ("trainB", [], None, "4 pictures are nearly black as they are read, for want of another range"),
+        ("trainB", [], None, "4 pictures are nearly black as they are read: "),
         ("trainB", ["--range", "auto"], (0, 1400), "The samples of all inputs go from 0 to 1400"),
     ):
         shutil.rmtree(tmp_path / "out", ignore_errors=True)

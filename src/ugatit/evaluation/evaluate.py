@@ -40,7 +40,7 @@ METRICS = {  # key of metrics.json, for KID with _mean and _std: what it is call
 }
 
 
-def usable(folder: Path, option: str, range: Range | None, say) -> list[Path]:
+def usable(folder: Path, option: str, say, range: Range | None = None) -> list[Path]:
     """The pictures below a folder that can be read with a range; what is not one is reported.
 
     Raises:
@@ -163,7 +163,7 @@ def evaluate_folders(
     for folder in folders.values():
         if real_path(out).is_relative_to(real_path(folder)):
             raise UserError(f"{out} lies in {folder}, where the sheet would count as a picture: give another -o.")
-    sets = {name: Files(usable(folder, f"`{name}`", range, say), side, range) for name, folder in folders.items()}
+    sets = {name: Files(usable(folder, f"`{name}`", say, range), side, range) for name, folder in folders.items()}
     result = evaluator.compare(evaluator.features(sets["real"]), evaluator.extract(sets["fake"]))
     if pairs:
         truth = Files(match(sets["fake"].files, fake, sets["real"].files, real), side)

@@ -157,7 +157,7 @@ def from_released(found: dict[str, Any], path: str | Path, size: int) -> UGATIT:
         except RuntimeError as error:
             reason = str(error).splitlines()[1].strip()
             raise UserError(
-                f"The checkpoint {path} is not of the authors' networks ({reason:.200}): get it again."
+                f"The checkpoint {path} does not fit the authors' networks ({reason:.200}): get it again."
             ) from None
     return system
 
