@@ -310,9 +310,8 @@ def seen_pixels(translator: Translator, size: Size, width: int, height: int) -> 
     if size == "keep":
         return width * height, width * height
     if size == "tiles":
-        return len(tile_starts(width, side)) * len(
-            tile_starts(height, side)
-        ) * side**2, translator.tiles_at_once * side**2
+        tiles = len(tile_starts(width, side)) * len(tile_starts(height, side))
+        return tiles * side**2, translator.tiles_at_once * side**2
     long = max(width, height) / min(width, height) if translator.system.any_size else 1
     return side**2 * long, side**2 * long
 

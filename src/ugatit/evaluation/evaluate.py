@@ -166,7 +166,7 @@ def evaluate_folders(
     sets = {name: Files(usable(folder, f"`{name}`", say, range), side, range) for name, folder in folders.items()}
     result = evaluator.compare(evaluator.features(sets["real"]), evaluator.extract(sets["fake"]))
     if pairs:
-        truth = Files(match(sets["fake"].files, fake, sets["real"].files, real), side)
+        truth = sets["real"]._replace(files=match(sets["fake"].files, fake, sets["real"].files, real))
         result |= paired(evaluator.network, sets["fake"], truth, evaluator.device)
     columns = {name: read_tests(spread(chosen.files, ROWS), side, Samples(3, range)) for name, chosen in sets.items()}
     return write_results({"protocol": evaluator.description(side), **result}, columns, out)
