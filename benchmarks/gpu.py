@@ -7,6 +7,7 @@ time for is counted. All is printed, and written as JSON and as Markdown.
 """
 
 import copy
+import gc
 import json
 import statistics
 import sys
@@ -14,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +35,7 @@ from ugatit.systems import REGISTRY, cartoongan
 from ugatit.systems.base import Clock, System, channels_of
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
 from ugatit.training.config import TrainConfig, preset_config
+from ugatit.training.recorded import AS_USUAL
 from ugatit.training.trainer import Trainer
 from ugatit.translation.translator import Translator
 
@@ -42,8 +45,7 @@ import oracle
 console = Console(width=150)
 LOSS, GRADIENT = 1e-3, 2e-2  # relative errors that are allowed: of a loss, and of the gradient of a network as a whole
 SMALLEST = {"unit": 64, "munit": 64, "drit": 64}  # pixels on a side; others take 32
-PRECISIONS = ("float32", "tf32", "bf16", "fp16")
-FORMS = ("plain", "fast", "compiled")
+FORMS = ("plain", "fast", "recorded")  # and "compiled"; the last two launch a step's kernels together
 
 
 @dataclass(frozen=True)
@@ -135,32 +137,46 @@ class Setting(NamedTuple):
     precision: str
 
 
-def trained(setting: Setting, folder: Path, size: int, width: int) -> Trainer:
-    """A run of grey pictures."""
+@lru_cache(maxsize=1)
+def trained(kind: str, size: int, width: int, precision: str, compiled: bool) -> Trainer:
+    """A run of grey pictures; one at a time, as the full networks take long to make."""
+    gc.collect()  # the one before
+    folder = Path(tempfile.mkdtemp())
     for part in ("trainA", "trainB", "testA", "testB"):
-        (folder / part).mkdir(parents=True)
+        (folder / part).mkdir()
         Image.new("RGB", (32, 32)).save(folder / part / "grey.png")
-    start = preset_config("ugatit", setting.kind.replace("full", "paper"))
-    run: TrainConfig = replace(
-        start,
-        model=replace(start.model, size=size, width=width),
-        data=folder,
-        precision=setting.precision if setting.precision in ("bf16", "fp16") else "no",
-        compile=setting.form == "compiled",
-    )
+    start = preset_config("ugatit", kind.replace("full", "paper"))
+    model = replace(start.model, size=size, width=width)
+    run: TrainConfig = replace(start, model=model, data=folder, precision=precision, compile=compiled)
     trainer = Trainer(run, folder / "run", resume=False)
     trainer.system.train()
     return trainer
 
 
-def timed(work: Callable[[], Any], device: str, warm_up: int = 3, times: int = 5) -> tuple[float, float]:
+def steps_of(setting: Setting, size: int, width: int) -> Callable[[Tensor, Tensor], dict[str, Tensor]]:
+    """What makes training steps of pictures of both domains."""
+    mixed = setting.precision if setting.precision in ("bf16", "fp16") else "no"
+    trainer = trained(setting.kind, size, width, mixed, setting.form == "compiled")
+    trainer.recorded.clear()
+    trainer.records = trainer.accelerator.device.type == "cuda" and setting.form in ("recorded", "compiled")
+
+    def step(real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
+        with fast_forms(setting.form != "plain"), tf32(setting.precision == "tf32"):
+            return trainer.train_step(real_a, real_b)
+
+    return step
+
+
+def timed(work: Callable[[], Any], device: str, warm_up: int = 2, times: int = 5) -> tuple[float, float]:
     """Median seconds, and the most GiB of the card's memory."""
     on_card = torch.device(device).type == "cuda"
+    if on_card:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     for _ in range(warm_up):
         work()
     if on_card:
         torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
     seconds = []
     for _ in range(times):
         began = time.perf_counter()
@@ -173,17 +189,10 @@ def timed(work: Callable[[], Any], device: str, warm_up: int = 3, times: int = 5
 
 def measure_step(setting: Setting, device: str, size: int = 256, width: int = 64) -> dict[str, Any]:
     """Seconds and memory of a training step; and whether its losses are finite."""
-    with tempfile.TemporaryDirectory() as folder, tf32(setting.precision == "tf32"):
-        trainer = trained(setting, Path(folder), size, width)
-        pictures = torch.rand(2, setting.batch, 3, size, size, device=device) * 2 - 1
-        losses: dict[str, Tensor] = {}
-
-        def step() -> None:
-            with fast_forms(setting.form == "fast"):
-                losses.update(trainer.train_step(*pictures))
-
-        seconds, gib = timed(step, device)
-        finite = all(bool(loss.isfinite()) for loss in losses.values())
+    step, losses = steps_of(setting, size, width), {}
+    pictures = torch.rand(2, setting.batch, 3, size, size, device=device) * 2 - 1
+    seconds, gib = timed(lambda: losses.update(step(*pictures)), device, warm_up=AS_USUAL + 1)
+    finite = all(bool(loss.isfinite()) for loss in losses.values())
     return {**setting._asdict(), "seconds": seconds, "gib": gib, "finite": finite}
 
 
@@ -216,22 +225,29 @@ def measure_translation(
 
 
 def settings() -> Iterator[Setting]:
-    """What is measured, what matters most first; the compiled ones, which take a minute each, last."""
-    for kind, batch, form, precision in product(("light", "full"), (1, 4, 8), FORMS[:2], PRECISIONS):
-        yield Setting(kind, batch, form, precision)
-    for kind, batch, precision in product(("light", "full"), (1, 4), ("bf16", "float32")):
-        yield Setting(kind, batch, "compiled", precision)
+    """What is measured, what matters most first."""
+    for kind, precisions in (
+        ("light", ("bf16",)),
+        ("light", ("float32", "tf32")),
+        ("full", ("bf16",)),
+        ("light", ("fp16",)),
+        ("full", ("float32", "tf32")),
+        ("full", ("fp16",)),
+    ):
+        yield from (Setting(kind, *rest) for rest in product((1, 4, 8), FORMS, precisions))
+        if (kind, precisions) == ("full", ("bf16",)):  # to compile takes a minute for each size of a batch
+            yield from (Setting(kind, batch, "compiled", "bf16") for batch in (1, 8))
 
 
 def profiled(setting: Setting, device: str) -> str:
     """Where the time of a step goes."""
-    with tempfile.TemporaryDirectory() as folder, tf32(setting.precision == "tf32"):
-        trainer = trained(setting, Path(folder), 256, 64)
-        pictures = torch.rand(2, setting.batch, 3, 256, 256, device=device) * 2 - 1
-        with fast_forms(setting.form == "fast"):
-            trainer.train_step(*pictures)
-            with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
-                trainer.train_step(*pictures)
+    step = steps_of(setting, 256, 64)
+    pictures = torch.rand(2, setting.batch, 3, 256, 256, device=device) * 2 - 1
+    for _ in range(AS_USUAL + 1):
+        step(*pictures)
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
+        step(*pictures)
+        torch.cuda.synchronize()
     return found.key_averages().table(sort_by="self_cuda_time_total", row_limit=20, max_name_column_width=60)
 
 
@@ -280,6 +296,12 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def write(results: dict[str, Any], out: Path) -> None:
+    """Write what was found until now."""
+    out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
+    out.with_suffix(".md").write_text(markdown(results))
+
+
 def main(options: Config) -> None:
     if not torch.cuda.is_available():
         raise SystemExit("There is no CUDA card here that torch can use: run this where there is one.")
@@ -290,7 +312,7 @@ def main(options: Config) -> None:
         console.print(name, results["errors"][name])
     plan: list[tuple[str, Callable[[], dict[str, Any]], dict[str, Any]]] = []
     chosen = list(settings())
-    plan += [("steps", lambda s=s: measure_step(s, device), s._asdict()) for s in chosen[:8]]
+    plan += [("steps", lambda s=s: measure_step(s, device), s._asdict()) for s in chosen[:9]]
     plan += [
         ("steps", lambda k=k: measure_textbook(k, device), {"kind": k, "form": "textbook"}) for k in ("light", "full")
     ]
@@ -300,7 +322,7 @@ def main(options: Config) -> None:
     ):
         what = {"size": size, "how": how, "precision": precision, "batch": batch}
         plan.append(("translation", lambda w=what: measure_translation(**w, device=device), what))
-    plan += [("steps", lambda s=s: measure_step(s, device), s._asdict()) for s in chosen[8:]]
+    plan += [("steps", lambda s=s: measure_step(s, device), s._asdict()) for s in chosen[9:]]
     results |= {"steps": [], "translation": [], "left out": 0, "profile": ""}
     for part, work, what in plan:
         if time.monotonic() > end - 30:  # the profile's
@@ -308,14 +330,13 @@ def main(options: Config) -> None:
             continue
         results[part].append(attempt(work, what))
         console.print(results[part][-1])
-        torch.cuda.empty_cache()
+        write(results, options.out)
     done = [found for found in results["steps"] if found.get("finite")]
     if done:
         best = min(done, key=lambda found: found["seconds"] / found["batch"])
         chosen_best = Setting(*(best[key] for key in Setting._fields))
         results["profile"] = f"{chosen_best}\n{profiled(chosen_best, device)}"
-    options.out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
-    options.out.with_suffix(".md").write_text(markdown(results))
+    write(results, options.out)
     console.print(markdown(results), markup=False)
 
 

@@ -10,15 +10,21 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from conftest import least_side, tiny_model
+from ugatit.io.errors import UserError
 from ugatit.nn.fast.adam import chunks
 from ugatit.nn.pretrained import content_network
 from ugatit.nn.switch import compile_networks
 from ugatit.systems import REGISTRY
-from ugatit.systems.base import channels_of
+from ugatit.systems.base import Clock, channels_of
 from ugatit.systems.pool import Pool
+from ugatit.training import recorded
+from ugatit.training.config import preset_config
+from ugatit.training.recorded import in_place, take_from_card
+from ugatit.training.trainer import Trainer
 from ugatit.translation.translator import Translator
 
 
@@ -151,7 +157,7 @@ def test_a_number_that_is_read_is_found():
 @pytest.mark.parametrize("name", REGISTRY)
 def test_what_is_compiled_is_every_network_that_is_called(name, monkeypatch):
     compiled, called = [], []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda part: compiled.append(part))
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda part, **_: compiled.append(part))
     system = tiny_model(name)
     before = list(system.state_dict())
     compile_networks(system)
@@ -162,3 +168,129 @@ def test_what_is_compiled_is_every_network_that_is_called(name, monkeypatch):
         for update in system.updates(*real, clock):
             assert update.loss.isfinite()
     assert set(called) == set(compiled) and list(system.state_dict()) == before
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_networks_are_compiled_whole_and_once_for_each_kind_of_call(name, monkeypatch):
+    """What stops the compiler within a network costs minutes at first, and then the speed."""
+    with_code = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda part, **o: with_code(part, backend="eager", **o))
+    monkeypatch.setattr("ugatit.systems.cartoongan.content_network", lambda *_: torch.nn.Conv2d(3, 4, 3, 2))
+    system = tiny_model(name).train().requires_grad_(True)
+    compile_networks(system)
+    torch._dynamo.reset()
+    counters.clear()
+    real = [torch.rand(2, c, system.config.size, system.config.size) for c in channels_of(system.config)]
+    frames = []
+    for _ in range(2):
+        for clock, _ in system.kinds_of_steps():
+            for update in system.updates(*real, clock):
+                update.loss.backward()
+        frames.append(dict(counters["frames"]))
+    torch._dynamo.reset()
+    assert not counters["graph_break"] and frames[0]["ok"] == frames[0]["total"] <= 20
+    assert frames[1] == frames[0], "the second time nothing is compiled any more"
+
+
+# A step as a recording
+
+
+def run_of(data, tmp_path, name, graph, **options):
+    """A run whose steps can be recorded."""
+    start = preset_config(name, "quick")
+    model = replace(start.model, size=32, width=4, blocks=1)
+    run = replace(start, model=model, recipe=replace(start.recipe, steps=20, batch=2), data=data, **options)
+    trainer = Trainer(run, tmp_path / f"{name}-{graph}", resume=False)
+    trainer.records = graph
+    for optimizer in trainer.optimizers.values():
+        take_from_card(optimizer)
+    trainer.system.train()
+    return trainer
+
+
+def steps_of(trainer, count):
+    """The losses of that many steps, of the same pictures each time."""
+    side, device = trainer.config.model.size, trainer.accelerator.device
+    pictures = torch.Generator().manual_seed(1)
+    losses = []
+    for _ in range(count):
+        real = (torch.rand(2, 2, 3, side, side, generator=pictures) * 2 - 1).to(device)
+        losses.append({name: float(value) for name, value in trainer.train_step(*real).items()})
+        trainer.step += 1
+    return losses
+
+
+class Graph:
+    """Instead of a CUDA graph where there is no card: a recording makes the step, and is played by making another."""
+
+    trainer: Trainer
+
+    def __init__(self):
+        self.played, self.generators = 0, []
+
+    def register_generator_state(self, generator):
+        self.generators.append(generator)
+
+    def replay(self):
+        self.played += 1
+        if self.played > 1:
+            owner = next(one for one in self.trainer.recorded.values() if one.graph is self)
+            made = in_place(owner.step, owner.system)(owner.real_a, owner.real_b)
+            owner.scalars.copy_(torch.stack(list(made.values())))
+
+
+@contextmanager
+def recording(graph, pool, capture_error_mode):
+    yield
+
+
+@pytest.fixture
+def no_card(monkeypatch):
+    """Recordings where there is no card."""
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", recording)
+    monkeypatch.setattr(recorded, "shared_pool", lambda: None)
+
+
+@pytest.mark.parametrize("averages", ["float32", "bfloat16"])
+def test_recorded_steps_are_those_made_as_usual(averages, data, tmp_path, no_card, monkeypatch):
+    as_usual, played = (run_of(data, tmp_path, "ugatit", graph) for graph in (False, True))
+    monkeypatch.setattr(Graph, "trainer", played, raising=False)
+    for trainer in (as_usual, played):
+        trainer.optimizers["gen"].averages = getattr(torch, averages)
+    assert steps_of(as_usual, recorded.AS_USUAL + 1) == steps_of(played, recorded.AS_USUAL + 1)
+    places = {name: tensor.data_ptr() for name, tensor in played.system.state_dict().items()}
+    assert steps_of(as_usual, 3) == steps_of(played, 3)
+    (one,) = played.recorded.values()
+    assert one.graph.played == 4 and len(one.graph.generators) == (averages == "bfloat16")
+    after = played.system.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in as_usual.system.state_dict().items())
+    assert {name: tensor.data_ptr() for name, tensor in after.items()} == places
+
+
+def test_each_kind_of_step_has_a_recording(data, tmp_path, no_card, monkeypatch):
+    trainer = run_of(data, tmp_path, "drit", False)
+    monkeypatch.setattr(Graph, "trainer", trainer, raising=False)
+    assert [trainer.system.kind_of_step(Clock(step, 20)) for step in (0, 1, 2, 3)] == [(0, 1), (1, 1), (2, 1), (0, 1)]
+    cartoon = tiny_model("cartoongan")
+    assert cartoon.kind_of_step(Clock(0, 20)) != cartoon.kind_of_step(Clock(19, 20))
+    assert not tiny_model("cyclegan").recordable and not tiny_model("aggan").recordable
+
+
+def test_a_step_that_cannot_be_recorded_says_what_helps(data, tmp_path, no_card, monkeypatch):
+    def refused(*_, **__):
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore")
+
+    monkeypatch.setattr(torch.cuda, "graph", refused)
+    trainer = run_of(data, tmp_path, "ugatit", True)
+    with pytest.raises(UserError, match=r"not permitted when stream is capturing\): use `graph=False`"):
+        steps_of(trainer, recorded.AS_USUAL + 1)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA card here")
+@pytest.mark.parametrize("name", [name for name in REGISTRY if name not in ("cyclegan", "aggan")])
+def test_recorded_steps_are_those_made_as_usual_on_a_card(name, data, tmp_path):
+    count = 3 * (recorded.AS_USUAL + 3)
+    as_usual, played = (steps_of(run_of(data, tmp_path, name, graph), count) for graph in (False, True))
+    for one, other in zip(as_usual, played, strict=True):
+        assert one == pytest.approx(other, rel=0.05, abs=0.05)  # some of the card's sums differ from run to run

@@ -33,8 +33,7 @@ def mean_pixel(x: Tensor) -> Tensor:
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
     """Within this context mixed precision is off."""
-    known = torch.amp.is_autocast_available(device.type)  # not on the meta device
-    return torch.autocast(device.type, enabled=False) if known else nullcontext()
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 @contextmanager
@@ -50,13 +49,3 @@ def tf32(allowed: bool) -> Iterator[None]:
     finally:
         for switch, value in zip(switches, before, strict=True):
             switch.allow_tf32 = value
-
-
-@contextmanager
-def tuned(allowed: bool) -> Iterator[None]:
-    """Within this context cuDNN tries its methods for each new shape of a layer and keeps the fastest, or does not."""
-    before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, allowed
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before

@@ -52,7 +52,7 @@ def compile_networks(module: nn.Module) -> None:
         if type(child).forward is nn.Module.forward:  # it only holds others
             compile_networks(child)
         else:
-            child.compile()
+            child.compile(dynamic=False)  # training knows its shapes
 
 
 @contextmanager

@@ -287,6 +287,15 @@ class System(nn.Module, ABC):
             kinds += [(Clock(first + i, LONG), (end - start) / self.cycle) for i in range(self.cycle)]
         return kinds
 
+    def kind_of_step(self, clock: Clock) -> tuple[int, int]:
+        """What two steps that do the same, to other numbers, have in common."""
+        return clock.step % self.cycle, sum(clock.share >= start for start in self.phases)
+
+    @property
+    def recordable(self) -> bool:
+        """Whether all steps of a kind do the same, or some depend on choices that are made outside of the device."""
+        return True
+
     def after_update(self, update: Update) -> None:
         """Called after the optimisers of ``update`` have stepped."""
 

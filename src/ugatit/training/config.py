@@ -59,9 +59,9 @@ class TrainConfig(Generic[ModelConfig]):
     compile: bool = False
     """torch.compile makes its own fast forms of the paper's formulas, instead of those that come with the package; that
     takes minutes at the start, and pays on cards."""
-    tune: bool = False
-    """On NVIDIA cards cuDNN tries its methods for each layer at the start and keeps the fastest; two runs are then no
-    longer the same to the bit."""
+    graph: bool = True
+    """On an NVIDIA card the kernels of a step are recorded once, as a CUDA graph, and then launched together, which
+    saves most of a small step's time. Several processes, and methods that keep past pictures, do without."""
     workers: Annotated[int, Field(ge=0)] | None = None
     """The number of processes that decode pictures. If it is not given, 4 on CUDA and 1 on the CPU. With 0 the training
     process decodes."""

@@ -45,7 +45,7 @@ from ugatit.io.files import atomic_file, writing
 from ugatit.io.sheet import draw_sheet, shown
 from ugatit.io.terminal import console, say, some
 from ugatit.nn.fast.factored import show_overflow
-from ugatit.nn.precision import tf32, tuned
+from ugatit.nn.precision import tf32
 from ugatit.nn.switch import compile_networks, fast_forms
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import Clock, Range, System, channels_of, samples_of
@@ -70,6 +70,7 @@ from ugatit.training.config import (
 from ugatit.training.distributed import any_says, averaged, differing, told_by_first
 from ugatit.training.ema import Ema
 from ugatit.training.preview import preview_columns
+from ugatit.training.recorded import Recorded, Step, take_from_card
 from ugatit.training.start import model_to_start, take_weights
 from ugatit.translation.folder import save_model
 
@@ -105,6 +106,9 @@ class Trainer:
             compile_networks(self.system)
         self.optimizers = self.system.optimizers()
         self.base_lr = {n: [g["lr"] for g in o.param_groups] for n, o in self.optimizers.items()}
+        self.recorded: dict[tuple[int, int], Recorded] = {}
+        alone_on_card = self.accelerator.device.type == "cuda" and self.accelerator.num_processes == 1
+        self.records = config.graph and alone_on_card and self.system.recordable
         self.ema = Ema(self.system, config.recipe.ema) if config.recipe.ema else None
         self.step = 0  # steps done
         self.pending: list[dict[str, Any]] = []  # losses of the steps not yet logged
@@ -112,6 +116,8 @@ class Trainer:
             self.restore()
             self.check_step()
         for optimizer in self.optimizers.values():
+            if self.records:
+                take_from_card(optimizer)
             self.accelerator.prepare(optimizer)  # moves its state; clipping asks for all that were prepared
         self.tests = [
             read_tests(
@@ -160,7 +166,7 @@ class Trainer:
         self.system.train()
         self.started = (time.monotonic(), self.step)
         forms = fast_forms(config.fast)
-        with tf32(config.tf32), tuned(config.tune), forms, self.signals(), self.progress() as progress:
+        with tf32(config.tf32), forms, self.signals(), self.progress() as progress:
             task = progress.add_task("", total=config.recipe.steps, completed=self.step, losses="")
             for batch in batches:
                 stop, lost = any_says([self.stop_signal is not None, isinstance(batch, Skipped)], accelerator)
@@ -195,12 +201,32 @@ class Trainer:
         """One step of the system; the losses, on the device."""
         processes = self.accelerator.num_processes
         clock = Clock(self.step, self.config.recipe.steps, self.accelerator.process_index, processes)
-        factor = self.system.lr_factor(clock)
+        self.set_rates(self.system.lr_factor(clock))
+        torch.manual_seed(seed_of(self.config.seed, "step", self.step, 0))  # in all processes what was the first's
+        make: Step = partial(self.make_updates, clock)
+        if self.records:
+            kind = self.system.kind_of_step(clock)
+            make = self.recorded.setdefault(kind, Recorded(make, self.system, self.generators))
+        losses = make(real_a, real_b)
+        if self.ema:
+            self.ema.update(self.step)
+        return losses
+
+    def set_rates(self, factor: float) -> None:
+        """Give the optimisers what changes from step to step."""
         for name, optimizer in self.optimizers.items():
             seed = seed_of(self.config.seed, f"rounding {name}", self.step)  # the same in every process
             for group, lr in zip(optimizer.param_groups, self.base_lr[name], strict=True):
-                group["lr"], group["seed"] = lr * factor, seed
-        torch.manual_seed(seed_of(self.config.seed, "step", self.step, 0))  # in all processes what was the first's
+                group["seed"] = seed
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(lr * factor)
+                else:
+                    group["lr"] = lr * factor
+            for generator in getattr(optimizer, "generators", {}).values():
+                generator.manual_seed(seed)
+
+    def make_updates(self, clock: Clock, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
+        """All updates of a step; the losses, on the device."""
         losses: dict[str, Tensor] = {}
         updates = self.system.updates(real_a, real_b, clock)
         while True:
@@ -218,9 +244,11 @@ class Trainer:
             self.system.after_update(update)
             losses[f"loss/{update.optimizers[0]}"] = update.loss.detach()
             losses |= {name: term.detach() for name, term in update.terms.items()}
-        if self.ema:
-            self.ema.update(self.step)
         return losses
+
+    def generators(self) -> list[torch.Generator]:
+        """Those that optimisers draw from, once they have drawn."""
+        return [g for optimizer in self.optimizers.values() for g in getattr(optimizer, "generators", {}).values()]
 
     def optimize(self, optimizers: list[Optimizer]) -> None:
         """Step the optimisers of one update; with fp16 all by one scale, which changes after the last of them."""
@@ -283,7 +311,7 @@ class Trainer:
         speed = (self.step - first) / (time.monotonic() - began)
         short = "  ".join(f"{k.removeprefix('loss/')} {v:.4g}" for k, v in means.items() if k.startswith("loss/"))
         if self.accelerator.is_main_process:
-            lr = {f"lr/{name}": o.param_groups[0]["lr"] for name, o in self.optimizers.items()}
+            lr = {f"lr/{name}": float(o.param_groups[0]["lr"]) for name, o in self.optimizers.items()}
             record = {"step": self.step, **means, **lr, "steps_per_second": round(speed, 4)}
             self.guarded(lambda: self.write_metrics(record), "metrics")
             if not console.is_terminal:

@@ -33,6 +33,7 @@ class ChunkedAdam(Adam):
     def __init__(self, params: Any, *args: Any, averages: Average = "float32", **kwargs: Any):
         super().__init__(params, *args, fused=True, **kwargs)
         self.averages = getattr(torch, averages)
+        self.generators: dict[torch.device, torch.Generator] = {}  # by device
         for group in self.param_groups:
             group.setdefault("seed", 0)
             for weight in group["params"]:
@@ -82,12 +83,15 @@ class ChunkedAdam(Adam):
             )  # fmt: skip
             if self.averages == torch.bfloat16:
                 if weight.device not in noise:
+                    if weight.device not in self.generators:
+                        self.generators[weight.device] = torch.Generator(weight.device)
+                    generator = self.generators[weight.device]
                     noise[weight.device] = torch.randint(
                         1 << 16,
                         (max(chunk_of(weight), wide[1].numel()),),
                         dtype=torch.int32,
                         device=weight.device,
-                        generator=torch.Generator(weight.device).manual_seed(group["seed"]),
+                        generator=generator.manual_seed(group["seed"]),
                     )
                 narrow[0].copy_(wide[0])
                 narrow[1].copy_(rounded_at_random(wide[1], noise[weight.device]))
