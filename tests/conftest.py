@@ -74,6 +74,13 @@ def run_ugatit(*arguments: object, **options) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, env=one_thread(), timeout=300, **options)
 
 
+def run_torchrun(processes: int, *arguments: object) -> subprocess.CompletedProcess:
+    """Several real processes that know each other."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command += ["-m", "ugatit", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=one_thread(), timeout=300)
+
+
 CHROMIUM = ["chromium", "chromium-browser", "google-chrome", "chrome"]
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip

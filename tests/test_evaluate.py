@@ -10,7 +10,7 @@ import scipy.stats
 import torch
 from PIL import Image
 
-from conftest import run_ugatit, tiny_model, write_picture
+from conftest import run_torchrun, run_ugatit, tiny_model, write_picture
 from ugatit.data.finding import find_pictures, find_tests
 from ugatit.evaluation.evaluate import Evaluator, evaluate_folders, usable, write_translations
 from ugatit.evaluation.features import load_features, perceptual_distance
@@ -151,6 +151,20 @@ def test_a_model_is_measured_both_ways(data, tmp_path):
     again = run_ugatit("evaluate", tmp_path / "model", data, "--paired", "-o", tmp_path / "again", *options)
     assert again.returncode == 0
     assert json.loads((tmp_path / "again" / "metrics.json").read_text()) == metrics
+
+
+def test_two_processes_measure_what_one_does(data, tmp_path):
+    save_model(tiny_model(), tmp_path / "model", 0)
+    for name in ("testA", "testB"):
+        folder(data / name, 19, seed=ord(name[-1]))  # more than a batch
+    options = [tmp_path / "model", data, "--paired", "--features", "efficientnet-lite0", "--subsets", 5, "-o"]
+    alone = run_ugatit("evaluate", *options, tmp_path / "one")
+    both = run_torchrun(2, "evaluate", *options, tmp_path / "two")
+    assert alone.returncode == both.returncode == 0, both.stderr
+    last = max((tmp_path / "one" / "a2b").iterdir()).name
+    for part in ("metrics.json", "sheet.png", f"a2b/{last}"):
+        assert (tmp_path / "one" / part).read_bytes() == (tmp_path / "two" / part).read_bytes(), part
+    assert both.stderr.count("Written to") == 1 and len(list((tmp_path / "two" / "b2a").iterdir())) == 19
 
 
 def test_tests_are_the_pictures_that_training_holds_out(data):

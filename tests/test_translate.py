@@ -2,6 +2,10 @@
 
 import itertools
 import json
+import os
+import subprocess
+import sys
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import ugatit
 from conftest import run_ugatit, tiny_model, write_picture
+from ugatit.cli import main
 from ugatit.data.finding import Skipped, find_files
 from ugatit.data.reading import read_picture
 from ugatit.io.errors import UserError
@@ -20,6 +25,7 @@ from ugatit.systems.ugatit import UGATIT, UGATITConfig
 from ugatit.translation.files import plan_jobs, translate_files
 from ugatit.translation.folder import load_model, save_model
 from ugatit.translation.released import import_released
+from ugatit.translation.sharing import Process, Share
 from ugatit.translation.translator import Translator, tile_starts
 
 
@@ -512,3 +518,100 @@ def test_half_precision_is_near_and_finite():
     assert 0 < (whole - half).abs().max() < 0.2 and half.dtype == torch.float32
     with pytest.raises(UserError, match="`precision=fp8` is not known: use no, bf16, fp16"):
         Translator(tiny_model(), "cpu", "fp8")
+
+
+# Several processes, and several starts
+
+
+def translated_by(rank, processes, monkeypatch, *arguments):
+    """What one of several processes does."""
+    monkeypatch.setenv("RANK", str(rank))
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    return main(["translate", *map(str, arguments)])
+
+
+def many(folder):
+    for i in range(7):
+        write_picture(folder / f"{i}.png", i, size=40)
+    return folder
+
+
+def contents(folder):
+    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
+def test_processes_share_the_files_and_make_what_one_makes(light, tmp_path, monkeypatch, capsys):
+    source = many(tmp_path / "in")
+    (source / "broken.png").write_bytes(b"broken")
+    same = light, source, "--batch", 2, "--device", "cpu"
+    assert translated_by(0, 1, monkeypatch, *same, "-o", tmp_path / "one") == 0
+    capsys.readouterr()
+    assert translated_by(1, 2, monkeypatch, *same, "-o", tmp_path / "two") == 0
+    said = capsys.readouterr().err
+    assert "3 pictures written" in said and "process 2 of 2" in said and "broken.png" in said
+    assert {name for name in contents(tmp_path / "two") if name.endswith(".png")} == {"2.png", "3.png", "6.png"}
+    assert translated_by(0, 2, monkeypatch, *same, "-o", tmp_path / "two") == 0
+    assert "4 pictures written" in capsys.readouterr().err
+    assert contents(tmp_path / "two") == contents(tmp_path / "one") and len(contents(tmp_path / "one")) == 7
+
+
+def test_what_was_killed_is_taken_up_by_the_next_start(light, tmp_path, monkeypatch, capsys):
+    source, out = many(tmp_path / "in"), tmp_path / "out"
+
+    def killed(*arguments, whole=translate_files):
+        yield from islice(whole(*arguments), 3)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ugatit.commands.translate.translate_files", killed)
+        assert main(["translate", str(light), str(source), "-o", str(out)]) == 130
+    first = sorted(out.glob("*.png"))[:3]
+    for file in first:
+        file.write_bytes(b"kept")
+    write_picture(source / "0.png", 99, size=40)  # another picture since
+    capsys.readouterr()
+    assert main(["translate", str(light), str(source), "-o", str(out)]) == 0
+    assert "5 pictures written" in (said := capsys.readouterr().err) and "2 were there from an earlier start" in said
+    assert [file.read_bytes() == b"kept" for file in first] == [False, True, True]
+    assert sorted(contents(out)) == [f"{i}.png" for i in range(7)], "the notes are gone"
+    assert main(["translate", str(light), str(source), "-o", str(out)]) == 0
+    assert "7 pictures written" in capsys.readouterr().err, "what was finished is done anew"
+
+
+def test_what_was_made_with_other_settings_does_not_count(light, tmp_path):
+    jobs = plan_jobs([str(many(tmp_path / "in"))], tmp_path / "out")
+    share = Share(jobs, tmp_path / "out", {"size": "model"}, Process(), anew=False)
+    write_picture(jobs[0].target, 0)
+    share.done(jobs[0])
+    for settings, anew, left in (
+        ({"size": "model"}, False, 6),
+        ({"size": "keep"}, False, 7),
+        ({"size": "model"}, True, 7),
+    ):
+        assert len(Share(jobs, tmp_path / "out", settings, Process(), anew).part(jobs)) == left
+
+
+def test_what_several_processes_cannot_share(light, tmp_path, monkeypatch, capsys):
+    source = many(tmp_path / "in")
+    write_picture(source / "out" / "other.png", 0)
+    assert translated_by(0, 2, monkeypatch, light, source, "-o", source / "out") == 2
+    assert "is among the inputs" in capsys.readouterr().err
+    save_model(tiny_model("munit"), tmp_path / "munit", 0)
+    assert translated_by(0, 2, monkeypatch, tmp_path / "munit", source / "0.png", "-o", tmp_path / "o") == 2
+    assert "do not share random styles" in capsys.readouterr().err
+
+
+def test_threads_let_go_of_the_cores_between_operations(tmp_path, monkeypatch, capsys):
+    """Set before PyTorch is imported, which reads it; what the person has set stays."""
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    code = "import os, sys, ugatit.cli as c; c.load = lambda _: print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    command = [sys.executable, "-c", f"{code} or sys.exit(); c.main(['demo'])"]
+    for changes, printed in (
+        ({}, "1000 False"),
+        ({"GOMP_SPINCOUNT": "7"}, "7 False"),
+        ({"OMP_WAIT_POLICY": "active"}, "None False"),
+    ):
+        made = subprocess.run(command, capture_output=True, text=True, env=os.environ | changes)
+        assert made.stdout.strip() == printed, made.stderr

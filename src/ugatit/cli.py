@@ -65,6 +65,10 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments[0] not in COMMANDS:
         say(f"There is no command {arguments[0]}: choose one of {', '.join(COMMANDS)}.")
         return 2
+    # Between small operations OpenMP's threads wait for milliseconds without letting go of the cores: beside another
+    # busy program that made steps 50 times as long (docs/performance.md).
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's end is a person's Ctrl-C
     try:
         load(arguments[0]).main(arguments[1:])

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 from tyro.conf import OmitArgPrefixes, Positional, arg
@@ -11,6 +11,7 @@ from ugatit.commands.parsing import parse
 from ugatit.data.finding import find_tests
 from ugatit.evaluation.evaluate import Evaluator, evaluate_folders, evaluate_model, metrics_table, protocol_text
 from ugatit.evaluation.metrics import Protocol
+from ugatit.evaluation.sharing import together
 from ugatit.io.errors import UserError
 from ugatit.io.terminal import console, say
 from ugatit.systems.base import Range, channels_of
@@ -65,24 +66,35 @@ def main(arguments: list[str]) -> None:
         raise UserError(
             f"{lacks if named else 'Nothing to evaluate was named'}: give MODEL and DATA, or --real DIR and --fake DIR."
         )
+    with together() as first:
+        console.quiet = not first
+        try:
+            metrics = measured(options)
+        finally:
+            console.quiet = False
+        if not first:
+            return
+        console.print(metrics_table(metrics))
+        say(f"Protocol:\n{protocol_text(metrics)}\nWritten to {options.out}")
+
+
+def measured(options: EvaluateConfig) -> dict[str, Any]:
+    """The figures of what was named."""
     if options.real is not None and options.fake is not None:
         evaluator = Evaluator(options.protocol, find_device(options.device))
-        metrics = evaluate_folders(
+        return evaluate_folders(
             evaluator, options.real, options.fake, options.size, options.paired, options.out, say, options.range
         )
-    else:
-        assert options.model is not None and options.data is not None
-        translator = Translator.load(options.model, options.device)
-        tests, roots, skipped = find_tests(
-            options.data,
-            options.holdout,
-            options.protocol.seed,
-            run_of(options.model),
-            channels_of(translator.system.config),
-        )
-        for one in skipped:
-            say(f"  skipped: {one}")
-        evaluator = Evaluator(options.protocol, translator.device)
-        metrics = evaluate_model(evaluator, translator, tests, roots if options.paired else None, options.out)
-    console.print(metrics_table(metrics))
-    say(f"Protocol:\n{protocol_text(metrics)}\nWritten to {options.out}")
+    assert options.model is not None and options.data is not None
+    translator = Translator.load(options.model, options.device)
+    tests, roots, skipped = find_tests(
+        options.data,
+        options.holdout,
+        options.protocol.seed,
+        run_of(options.model),
+        channels_of(translator.system.config),
+    )
+    for one in skipped:
+        say(f"  skipped: {one}")
+    evaluator = Evaluator(options.protocol, translator.device)
+    return evaluate_model(evaluator, translator, tests, roots if options.paired else None, options.out)

@@ -1,10 +1,11 @@
 """Translate pictures and videos with a trained model."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from rich.progress import track
@@ -22,6 +23,7 @@ from ugatit.translation.animation import is_animation, translate_animation
 from ugatit.translation.export import OnnxTranslator
 from ugatit.translation.files import TOO_LARGE, Job, is_video, out_of_memory, plan_jobs, translate_files
 from ugatit.translation.joining import not_kept
+from ugatit.translation.sharing import Share, note_of, this_process
 from ugatit.translation.translator import Precision, Size, Translator
 from ugatit.translation.video import translate_video
 
@@ -76,23 +78,53 @@ def main(arguments: list[str]) -> None:
     set_range(options, translator, [job.source for job in jobs])
     if options.style is not None or options.samples > 1:
         translator.set_style(read_style(options.style or "0", translator, options.direction))
+    process = this_process()
+    if process.processes > 1 and translator.random:
+        raise UserError("Several processes do not share random styles: give --style PICTURE, or start one process.")
+    share = Share(jobs, options.out, all_settings(options, translator), process, anew=translator.random)
     videos = [job for job in jobs if is_video(job.source)]
     animations = [job for job in jobs if is_animation(job.source, origin.channels)]
     if options.attention and (moving := [job.source for job in videos + animations]):
         say(f"Attention maps are made of single pictures, so not of {some(moving)}.", "yellow")
     pictures = [job for job in jobs if job not in {*videos, *animations}]
+    # As many together as are translated together, so that what shares a batch is the same with any number of processes.
+    pictures, animations, videos = share.part(pictures, options.batch), share.part(animations), share.part(videos)
     results = translate_files(translator, pictures, options.direction, options.size, options.batch, options.attention)
-    done = list(track(results, "translating", total=len(pictures), console=console, disable=not console.is_terminal))
-    done += [attempt(job, partial(translate_one_animation, translator, job, options)) for job in animations]
-    done += [attempt(job, partial(translate_one_video, translator, job, options)) for job in videos]
+    shown = track(results, "translating", total=len(pictures), console=console, disable=not console.is_terminal)
+    done: list[Job | Skipped] = []
+    for result in chain(
+        shown,
+        (attempt(job, partial(translate_one_animation, translator, job, options)) for job in animations),
+        (attempt(job, partial(translate_one_video, translator, job, options)) for job in videos),
+    ):
+        done.append(result)
+        if isinstance(result, Job):
+            share.done(result)
+    share.end()
     skipped = [result for result in done if isinstance(result, Skipped)]
-    say(f"{len(done) - len(skipped)} {'files' if videos else 'pictures'} written to {options.out}")
+    say(written(len(done) - len(skipped), "files" if videos else "pictures", options.out, share))
     for one in skipped:
         say(f"  skipped: {with_options(str(one))}")
     named = {real(given) for given in options.inputs}
     failed = [file for file, _ in skipped if real(file) in named]
-    if failed or len(skipped) == len(done):
+    if failed or (done and len(skipped) == len(done)):
         raise UserError(f"{failed[0] if failed else 'Everything'} could not be translated: see the reasons above.")
+
+
+def written(count: int, what: str, out: Path, share: Share) -> str:
+    """What was done, as a line."""
+    before = f"; {share.before} were there from an earlier start" if share.before else ""
+    which = f" by process {share.process.rank + 1} of {share.process.processes}" if share.process.processes > 1 else ""
+    return f"{count} {what} written to {out}{which}{before}"
+
+
+def all_settings(options: TranslateConfig, translator: Translator) -> dict[str, Any]:
+    """All that results depend on besides their sources."""
+    model = Path(options.model)
+    files = sorted(model.rglob("*")) if model.is_dir() else []
+    stamps = {str(file): (file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()}
+    given = asdict(options) | stamps | {"ranges": (translator.range, translator.floats)}
+    return {name: value for name, value in given.items() if name not in ("inputs", "out", "batch", "device")}
 
 
 def attempt(job: Job, work: Callable[[], None]) -> Job | Skipped:
@@ -117,14 +149,11 @@ def translate_one_video(translator: Translator, job: Job, options: TranslateConf
     """Translate a video with a progress bar; what is done is kept when it is stopped."""
     if lost := not_kept(job.source, job.target):
         say(f"{job.source}: not kept: {'; '.join(lost)}.", "yellow")
-    model = Path(options.model)
-    files = [job.source, *(sorted(model.rglob("*")) if model.is_dir() else [])]
-    stamps = {str(file): (file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()}
-    given = {name: getattr(options, name) for name in ("model", "direction", "size", "style", "backend")}
+    settings = all_settings(options, translator) | {"source": note_of(job)}
     with bars() as progress:
         task = progress.add_task(printable(job.source.name), total=None)
         for done, total in translate_video(
-            translator, job.source, job.target, options.direction, options.size, options.batch, given | stamps
+            translator, job.source, job.target, options.direction, options.size, options.batch, settings
         ):
             progress.update(task, completed=done, total=total)
 

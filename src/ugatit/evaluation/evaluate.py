@@ -4,6 +4,7 @@ Every result comes with its protocol, since figures of different protocols canno
 """
 
 import json
+import math
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from ugatit.data.finding import check_pictures, find_files, spread
 from ugatit.data.samples import UNSCALED
 from ugatit.data.sampling import read_tests
 from ugatit.evaluation.features import load_features
-from ugatit.evaluation.metrics import BATCH, LEAST, Files, Protocol, attention_rank, extract, fid, kid, paired
+from ugatit.evaluation.metrics import BATCH, LEAST, Files, Protocol, attention_rank, extract, fid, kid, means, paired
+from ugatit.evaluation.sharing import is_first, shared, shared_folder
 from ugatit.io.errors import UserError, package
-from ugatit.io.files import absent, atomic_file, atomic_folder, writing
+from ugatit.io.files import absent, atomic_file, writing
 from ugatit.io.files import real as real_path
 from ugatit.io.sheet import draw_sheet, save_picture, to_picture
 from ugatit.nn.precision import tf32
@@ -228,34 +230,38 @@ def write_translations(
     translator: Translator, files: list[Path], direction: Direction, truth: list[Path] | None, folder: Path
 ) -> tuple[Files, dict[str, float]]:
     """Translate squared pictures into PNG files in a folder, which is replaced as a whole; also how faithful that is.
+    All processes share the work, and need the same folder.
 
     Returns:
         The files, in order; ``cycle_l1``, the mean absolute difference after translating there and back, 0 to 1, if the
         model goes both ways; with ``truth``, ``attention_rank`` if it has attention.
     """
     back = opposite(direction)
-    written: list[Path] = []
-    cycles: list[Tensor] = []
-    ranks: list[Tensor] = []
-    with writing(folder), atomic_folder(folder) as temporary:
-        for start in range(0, len(files), BATCH):
-            x = read_squares(translator, files[start : start + BATCH], direction[0])
-            made = translator.translate(x, direction, "model")
-            if back in translator.system.directions:
-                cycles.append((translator(made.image, back) - x).abs().mean((1, 2, 3)) / 2)
-            if truth and made.heatmap is not None:
-                y = read_squares(translator, truth[start : start + BATCH], direction[-1])
-                ranks.append(attention_rank(made.heatmap, x, y))
-            for picture in made.image:
-                name = translation_name(len(written), files[len(written)])
-                save_picture(to_picture(picture), temporary / name)
-                written.append(folder / name)
-    means = {"cycle_l1": cycles, "attention_rank": ranks}
-    return Files(written, translator.side), {k: torch.cat(v).mean().item() for k, v in means.items() if v}
+    names = [translation_name(number, file) for number, file in enumerate(files)]
+
+    def part(number: int) -> dict[str, Tensor]:
+        batch = slice(number * BATCH, (number + 1) * BATCH)
+        x = read_squares(translator, files[batch], direction[0])
+        made = translator.translate(x, direction, "model")
+        for picture, name in zip(made.image, names[batch], strict=True):
+            save_picture(to_picture(picture), temporary / name)
+        faith = {}
+        if back in translator.system.directions:
+            faith["cycle_l1"] = ((translator(made.image, back) - x).abs().mean((1, 2, 3)) / 2).cpu()
+        if truth and made.heatmap is not None:
+            y = read_squares(translator, truth[batch], direction[-1])
+            faith["attention_rank"] = attention_rank(made.heatmap, x, y).cpu()
+        return faith
+
+    with shared_folder(folder) as temporary:
+        parts = shared(part, math.ceil(len(files) / BATCH))
+    return Files([folder / name for name in names], translator.side), means(parts)
 
 
 def write_results(metrics: dict[str, Any], columns: dict[str, Tensor], out: Path) -> dict[str, Any]:
-    """Write ``metrics.json`` and ``sheet.png``; returns the metrics."""
+    """Write ``metrics.json`` and ``sheet.png``, one process for all; returns the metrics."""
+    if not is_first():
+        return metrics
     rows = min(map(len, columns.values()))
     with writing(out):
         draw_sheet({name: pictures[:rows] for name, pictures in columns.items()}, out / "sheet.png")

@@ -1,6 +1,6 @@
 """KID and FID as torch-fidelity computes them, distance to the truth, and what attention is worth."""
 
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from ugatit.data.reading import read_picture
 from ugatit.data.sampling import squared
 from ugatit.evaluation.features import FeatureName, FeatureNetwork, perceptual_distance
+from ugatit.evaluation.sharing import shared
 from ugatit.io.errors import UserError
 from ugatit.nn.precision import tf32
 from ugatit.systems.base import Range
@@ -47,7 +47,7 @@ class Files(NamedTuple):
     range: Range | None = None
 
 
-class Squares(Dataset):
+class Squares:
     """Pictures as 8-bit RGB squares: shorter side to ``side``, centre crop."""
 
     def __init__(self, pictures: Files):
@@ -61,16 +61,26 @@ class Squares(Dataset):
         """uint8, 3 x side x side."""
         return self.transform(read_picture(self.pictures.files[n], range=self.pictures.range))
 
-    def batches(self) -> Iterator[Tensor]:
-        """All of them, N x 3 x side x side."""
-        return iter(DataLoader(self, batch_size=BATCH))
+    def batch(self, number: int) -> Tensor:
+        """`BATCH` of them, N x 3 x side x side."""
+        return torch.stack([self[n] for n in range(len(self))[number * BATCH : (number + 1) * BATCH]])
+
+    @property
+    def batches(self) -> int:
+        """How many there are."""
+        return math.ceil(len(self) / BATCH)
 
 
 @torch.no_grad()
 @tf32(False)
 def extract(network: FeatureNetwork, pictures: Files, device: torch.device) -> Tensor:
-    """Features of pictures, N x C in float64, on the CPU."""
-    return torch.cat([network.pool(batch.to(device)).double().cpu() for batch in Squares(pictures).batches()])
+    """Features of pictures, N x C in float64, on the CPU; all processes share the work."""
+    squares = Squares(pictures)
+
+    def part(number: int) -> Tensor:
+        return network.pool(squares.batch(number).to(device)).double().cpu()
+
+    return torch.cat(shared(part, squares.batches))
 
 
 def kid(real: Tensor, fake: Tensor, protocol: Protocol) -> tuple[float, float, int]:
@@ -117,14 +127,24 @@ def paired(network: FeatureNetwork, fake: Files, truth: Files, device: torch.dev
     """
     from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
-    sums: dict[str, list[Tensor]] = {"l1": [], "ssim": [], "perceptual": []}
-    for made, wanted in zip(Squares(fake).batches(), Squares(truth).batches(), strict=True):
-        made, wanted = made.to(device), wanted.to(device)
+    fakes, truths = Squares(fake), Squares(truth)
+
+    def part(number: int) -> dict[str, Tensor]:
+        made, wanted = (squares.batch(number).to(device) for squares in (fakes, truths))
         x, y = made / 255, wanted / 255
-        sums["l1"].append((x - y).abs().mean((1, 2, 3)))
-        sums["ssim"].append(torch.as_tensor(ssim(x, y, data_range=1.0, reduction="none")).reshape(-1))
-        sums["perceptual"].append(perceptual_distance(network, made, wanted))
-    return {name: torch.cat(values).mean().item() for name, values in sums.items()}
+        found = {
+            "l1": (x - y).abs().mean((1, 2, 3)),
+            "ssim": torch.as_tensor(ssim(x, y, data_range=1.0, reduction="none")).reshape(-1),
+            "perceptual": perceptual_distance(network, made, wanted),
+        }
+        return {name: values.cpu() for name, values in found.items()}
+
+    return means(shared(part, fakes.batches))
+
+
+def means(parts: list[dict[str, Tensor]]) -> dict[str, float]:
+    """The mean of each kind of numbers over all parts."""
+    return {name: torch.cat([part[name] for part in parts]).mean().item() for name in parts[0]}
 
 
 def attention_rank(heatmap: Tensor, x: Tensor, truth: Tensor) -> Tensor:

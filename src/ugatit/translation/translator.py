@@ -1,6 +1,7 @@
 """The `Translator` of the Python interface: pictures of any size, with a trained model."""
 
 import io
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
@@ -155,6 +156,11 @@ class Translator:
             example = resize(example.to(self.device), (self.side, self.side))
             styles = self.system.style_of(example, direction)
         return lambda x: translate(x, direction, style=styles.repeat(len(x) // len(styles), 1))
+
+    @property
+    def random(self) -> bool:
+        """Whether every picture gets a random style."""
+        return bool(self.system.styles) and self.reference is None
 
     def draw_styles(self, count: int) -> Tensor:
         """Random styles for ``count`` pictures, count x styles."""
@@ -334,6 +340,8 @@ def find_device(name: torch.device | str | None) -> torch.device:
         UserError: it cannot be used here.
     """
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if found is not None and "LOCAL_RANK" in os.environ:  # one of several processes on this machine
+        found = torch.device(found.type, int(os.environ["LOCAL_RANK"]) % torch.accelerator.device_count())
     try:
         device = torch.device(name or found or "cpu")
         torch.zeros(1, device=device).item()  # which what only looks like a device cannot do
