@@ -4,6 +4,7 @@ With the paper's crop and flip at --size, for each number of worker processes, a
 A step takes two pictures for each picture of its batch.
 """
 
+import tempfile
 import time
 from dataclasses import dataclass
 from itertools import islice
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ugatit.data.finding import find_pictures
+from ugatit.data.kept import Kept
 from ugatit.data.sampling import Slices, Unpaired, loader, train_transform
 from ugatit.systems.base import COLOUR, Recipe
 
@@ -30,7 +32,7 @@ class Config:
     """Measured batches of one, after as many to warm up and to fill the cache."""
 
 
-def rate(options: Config, workers: int, cache: int) -> float:
+def rate(options: Config, workers: int, cache: int, folder: str) -> float:
     """Pictures a second."""
     pictures = find_pictures(options.data, None, None, 0.1, 0)
     recipe = Recipe()
@@ -41,7 +43,7 @@ def rate(options: Config, workers: int, cache: int) -> float:
         samples={"a": COLOUR, "b": COLOUR},
         seed=0,
         side=round(options.size * recipe.enlarge),
-        cache=cache,
+        kept=Kept(Path(folder), cache) if cache else None,
     )
     batches = iter(loader(dataset, Slices(0, 2 * options.steps, 1, 0, 1), workers=workers, pin=False))
     for _ in islice(batches, options.steps):
@@ -54,7 +56,8 @@ def rate(options: Config, workers: int, cache: int) -> float:
 def main(options: Config) -> None:
     table = Table("workers", "pictures/s", "pictures/s, decoded ones kept")
     for workers in options.workers:
-        table.add_row(str(workers), *[f"{rate(options, workers, cache):.0f}" for cache in (0, 2**30)])
+        with tempfile.TemporaryDirectory() as folder:
+            table.add_row(str(workers), *[f"{rate(options, workers, cache, folder):.0f}" for cache in (0, 2**30)])
     Console().print(table)
 
 

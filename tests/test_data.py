@@ -22,6 +22,7 @@ from ugatit.data.finding import (
     look_at,
     spread,
 )
+from ugatit.data.kept import Kept
 from ugatit.data.reading import read_picture, read_samples
 from ugatit.data.samples import UNSCALED, UnscaledError
 from ugatit.data.sampling import Slices, Unpaired, collate, loader, shuffled, to_tensor_transform, train_transform
@@ -320,28 +321,68 @@ def test_spread_is_even():
     assert spread([1, 2], 5) == [1, 2]
 
 
-def test_the_cache_changes_no_sample_and_keeps_its_limit(tmp_path):
+def pixels_of(files, folder, room, workers=0, samples=BOTH):
+    """Eight batches of the pictures, each taken twice at least."""
+    kept = Kept(folder, room) if room else None
+    dataset = Unpaired(files, files, train_transform(32, 0.5), samples, 0, 35, kept)
+    return [torch.cat(pair) for pair in loader(dataset, Slices(0, 8, 1), workers, pin=False)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_kept_changes_no_sample_has_a_limit_and_is_shared(workers, tmp_path, monkeypatch):
     for i in range(4):
         Image.new("RGB", (40, 40 + i), (60 * i, 0, 0)).save(tmp_path / f"{i}.png")
-    files = find_files(tmp_path)
-    plain, cached = (Unpaired(files, files, train_transform(32, 0.5), BOTH, 0, 35, cache) for cache in (0, 10_000))
-    for n in (*range(4), *range(8)):
-        for a, b in zip(plain[n], cached[n], strict=True):
-            assert (a == b).all()
-    assert not plain.kept and len(cached.kept) == 2
-    assert sum(p.width * p.height * 3 for p in cached.kept.values()) <= 10_000
+    files, folder = find_files(tmp_path), tmp_path / "kept"
+    plain = pixels_of(files, folder, 0)
+    assert not folder.exists()
+    assert all(map(torch.equal, plain, pixels_of(files, folder, 12_000, workers)))
+    sizes = [file.stat().st_size for file in folder.iterdir()]
+    assert len(sizes) == 3 and sum(sizes) < 12_000 + 3 * 128  # each has a short head
+    assert all(map(torch.equal, plain, pixels_of(files, folder, 10**6, workers)))
+    assert len(list(folder.iterdir())) == 4
+    opened = []
+    monkeypatch.setattr("ugatit.data.sampling.read_samples", lambda file, *_, **__: opened.append(file))
+    assert all(map(torch.equal, plain, pixels_of(files, folder, 10**6))), "another start finds them"
+    assert not opened
+
+
+def test_what_is_kept_is_of_the_file_as_it_is_and_as_it_is_read(tmp_path):
+    file = write_picture(tmp_path / "1.png", 1)
+    kept = Kept(tmp_path / "kept", 10**6)
+    kept.put(file, "how", Image.new("L", (3, 2), 7))
+    assert kept.get(file, "how").getpixel((2, 1)) == 7 and kept.get(file, "otherwise") is None
+    kept.put(file, "deep", torch.rand(4, 3, 2))
+    assert kept.get(file, "deep").shape == (4, 3, 2)
+    next((tmp_path / "kept").glob("*.npy")).write_bytes(b"half")
+    assert (kept.get(file, "how") is None) != (kept.get(file, "deep") is None)
+    write_picture(file, 2)
+    assert kept.get(file, "how") is None and kept.get(file, "deep") is None
+    file.unlink()
+    assert kept.get(file, "how") is None
+
+
+def test_a_full_disk_keeps_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    file = write_picture(tmp_path / "1.png", 1)
+    kept = Kept(tmp_path / "kept", 10**6)
+    kept.put(file, "how", Image.new("L", (3, 2)))
+    assert kept.get(file, "how") is None and not list((tmp_path / "kept").iterdir())
 
 
 def test_pictures_are_resized_once_and_seen_as_the_paper_has_it(data):
     """Flipped, resized, cropped: in that order, to the bit."""
     files = find_files(data / "trainA")
-    made = Unpaired(files, files, train_transform(32, 0.5), BOTH, 0, 35, 10**6)
+    made = Unpaired(files, files, train_transform(32, 0.5), BOTH, 0, 35, Kept(data / "kept", 10**6))
     paper = v2.Compose([v2.RandomHorizontalFlip(0.5), v2.Resize(35), v2.RandomCrop(32), to_tensor_transform()])
     for n in (*range(6), *range(6)):
         torch.manual_seed(seed_of(0, "augment a", n))
         file = files[shuffled(len(files), 0, "a", n // len(files))[n % len(files)]]
         assert torch.equal(made[n][0], paper(Image.open(file)))
-    assert len(made.kept) == 6 and all(min(picture.size) == 35 for picture in made.kept.values())
+    kept = [made.kept.get(file, (35, COLOUR)) for file in files]
+    assert len(kept) == 6 and all(min(picture.size) == 35 for picture in kept)
 
 
 @pytest.mark.parametrize("orientation", [1, 6])

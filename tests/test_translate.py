@@ -606,8 +606,9 @@ def test_threads_let_go_of_the_cores_between_operations(tmp_path, monkeypatch, c
     for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    code = "import os, sys, ugatit.cli as c; c.load = lambda _: print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
-    command = [sys.executable, "-c", f"{code} or sys.exit(); c.main(['demo'])"]
+    shown = "print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules) or sys.exit()"
+    code = f"import os, sys, ugatit.cli as cli; cli.load = lambda _: {shown}; cli.main(['demo'])"
+    command = [sys.executable, "-c", code]
     for changes, printed in (
         ({}, "1000 False"),
         ({"GOMP_SPINCOUNT": "7"}, "7 False"),

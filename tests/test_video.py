@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
 from fractions import Fraction
 from itertools import pairwise
@@ -23,7 +24,7 @@ from ugatit.translation.folder import save_model
 from ugatit.translation.frames import frames, opened, upright
 from ugatit.translation.joining import not_kept
 from ugatit.translation.translator import Translator
-from ugatit.translation.video import PIECE, translate_video
+from ugatit.translation.video import PIECE, beside, translate_video
 
 BT709, BT601, TV, PC = 1, 5, 1, 2  # FFmpeg's numbers
 
@@ -466,3 +467,30 @@ def test_what_is_lost_of_a_film_is_said(tmp_path):
     assert not_kept(deep, tmp_path / "out.mkv") == ["more than 8 bits of its colours"]
     clear = plain_film(tmp_path / "c.webm", "libvpx-vp9", "webm", 25, pixels="yuva420p")
     assert not_kept(clear, tmp_path / "out.mkv") == ["its transparency"]
+
+
+def test_frames_are_made_beside_the_work_on_others_and_in_order():
+    """Also that what goes wrong there is raised here, and that nothing is left running."""
+    made = []
+
+    def numbers():
+        for n in range(100):
+            made.append(n)
+            yield n
+            if n == 50:
+                raise ValueError("damaged")
+
+    before = threading.active_count()
+    with beside(numbers(), 3) as taken, pytest.raises(ValueError, match="damaged"):
+        first = next(taken)
+        deadline = time.monotonic() + 10
+        while len(made) < 5 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert first == 0 and made == [0, 1, 2, 3, 4], "three wait and one more is being handed over"
+        list(taken)
+    assert made[-1] == 50
+    with beside(numbers(), 3) as taken:
+        assert [next(taken), next(taken)] == [0, 1]
+    with beside(iter("abc"), 1) as letters:
+        assert list(letters) == ["a", "b", "c"]
+    assert threading.active_count() == before

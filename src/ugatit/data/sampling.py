@@ -5,12 +5,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from ugatit.data.finding import Skipped
+from ugatit.data.kept import Kept, Picture
 from ugatit.data.reading import read_samples
 from ugatit.data.samples import UnscaledError
 from ugatit.data.seeds import rng, seed_of
@@ -69,8 +69,7 @@ class Unpaired(Dataset):
         samples: by domain, "a" and "b", how its pictures are read.
         seed: of order and augmentation.
         side: pixels that a picture's shorter side gets before it is transformed.
-        cache: bytes of pictures of that size that are kept; those that come first stay, as every epoch needs every
-            picture.
+        kept: keeps pictures of that size.
     """
 
     def __init__(
@@ -81,32 +80,27 @@ class Unpaired(Dataset):
         samples: dict[str, Samples],
         seed: int,
         side: int,
-        cache: int = 0,
+        kept: Kept | None = None,
     ):
         self.files = {"a": train_a, "b": train_b}
         self.transform = transform
         self.samples = samples
         self.seed = seed
-        self.least, self.resize = FINER * side, v2.Resize(side)
-        self.room = cache
-        self.kept: dict[Path, Image.Image | Tensor] = {}
+        self.side, self.resize, self.kept = side, v2.Resize(side), kept
 
-    def picture(self, file: Path, domain: str) -> Image.Image | Tensor:
-        """The picture at the size that is needed, kept if there is room.
+    def picture(self, file: Path, domain: str) -> Picture:
+        """The picture at the size that is needed.
 
         Raises:
             ValueError: it cannot be read.
         """
-        if file in self.kept:
-            return self.kept[file]
-        picture = self.resize(read_samples(file, self.samples[domain], least=self.least).pixels)
-        if isinstance(picture, Tensor):
-            size = picture.nbytes
-        else:
-            size = picture.width * picture.height * self.samples[domain].channels
-        if size <= self.room:
-            self.kept[file] = picture
-            self.room -= size
+        samples = self.samples[domain]
+        found = self.kept.get(file, (self.side, samples)) if self.kept else None
+        if found is not None:
+            return found
+        picture = self.resize(read_samples(file, samples, least=FINER * self.side).pixels)
+        if self.kept:
+            self.kept.put(file, (self.side, samples), picture)
         return picture
 
     def __getitem__(self, n: int) -> tuple[Tensor, Tensor] | Skipped:

@@ -66,8 +66,8 @@ class TrainConfig(Generic[ModelConfig]):
     """The number of processes that decode pictures. If it is not given, 4 on CUDA and 1 on the CPU. With 0 the training
     process decodes."""
     cache: Annotated[float, Field(ge=0)] = 0
-    """How many GiB of pictures, at the size that training needs, each of these processes keeps, so that it decodes them
-    only once."""
+    """How many GiB of pictures, at the size that training needs, are kept in the run's folder until it is done, so that
+    all processes decode them only once."""
     log_every: Annotated[int, Field(ge=1)] = 50
     """Metrics are written every so many steps."""
     preview_every: Annotated[int, Field(ge=0)] = 1000

@@ -2,13 +2,14 @@
 
 ``RUN/`` holds ``config.json`` (all that is needed to repeat the run, and what was changed when it was resumed),
 ``pictures.json`` (the files that it trains on and those that it never does), ``metrics.jsonl``, ``tensorboard/``,
-``previews/``, ``checkpoints/`` and ``model/``, the folder to keep and share.
+``previews/``, ``checkpoints/``, ``cache/`` if that was asked for, and ``model/``, the folder to keep and share.
 """
 
 import json
 import math
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ from ugatit.data.finding import (
     split_of,
     spread,
 )
+from ugatit.data.kept import Kept
 from ugatit.data.samples import SHALLOW
 from ugatit.data.sampling import Slices, Unpaired, loader, read_tests, train_transform
 from ugatit.data.seeds import seed_of
@@ -151,7 +153,9 @@ class Trainer:
                 {domain: samples_of(config.model, domain) for domain in "ab"},
                 config.seed,
                 round(config.model.size * config.recipe.enlarge),
-                int(config.cache * 2**30),
+                Kept(self.run / "cache", int(config.cache * 2**30) // accelerator.num_processes)
+                if config.cache
+                else None,
             ),
             Slices(
                 self.step,
@@ -624,5 +628,6 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     if trainer.step < config.recipe.steps:
         trainer.say(f"Stopped after step {trainer.step} and saved. Continue with: ugatit train --resume {run}")
     else:
+        shutil.rmtree(run / "cache", ignore_errors=True)
         trainer.say(f"Done. The model is in {run / 'model'}")
     return run / "model"

@@ -8,10 +8,13 @@ import json
 import shutil
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from queue import Full, Queue
+from threading import Event, Thread
+from typing import Any, TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,6 +27,7 @@ from ugatit.translation.frames import Look, count_frames, exact, frame_rate, fra
 from ugatit.translation.joining import join, last_duration
 from ugatit.translation.translator import Size, Translator
 
+T = TypeVar("T")
 PIECE = 64  # frames
 WRITTEN = {".mp4", ".m4v", ".mov", ".mkv"}  # what a result's name may end with
 LONGEST = 16384  # pixels on a side that H.264 has
@@ -41,6 +45,8 @@ def translate_video(
     settings: dict[str, Any],
 ) -> Iterator[tuple[int, int | None]]:
     """Translate a video; yields how many frames are done, and about how many there are.
+
+    Frames are read, translated and written in a thread each, beside each other.
 
     Args:
         translator: the model.
@@ -73,16 +79,22 @@ def translate_video(
                 times.append(time)
                 yield translator.to_tensor(frame, direction)
 
-        made = ((times.popleft(), one.image) for one in translator.stream(pictures(), direction, size, batch))
-        while first := next(made, None):
-            path = folder / f"{len(pieces):06d}-{first[0]}.mp4"
-            height, width = first[1].shape[2:]
-            if max(height, width) > LONGEST:
-                raise ValueError(f"would be {width} x {height} pixels, of which H.264 has {LONGEST} on a side at most")
-            with writing(target):
-                count = write_piece(chain([first], islice(made, PIECE - 1)), path, base, rate, look)
-            yield PIECE * len(pieces) + count, total
-            pieces.append(path)
+        def translated(read: Iterator[Tensor]) -> Iterator[tuple[int, Tensor]]:
+            for one in translator.stream(read, direction, size, batch):
+                yield times.popleft(), one.image
+
+        with beside(pictures(), 2 * batch) as read, beside(translated(read), 2 * batch) as made:
+            while first := next(made, None):
+                path = folder / f"{len(pieces):06d}-{first[0]}.mp4"
+                height, width = first[1].shape[2:]
+                if max(height, width) > LONGEST:
+                    raise ValueError(
+                        f"would be {width} x {height} pixels, of which H.264 has {LONGEST} on a side at most"
+                    )
+                with writing(target):
+                    count = write_piece(chain([first], islice(made, PIECE - 1)), path, base, rate, look)
+                yield PIECE * len(pieces) + count, total
+                pieces.append(path)
     if not pieces:
         raise ValueError("has no pictures that can be decoded")
     try:
@@ -97,6 +109,47 @@ def translate_video(
             "its sound and try again."
         ) from None
     shutil.rmtree(folder)
+
+
+@contextmanager
+def beside(items: Iterable[T], count: int) -> Iterator[Iterator[T]]:
+    """Within this block items are made in a thread of their own, up to ``count`` before they are asked for; what goes
+    wrong there is raised here."""
+    made: Queue[tuple[T | None, BaseException | None]] = Queue(count)
+    ended = Event()
+
+    def hand_over(item: T | None, error: BaseException | None = None) -> None:
+        while not ended.is_set():
+            with suppress(Full):
+                made.put((item, error), timeout=0.1)
+                break
+
+    def work() -> None:
+        try:
+            for item in items:
+                hand_over(item)
+                if ended.is_set():
+                    return
+            hand_over(None, StopIteration())
+        except BaseException as error:
+            hand_over(None, error)
+
+    def taken() -> Iterator[T]:
+        while True:
+            item, error = made.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item  # type: ignore[misc]
+
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield taken()
+    finally:
+        ended.set()
+        thread.join()
 
 
 def write_piece(made: Iterable[tuple[int, Tensor]], path: Path, base: Fraction, rate: Fraction, look: Look) -> int:

@@ -1,0 +1,68 @@
+"""Pictures at the size that training needs, kept in a folder that all processes of a run share and find again."""
+
+import multiprocessing
+import os
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import PIL
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ugatit.data.memory import stamp_of
+
+Picture = Image.Image | Tensor
+
+
+class Kept:
+    """The pictures that are kept; those that come first stay, as every epoch needs every picture.
+
+    The system keeps what is read again and again in memory, once for all processes.
+
+    Args:
+        folder: made when it is needed.
+        room: bytes that this process and the workers it starts may fill.
+    """
+
+    def __init__(self, folder: Path, room: int):
+        self.folder = folder
+        used = sum(file.stat().st_size for file in folder.glob("*.npy"))
+        self.room = multiprocessing.Value("q", room - used)
+
+    def path_of(self, file: Path, how: object) -> Path:
+        """Where the picture of a file is kept, as the file is now and is read.
+
+        Args:
+            file: the picture's.
+            how: all that the picture depends on besides.
+
+        Raises:
+            OSError: there is no such file.
+        """
+        key = repr((str(file.absolute()), stamp_of(file), how, PIL.__version__))
+        return self.folder / f"{sha256(key.encode()).hexdigest()[:32]}.npy"
+
+    def get(self, file: Path, how: object) -> Picture | None:
+        """The picture of a file that is read in a way; None if it is not kept."""
+        with suppress(OSError, ValueError, EOFError):  # after a power cut it may be half there
+            values = np.load(self.path_of(file, how))
+            return Image.fromarray(values) if values.dtype == np.uint8 else torch.from_numpy(values)
+        return None
+
+    def put(self, file: Path, how: object, picture: Picture) -> None:
+        """Keep the picture of a file if there is room on the disk and in what was given."""
+        values = picture.numpy() if isinstance(picture, Tensor) else np.asarray(picture)
+        with self.room.get_lock():
+            if values.nbytes > self.room.value:
+                return
+            self.room.value -= values.nbytes
+        mine = self.folder / f"{os.getpid()}.part"
+        with suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with mine.open("wb") as opened:
+                np.save(opened, values)
+            mine.replace(self.path_of(file, how))
+        mine.unlink(missing_ok=True)  # the disk was full
