@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from conftest import least_side, tiny_model
-from ugatit.nn.blocks import conv3, up_conv
+from ugatit.nn.blocks import conv3, out_conv, up_conv
 from ugatit.nn.cam import attend
 from ugatit.nn.fast import FORMS, spectral, winograd
 from ugatit.nn.fast.factored import factors_of, gradient, product, take_factors
@@ -47,6 +47,8 @@ CASES = {
     "up": lambda: (up_conv, (random(2, 3, 4, 7), random(4, 3, 3, 3))),
     "up, one line": lambda: (up_conv, (random(2, 3, 1, 2), random(4, 3, 3, 3))),
     "conv3": lambda: (conv3, (random(2, 5, 8, 12), random(7, 5, 3, 3), random(7))),
+    "out": lambda: (out_conv, (random(2, 16, 9, 11), random(3, 16, 7, 7), random(3))),
+    "out, one map": lambda: (out_conv, (random(1, 16, 5, 4), random(1, 16, 7, 7), random(1))),
     "conv3, one tile": lambda: (conv3, (random(1, 3, 4, 4), random(7, 3, 3, 3), random(7))),
 }
 
@@ -69,7 +71,9 @@ def test_fast_is_plain(case, monkeypatch):
 
 
 def test_every_fast_form_is_of_a_plain_function():
-    plain = {f.__name__: f for f in (attend, conv3, layer_instance_norm, spectral_conv, up_conv)} | {"product": None}
+    plain = {f.__name__: f for f in (attend, conv3, layer_instance_norm, out_conv, spectral_conv, up_conv)} | {
+        "product": None
+    }
     assert plain.keys() == FORMS.keys()
     for name, (function, _) in FORMS.items():
         assert function.__name__ == name

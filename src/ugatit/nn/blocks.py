@@ -115,6 +115,32 @@ class UpBlock(nn.Module):
         return F.relu(self.norm(y), inplace=True)
 
 
+@switched
+def out_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Reflection-padded convolution that keeps the size.
+
+    Args:
+        x: N x C x H x W.
+        weight, bias: C' x C x K x K, K odd, and C' if there is one.
+
+    Returns:
+        N x C' x H x W.
+    """
+    side = weight.shape[2] // 2
+    return F.conv2d(F.pad(x, (side,) * 4, mode="reflect"), weight, bias)
+
+
+class OutConv(nn.Conv2d):
+    """`out_conv` with its weight and bias: Table 4's last layer."""
+
+    def __init__(self, channels_in: int, channels_out: int, bias: bool = False):
+        super().__init__(channels_in, channels_out, 7, padding=3, bias=bias, padding_mode="reflect")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x H x W to N x C' x H x W."""
+        return out_conv(x, self.weight, self.bias)
+
+
 def init_normal(module: nn.Module, std: float = 0.02) -> None:
     """Draw every convolution's and linear layer's weight from N(0, std^2) and zero its bias (appendix B.2)."""
     for part in module.modules():

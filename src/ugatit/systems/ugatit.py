@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.checkpoint import checkpoint
 
-from ugatit.nn.blocks import ResBlock, UpBlock, conv, conv_in_relu, init_normal
+from ugatit.nn.blocks import OutConv, ResBlock, UpBlock, conv_in_relu, init_normal
 from ugatit.nn.cam import Cam, heatmap
 from ugatit.nn.discriminator import LOCAL_HALVINGS, CamDiscriminator, Judgement, global_halvings
 from ugatit.nn.fast.adam import Average, ChunkedAdam
@@ -168,7 +168,7 @@ class Generator(nn.Module):
         residual_norm, up_norm = decoder_norms(config)
         self.decoder = nn.ModuleList([ResBlock(deep, residual_norm, bias) for _ in range(config.blocks)])
         self.up = nn.Sequential(UpBlock(deep, 2 * w, up_norm, bias), UpBlock(2 * w, w, up_norm, bias))
-        self.out = nn.Sequential(conv(w, config.channels, 7, bias=bias), nn.Tanh())
+        self.out = nn.Sequential(OutConv(w, config.channels, bias), nn.Tanh())
 
     def forward(self, x: Tensor) -> Generated:
         """Translate pictures N x channels x H x W in [-1, 1], H and W multiples of 4."""
