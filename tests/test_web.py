@@ -4,11 +4,13 @@ import asyncio
 import http.client
 import io
 import json
+import math
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -20,7 +22,8 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from conftest import run_ugatit, served, tiny_model, write_picture
-from ugatit.apps.serve import Desk, ServeConfig, endpoint
+from ugatit.apps.guard import GoneError
+from ugatit.apps.serve import Desk, ServeConfig, Waiting, endpoint
 from ugatit.data.reading import read_picture
 from ugatit.io.sheet import overlay, to_picture
 from ugatit.translation.folder import save_model
@@ -330,3 +333,54 @@ def test_bad_options_are_explained(tmp_path):
     ):
         done = run_ugatit("serve", *options)
         assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr
+
+
+def test_pictures_that_wait_and_are_alike_are_translated_together(desk, monkeypatch):
+    """On a card, here as if on one."""
+    (name, translator), *_ = desk.translators.items()
+    config = replace(desk.config, max_gib=1e6)
+    monkeypatch.setattr(Translator, "tiles_at_once", 3)
+    busy, seen = Desk({name: translator}, config), []
+    whole = translator.translate
+
+    def counted(x, *rest):
+        seen.append(len(x))
+        return whole(x, *rest)
+
+    monkeypatch.setattr(translator, "translate", counted)
+    pictures = [encoded(Image.new("RGB", size, (40 * n, 99, 0))) for n, size in enumerate([(40, 40)] * 4 + [(40, 60)])]
+    alone = [busy.translate(data, [name], "a2b")[0] for data in pictures]
+    assert seen[-5:] == [1] * 5, "one after the other"
+    seen.clear()
+    with ThreadPoolExecutor(5) as pool:
+        with busy.working:
+            running = [pool.submit(busy.translate, data, [name], "a2b") for data in pictures]
+            deadline = time.monotonic() + 20
+            while len(busy.waiting) < 5 and time.monotonic() < deadline:
+                time.sleep(0.01)
+        made = [future.result()[0] for future in running]
+    assert sorted(seen) == [1, 1, 3] and not busy.waiting
+    for one, other in zip(alone, made, strict=True):
+        assert np.abs(np.asarray(one.picture, int) - np.asarray(other.picture, int)).max() <= 1
+
+
+def test_a_batch_that_is_too_much_for_the_memory_is_translated_one_by_one(desk, monkeypatch):
+    (name, translator), *_ = desk.translators.items()
+    whole, seen = translator.translate, []
+
+    def short(x, *rest):
+        seen.append(len(x))
+        if len(x) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(x, *rest)
+
+    monkeypatch.setattr(translator, "translate", short)
+    group = [
+        Waiting(torch.zeros(1, 3, 32, 32), (name, "a2b", "model", None), threading.Event(), math.inf) for _ in "ab"
+    ]
+    desk.make(group)
+    assert seen == [2, 1, 1] and all(request.made is not None for request in group)
+    for request in group:
+        request.stop.set()
+    desk.make(group)
+    assert all(isinstance(request.error, GoneError) for request in group)

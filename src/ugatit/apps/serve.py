@@ -32,7 +32,8 @@ from ugatit.evaluation.inspection import held_bytes, translation_cost
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import printable
 from ugatit.io.sheet import overlay, png, to_picture
-from ugatit.systems.base import Direction, System
+from ugatit.systems.base import Direction, System, Translation
+from ugatit.translation.files import out_of_memory
 from ugatit.translation.translator import Precision, Size, Translator, tile_starts
 
 T = TypeVar("T")
@@ -94,10 +95,26 @@ class Rates(NamedTuple):
     seconds: float
 
 
-class Desk:
-    """The models, and one picture at a time for them.
+class Waiting:
+    """A picture that waits for a model; later its translation, or what went wrong.
 
-    Pictures wait without holding a thread: all work is done by one.
+    Args:
+        x: 1 x channels x H x W.
+        alike: what pictures have in common that can be translated together.
+        stop: set when nobody wants the result any more.
+        end: of the time that it may take, on the monotonic clock.
+    """
+
+    def __init__(self, x: torch.Tensor, alike: tuple, stop: threading.Event, end: float):
+        self.x, self.alike, self.stop, self.end = x, alike, stop, end
+        self.made: Translation | None = None
+        self.error: Exception | None = None
+
+
+class Desk:
+    """The models, and one translation at a time for them; a card translates those together that wait and are alike.
+
+    Pictures wait without holding a thread: all work is done by as many as can be at work on one translation.
 
     Args:
         translators: by name.
@@ -107,7 +124,8 @@ class Desk:
     def __init__(self, translators: dict[str, Translator], config: ServeConfig):
         self.translators, self.config = translators, config
         self.working = threading.Lock()
-        self.worker = ThreadPoolExecutor(1)
+        self.waiting: list[Waiting] = []  # for a model; only who holds the lock takes some out
+        self.workers = ThreadPoolExecutor(max(translator.tiles_at_once for translator in translators.values()))
         self.places = threading.BoundedSemaphore(config.queue + 1)  # those that wait and the one at work
         self.rates: dict[str, Rates] = {}
 
@@ -125,7 +143,7 @@ class Desk:
         if not self.places.acquire(blocking=False):
             raise RefusalError(503, f"{self.config.queue} pictures are waiting already: try again in a while.")
         stop = threading.Event()
-        job = self.worker.submit(self.alone, work, stop)
+        job = self.workers.submit(work, stop)
         job.add_done_callback(lambda _: self.places.release())
         result, gone = asyncio.wrap_future(job), asyncio.ensure_future(leaves())
         try:
@@ -137,11 +155,6 @@ class Desk:
             stop.set()
             result.cancel()
             gone.cancel()
-
-    def alone(self, work: Callable[[threading.Event], T], stop: threading.Event) -> T:
-        """Do some work while nothing else is done."""
-        with self.working:
-            return work(stop)
 
     # Limits
 
@@ -179,19 +192,26 @@ class Desk:
         """What translating a picture would take too much of, as a phrase; None if nothing."""
         seconds = 0.0
         for name in names:
-            seen, at_once = seen_pixels(self.translators[name], size, width, height)
+            seen, _ = seen_pixels(self.translators[name], size, width, height)
             rates = self.rates_of(name)
             seconds += seen * rates.seconds
-            gib = (OF_UPLOAD * width * height + OF_LAYER * at_once * rates.layer) / 2**30
+            gib = self.gib_of(name, size, width, height)
             if gib > self.config.max_gib:
                 return f"{gib:.1f} GiB of memory, the most is {self.config.max_gib:g}"
         if seconds > self.config.max_seconds:
             return f"{seconds:.0f} s, the most is {self.config.max_seconds:g}"
         return None
 
+    def gib_of(self, name: str, size: Size, width: int, height: int) -> float:
+        """How much memory translating a picture takes."""
+        _, at_once = seen_pixels(self.translators[name], size, width, height)
+        return (OF_UPLOAD * width * height + OF_LAYER * at_once * self.rates_of(name).layer) / 2**30
+
     def rates_of(self, name: str) -> Rates:
-        """What a model takes; computed and measured once."""
-        if name not in self.rates:
+        """What a model takes; computed and measured once, while nothing else is done."""
+        if name in self.rates:
+            return self.rates[name]
+        with self.working:
             translator = self.translators[name]
             direction = translator.system.directions[0]
             x = torch.zeros(1, translator.samples(direction[0]).channels, translator.side, translator.side)
@@ -254,7 +274,7 @@ class Desk:
         except UserError as error:
             raise RefusalError(422, str(error)) from None
         except (RuntimeError, MemoryError) as error:
-            if isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error):
+            if out_of_memory(error):
                 raise RefusalError(413, "There is not enough memory for this picture: send a smaller one.") from None
             raise
 
@@ -276,21 +296,60 @@ class Desk:
             GoneError: ``stop`` was set.
         """
         translator = self.translators[name]
-
-        def go_on(*_: Any) -> None:
-            if stop.is_set():
-                raise GoneError
-            if time.monotonic() > end:
-                most = self.config.max_seconds
-                raise RefusalError(413, f"Translating the picture takes longer than {most:g} s: send a smaller one.")
-
-        if translator.system.styles:
-            translator.set_style(style)
-        with before_layers(translator.system, go_on):
-            made = translator.translate(x, direction, size)
+        request = Waiting(x, (name, direction, size, x.shape), stop, end)
+        self.waiting.append(request)
+        most = self.most(name, size, x)
+        with self.working:
+            if request in self.waiting:  # or else another has taken it along
+                together = [other for other in self.waiting if other.alike == request.alike and other is not request]
+                group = [request, *together[: most - 1]]
+                for one in group:
+                    self.waiting.remove(one)
+                if translator.system.styles:
+                    translator.set_style(style)
+                self.make(group)
+        if request.error is not None:
+            raise request.error
+        assert request.made is not None
+        made = request.made
         attention = None if made.heatmap is None else to_picture(overlay(x, made.heatmap)[0])
         result = to_picture(made.image[0])
         return Made(to_picture(x[0]).resize(result.size, Image.Resampling.BICUBIC), result, attention)
+
+    def most(self, name: str, size: Size, x: torch.Tensor) -> int:
+        """How many such pictures are translated together: on a card what the limit of memory has room for. Styles are
+        drawn for one picture, and tiles are many already."""
+        translator = self.translators[name]
+        if size == "tiles" or translator.system.styles:
+            return 1
+        room = self.config.max_gib / self.gib_of(name, size, x.shape[3], x.shape[2])
+        return max(1, min(translator.tiles_at_once, int(room)))
+
+    def make(self, group: list[Waiting]) -> None:
+        """Translate pictures together; each gets its translation, or what went wrong."""
+        name, direction, size, _ = group[0].alike
+        translator = self.translators[name]
+
+        def go_on(*_: Any) -> None:
+            if all(request.stop.is_set() for request in group):
+                raise GoneError
+            if time.monotonic() > max(request.end for request in group):
+                most = self.config.max_seconds
+                raise RefusalError(413, f"Translating the picture takes longer than {most:g} s: send a smaller one.")
+
+        try:
+            with before_layers(translator.system, go_on):
+                made = translator.translate(torch.cat([request.x for request in group]), direction, size)
+        except Exception as error:  # it is raised again where each of them is waited for
+            if len(group) > 1 and out_of_memory(error):
+                for request in group:
+                    self.make([request])
+                return
+            for request in group:
+                request.error = error
+            return
+        for request, one in zip(group, made.each(), strict=True):
+            request.made = one
 
 
 @contextmanager

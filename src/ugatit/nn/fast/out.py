@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 MOST, LEAST = 4, 16  # maps that are made, and maps that they are made of
+PIXELS = 20_000  # of a picture; of larger ones the parts, C'KK numbers a pixel, no longer stay in the cache
 
 
 class FewMaps(torch.autograd.Function):
@@ -45,9 +46,9 @@ def taps(weight: Tensor) -> Tensor:
 
 def few_maps(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether pictures N x C x H x W and kernels C' x C x K x K are such that this is the faster way."""
-    if torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type):
+    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
         return False
-    return x.device.type == "cpu" and weight.shape[0] <= MOST and weight.shape[1] >= LEAST
+    return weight.shape[0] <= MOST and weight.shape[1] >= LEAST and x.shape[2] * x.shape[3] <= PIXELS
 
 
 def out_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
