@@ -1,10 +1,12 @@
 """Exactly repeatable sampling: files in, batches of tensors out."""
 
+import math
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
@@ -31,10 +33,60 @@ def to_tensor_transform() -> v2.Transform:
     return v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5], [0.5])])
 
 
-def train_transform(size: int, flip: float) -> v2.Transform:
+def train_transform(size: int, flip: float, turn: float = 0.0, scale: float = 0.0, jitter: float = 0.0) -> v2.Transform:
     """Appendix B.2: flip and random crop of a picture that has been resized to 286/256 of the size. Pictures that are
-    not square keep their shape."""
-    return v2.Compose([v2.RandomHorizontalFlip(flip), v2.RandomCrop(size), to_tensor_transform()])
+    not square keep their shape.
+
+    Args:
+        size: pixels of the crop's side.
+        flip: the probability of a flip.
+        turn: degrees that it is turned by at most.
+        scale: the share by which it is made larger or smaller at most.
+        jitter: the share by which brightness, contrast and saturation change at most.
+    """
+    steps: list[v2.Transform] = [v2.RandomHorizontalFlip(flip)]
+    if jitter:
+        steps.append(v2.ColorJitter(jitter, jitter, jitter))
+    if turn or scale:
+        return v2.Compose([*steps, to_tensor_transform(), TurnedCrop(size, turn, scale)])
+    return v2.Compose([*steps, v2.RandomCrop(size), to_tensor_transform()])
+
+
+class TurnedCrop(v2.Transform):
+    """A random crop that is also turned and scaled, at random; beyond its edges the picture is mirrored.
+
+    Args:
+        size: pixels of its side.
+        turn: degrees, at most, either way.
+        scale: the picture is made up to 1 + ``scale`` as large or as small.
+    """
+
+    def __init__(self, size: int, turn: float, scale: float):
+        super().__init__()
+        self.size, self.turn, self.scale = size, turn, scale
+
+    def make_params(self, flat_inputs: list[Tensor]) -> dict[str, float]:
+        """Where the crop is, in [0, 1] of the room there is, its angle in radians, and how much larger the picture."""
+        down, right, angle, larger = torch.rand(4).tolist()
+        return {
+            "down": down,
+            "right": right,
+            "angle": math.radians((2 * angle - 1) * self.turn),
+            "larger": (1 + self.scale) ** (2 * larger - 1),
+        }
+
+    def transform(self, x: Tensor, params: dict[str, float]) -> Tensor:
+        """channels x H x W to channels x size x size."""
+        height, width = x.shape[1:]
+        middle = [
+            (place * (side - self.size) + self.size / 2) / side * 2 - 1
+            for place, side in ((params["right"], width), (params["down"], height))
+        ]
+        half = self.size / params["larger"]
+        cos, sin = math.cos(params["angle"]) * half, math.sin(params["angle"]) * half
+        there = torch.tensor([[cos / width, -sin / width, middle[0]], [sin / height, cos / height, middle[1]]])
+        grid = F.affine_grid(there[None], [1, len(x), self.size, self.size], align_corners=False)
+        return F.grid_sample(x.as_subclass(Tensor)[None], grid, padding_mode="reflection", align_corners=False)[0]
 
 
 def squared(size: int) -> v2.Transform:

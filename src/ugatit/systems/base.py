@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ugatit.io.errors import UserError
+from ugatit.nn.augment import Kind
 from ugatit.nn.precision import full_precision
 
 Direction = Literal["a2b", "b2a"]
@@ -145,6 +146,15 @@ class Recipe:
     """The shorter side is resized to this times the size before the random crop."""
     flip: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The probability that a training picture is flipped horizontally."""
+    turn: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """A training picture is turned by up to so many degrees, either way."""
+    scale: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """A training picture is made up to so much larger or smaller: 0.2 is from 1/1.2 to 1.2 of its size."""
+    jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Brightness, contrast and saturation of a training picture are changed by up to this share, either way."""
+    diff_augment: tuple[Kind, ...] = ()
+    """DiffAugment, for few pictures: color, translation and cutout change what discriminators see, real and translated
+    pictures alike."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The decay of the running average of the generators' weights, with which is translated. 0 keeps none."""
 
@@ -246,6 +256,11 @@ class System(nn.Module, ABC):
     def any_size(self) -> bool:
         """Whether it translates pictures of any size that is a multiple of 4, or only of `config.size`."""
         return True
+
+    @property
+    def judges(self) -> list[nn.Module]:
+        """The discriminators that look at pictures, N x channels x H x W."""
+        return [network for name, network in self.named_children() if name.startswith("disc")]
 
     def parameters_by(self, group: Callable[[str], str]) -> dict[str, list[nn.Parameter]]:
         """All parameters by what ``group`` makes of their names."""

@@ -46,6 +46,7 @@ from ugatit.io.errors import UserError
 from ugatit.io.files import atomic_file, writing
 from ugatit.io.sheet import draw_sheet, shown
 from ugatit.io.terminal import console, say, some
+from ugatit.nn.augment import DiffAugment
 from ugatit.nn.fast.factored import show_overflow
 from ugatit.nn.precision import tf32
 from ugatit.nn.switch import compile_networks, fast_forms
@@ -92,6 +93,8 @@ class Trainer:
         )
         if config.precision == "fp16" and self.accelerator.scaler is None:
             raise UserError(f"--precision fp16 cannot be used on {self.accelerator.device}: use bf16 or no.")
+        if config.recipe.jitter and not {1, 3}.issuperset(channels_of(config.model)):
+            raise UserError("--jitter is known for grey and colour pictures only: leave it out.")
         start = None if resume or not config.start else model_to_start(config.start, REGISTRY[config.system])
         places = config.data, config.source, config.target
         look = partial(find_pictures, *places, config.holdout, config.seed, self.known, old, channels_of(config.model))
@@ -104,6 +107,12 @@ class Trainer:
         if start is not None:
             self.begin_with(start)
         self.system.to(self.accelerator.device)
+        if config.recipe.diff_augment:
+            augment = DiffAugment(
+                config.recipe.diff_augment, self.accelerator.process_index, self.accelerator.num_processes
+            )
+            for judge in self.system.judges:
+                augment.watch(judge)
         if config.compile:
             compile_networks(self.system)
         self.optimizers = self.system.optimizers()
@@ -149,7 +158,13 @@ class Trainer:
             Unpaired(
                 self.pictures.train_a,
                 self.pictures.train_b,
-                train_transform(config.model.size, config.recipe.flip),
+                train_transform(
+                    config.model.size,
+                    config.recipe.flip,
+                    config.recipe.turn,
+                    config.recipe.scale,
+                    config.recipe.jitter,
+                ),
                 {domain: samples_of(config.model, domain) for domain in "ab"},
                 config.seed,
                 round(config.model.size * config.recipe.enlarge),
