@@ -1,6 +1,7 @@
 """The preference study: what participants see, that every judgement is kept once, and what comes of them."""
 
 import csv
+import re
 import sqlite3
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ from fastapi.testclient import TestClient
 from scipy.stats import binomtest
 
 from conftest import run_ugatit, served, write_picture
-from ugatit.apps.study import Answers, Study, StudyConfig, application, find_questions, shares, wilson
+from ugatit.apps.study import PAPER, Answers, Study, StudyConfig, application, find_questions, shares, wilson
 from ugatit.io.errors import UserError
 
 METHODS = ("alpha", "beta", "gamma")
@@ -79,7 +80,7 @@ def test_orders_and_choices_of_questions_are_spread(client, pictures, tmp_path):
         state = client.post("/api/participants").json()
         firsts[state["question"]] += 1
     found = find_questions(StudyConfig([pictures]), lambda _: None)
-    study = Study(found, Answers(tmp_path / "study.sqlite"), asked=2)
+    study = Study(found, Answers(tmp_path / "study.sqlite"), 2, {}, {})
     for number in range(60):
         assert len(set(study.order(f"CODE{number}"))) == 2
         orders[tuple(study.methods(f"CODE{number}", 1))] += 1
@@ -164,7 +165,9 @@ def test_the_report_counts_and_its_intervals_are_scipy_s(client, tmp_path):
     interval = binomtest(14, 21).proportion_ci(method="wilson")
     assert (alpha.low, alpha.high) == pytest.approx((100 * interval.low, 100 * interval.high), abs=1e-9)
     done = run_ugatit("study", "report", tmp_path / "study.sqlite", "--csv", tmp_path / "table.csv")
-    assert done.returncode == 0 and "66.7" in done.stderr
+    assert done.returncode == 0 and "66.7" in done.stderr and "73.15" in done.stderr
+    for column in zip(*PAPER.values(), strict=True):
+        assert sum(column) == pytest.approx(100, abs=0.06), "the paper's are all of a data set's choices"
     assert f"{alpha.low:.1f} to {alpha.high:.1f}" in done.stderr
     with open(tmp_path / "table.csv") as file:
         first = next(csv.DictReader(file))
@@ -195,13 +198,61 @@ def test_folders_that_are_no_study_are_explained(pictures, tmp_path):
         assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
 
 
+def told(pictures, tmp_path, **options):
+    config = StudyConfig([pictures], db=tmp_path / "told.sqlite", **options)
+    return TestClient(application(config, lambda _: None))
+
+
+def test_participants_are_told_the_target_and_shown_some_of_it(pictures, tmp_path):
+    for i in range(20):
+        write_picture(tmp_path / "dogs" / f"rex-{i}.png", 900 + i, 32)
+    client = told(pictures, tmp_path, target=["a2b=dogs", "b2a=<b>cats"], examples=[f"a2b={tmp_path / 'dogs'}"])
+    state = client.post("/api/participants").json()
+    seen = set()
+    while "question" in state:
+        seen.add((state["target"], len(state["examples"])))
+        for address in state["examples"]:
+            assert method_at(client, tmp_path / "dogs", address) == "dogs" and "rex" not in address
+        answer = {"question": state["question"], "choice": 0}
+        state = client.post(f"/api/participants/{state['code']}/answers", json=answer).json()
+    assert seen == {("dogs", 8), ("<b>cats", 0)}
+    plain = told(pictures, tmp_path).post("/api/participants").json()
+    assert plain["target"] is None and plain["examples"] == []
+    both = told(pictures, tmp_path, target=["anime"]).post("/api/participants").json()
+    assert both["target"] == "anime", "one name is for all"
+    other = client.get(f"/api/pictures/{both['code']}/{both['question']}/example9")
+    assert other.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"target": ["dogs", "cats"]}, "does not tell what is meant for which domain: give a2b=..., b2a=..."),
+        ({"target": ["c2d=dogs"]}, "does not tell what is meant"),
+        ({"examples": ["{tmp}/none"]}, "does not exist"),
+        ({"examples": ["{tmp}/empty"]}, "has no picture to show"),
+    ],
+)
+def test_targets_that_are_not_clear_are_explained(options, reason, pictures, tmp_path):
+    (tmp_path / "empty").mkdir()
+    given = {name: [value.format(tmp=tmp_path) for value in values] for name, values in options.items()}
+    with pytest.raises(UserError, match=re.escape(reason)):
+        told(pictures, tmp_path, **given)
+
+
 def test_two_participants_in_a_browser(browser, pictures, tmp_path):
-    with served("study", pictures, "--db", tmp_path / "study.sqlite") as address:
+    told = "--target", "a2b=dogs", "b2a=cats", "--examples", f"a2b={pictures / 'a2b' / 'alpha'}"
+    with served("study", pictures, "--db", tmp_path / "study.sqlite", *told) as address:
         pages = [browser.new_context().new_page() for _ in range(2)]
         for page in pages:
             page.goto(address)
             page.click("#begin")
             page.wait_for_selector("#candidates img")
+            assert page.inner_text("#which") in (
+                "Which is the best translation into dogs?",
+                "Which is the best translation into cats?",
+            )
+            assert page.is_visible("#examples img") == page.inner_text("#which").endswith("dogs?")
         for done in range(1, 4):
             for page in pages:
                 page.dblclick("#candidates button:nth-child(2)")

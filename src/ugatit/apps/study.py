@@ -1,7 +1,8 @@
-"""The preference study (Table 2) as a tool: which method's translation do people find best?
+"""The preference study (section 3.3.3, Table 2) as a tool: which method's translation do people find best?
 
 A participant sees a source and its translations by all methods, in an order of its own and without names, and points at
-the best. Answers are kept in SQLite, one row a judgement; a participant is a random code and nothing else.
+the best. What the target domain is called is told, and pictures of it are shown, if these are given. Answers are kept
+in SQLite, one row a judgement; a participant is a random code and nothing else.
 """
 
 import base64
@@ -30,7 +31,7 @@ from rich.text import Text
 from tyro.conf import Positional, arg
 
 from ugatit.apps.guard import Rules
-from ugatit.data.finding import check_pictures, find_files
+from ugatit.data.finding import check_pictures, find_files, spread
 from ugatit.data.reading import read_picture
 from ugatit.experiments.compare import SOURCE
 from ugatit.io.errors import UserError, package
@@ -39,6 +40,7 @@ from ugatit.io.sheet import png
 
 LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # none that look alike
 PAGE = Path(__file__).with_name("study.html")
+EXAMPLES = 8  # of a target domain
 HOURLY = 60  # new participants, and codes that nobody has, that one address may send in an hour
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # beginnings of what a spreadsheet computes
 POLICY = (
@@ -67,6 +69,12 @@ class StudyConfig:
     OUT/pictures. Or, with --source, a folder for each method."""
     source: Path | None = None
     """The folder of the sources. Pictures of the same name belong together."""
+    target: list[str] = field(default_factory=list)
+    """What participants are told that pictures are translated into, such as anime. For several domains DOMAIN=NAME
+    each."""
+    examples: list[str] = field(default_factory=list)
+    """A folder of pictures of the target domain, of which eight are shown beside. For several domains DOMAIN=FOLDER
+    each."""
     db: Path = Path("study.sqlite")
     """The file of the answers. If it exists, the study goes on."""
     questions: Annotated[int, Field(ge=1)] | None = None
@@ -150,6 +158,35 @@ def questions_of(domain: str, source: Path, methods: dict[str, Path], say: Any) 
         Question(domain, name, by_name[SOURCE][name], {method: by_name[method][name] for method in sorted(methods)})
         for name in sorted(common)
     ]
+
+
+def by_domain(given: list[str], questions: list[Question], option: str) -> dict[str, str]:
+    """What was given for each domain: one for all, or DOMAIN=VALUE.
+
+    Raises:
+        UserError: there is no such domain, or one for all and others.
+    """
+    domains = dict.fromkeys(question.domain for question in questions)
+    pairs = [value.partition("=") for value in given]
+    named = {domain: value for domain, equals, value in pairs if equals and domain in domains}
+    if len(named) == len(given):
+        return named
+    if len(given) == 1 and ("=" not in given[0] or list(domains) == [""]):
+        return dict.fromkeys(domains, given[0])
+    known = ", ".join(f"{domain}=..." for domain in domains if domain) or "one for all"
+    raise UserError(f"{option} {' '.join(given)} does not tell what is meant for which domain: give {known}.")
+
+
+def examples_of(folder: Path) -> list[Path]:
+    """Some pictures of a target domain.
+
+    Raises:
+        UserError: there are none.
+    """
+    found = spread(list(pictures_of(folder).values()), EXAMPLES)
+    if not found:
+        raise UserError(f"{folder} has no picture to show as an example: give another --examples.")
+    return found
 
 
 def pictures_of(folder: Path) -> dict[str, Path]:
@@ -283,6 +320,15 @@ class Answers:
 
 # What comes of it (Table 2)
 
+DATA_SETS = ("selfie2anime", "horse2zebra", "cat2dog", "photo2portrait", "photo2vangogh")
+PAPER = {  # per cent of 135 participants' choices
+    "U-GAT-IT": (73.15, 73.56, 58.22, 30.59, 48.96),
+    "CycleGAN": (20.07, 23.07, 6.19, 26.59, 27.33),
+    "UNIT": (1.48, 0.85, 18.63, 32.11, 11.93),
+    "MUNIT": (3.41, 1.04, 14.48, 8.22, 2.07),
+    "DRIT": (1.89, 1.48, 2.48, 2.48, 9.70),
+}
+
 
 class Share(NamedTuple):
     """How often a method was found the best."""
@@ -332,6 +378,14 @@ def report_table(rows: list[Share]) -> Table:
     return table
 
 
+def paper_table() -> Table:
+    """The paper's Table 2 for the terminal."""
+    table = Table("method", *DATA_SETS, title="The paper's, in % of 135 participants' choices")
+    for method, percents in PAPER.items():
+        table.add_row(method, *[f"{percent:.2f}" for percent in percents])
+    return table
+
+
 def write_csv(rows: list[Share], path: Path) -> None:
     """Write the preference table as CSV, atomically; an apostrophe stands before names that a spreadsheet would run."""
     buffer = io.StringIO()
@@ -360,10 +414,19 @@ class Study:
         questions: all of them, numbered from 1 in the database.
         answers: the database.
         asked: how many each participant gets; all if None.
+        targets: what the target of a domain is called.
+        examples: pictures of the target of a domain.
     """
 
-    def __init__(self, questions: list[Question], answers: Answers, asked: int | None):
-        self.questions, self.answers = questions, answers
+    def __init__(
+        self,
+        questions: list[Question],
+        answers: Answers,
+        asked: int | None,
+        targets: dict[str, str],
+        examples: dict[str, list[Path]],
+    ):
+        self.questions, self.answers, self.targets, self.examples = questions, answers, targets, examples
         self.asked = min(asked or len(questions), len(questions))
         self.secret = answers.secret()
 
@@ -384,19 +447,23 @@ class Study:
         state: dict[str, Any] = {"code": code, "done": sum(n in answered for n in order), "total": len(order)}
         if number is not None:
             base = f"/api/pictures/{code}/{number}"
-            places = range(len(self.questions[number - 1].candidates))
+            question = self.questions[number - 1]
+            places = range(len(question.candidates))
             state |= {"question": number, "source": f"{base}/source", "candidates": [f"{base}/{i}" for i in places]}
+            shown = range(len(self.examples.get(question.domain, [])))
+            state |= {"target": self.targets.get(question.domain), "examples": [f"{base}/example{i}" for i in shown]}
         return state
 
     def picture(self, code: str, number: int, place: str) -> Path | None:
-        """The file of a participant's picture: "source", or a place among the candidates."""
+        """The file of a participant's picture: "source", a place among the candidates, or "example" and a number."""
         if number not in self.order(code):
             return None
         question = self.questions[number - 1]
         if place == SOURCE:
             return question.source
-        places = {str(i): method for i, method in enumerate(self.methods(code, number))}
-        return question.candidates[places[place]] if place in places else None
+        places = {str(i): question.candidates[method] for i, method in enumerate(self.methods(code, number))}
+        places |= {f"example{i}": path for i, path in enumerate(self.examples.get(question.domain, []))}
+        return places.get(place)
 
     def judge(self, code: str, answer: Answer) -> bool:
         """Keep an answer; whether it was to a question of this participant's."""
@@ -419,8 +486,11 @@ def application(config: StudyConfig, say: Any) -> Any:
     from fastapi.responses import FileResponse, JSONResponse, Response
 
     questions, answers = find_questions(config, say), Answers(config.db)
+    targets = by_domain(config.target, questions, "--target")
+    folders = by_domain(config.examples, questions, "--examples")
+    examples = {domain: examples_of(Path(folder)) for domain, folder in folders.items()}
     answers.begin(questions)
-    study = Study(questions, answers, config.questions)
+    study = Study(questions, answers, config.questions, targets, examples)
     say(f"{len(questions)} sources, {len(questions[0].candidates)} methods, answers go to {config.db}")
     app = FastAPI(title="ugatit study", docs_url=None, redoc_url=None, openapi_url=None)
     begun, guessed = Pace(HOURLY), Pace(HOURLY)

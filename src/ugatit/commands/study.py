@@ -11,7 +11,7 @@ def main(arguments: list[str]) -> None:
     if arguments[:1] == ["report"]:
         report = parse(study.ReportConfig, "ugatit study report", arguments[1:])
         rows = study.shares(study.Answers(report.db))
-        console.print(study.report_table(rows))
+        console.print(study.report_table(rows), study.paper_table())
         if report.csv:
             with writing(report.csv, "give another --csv"):
                 study.write_csv(rows, report.csv)
