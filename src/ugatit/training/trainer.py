@@ -154,17 +154,12 @@ class Trainer:
     def train(self) -> None:
         """Train to the configured number of steps, or until a signal asks for the end."""
         config, accelerator = self.config, self.accelerator
+        recipe = config.recipe
         batches = loader(
             Unpaired(
                 self.pictures.train_a,
                 self.pictures.train_b,
-                train_transform(
-                    config.model.size,
-                    config.recipe.flip,
-                    config.recipe.turn,
-                    config.recipe.scale,
-                    config.recipe.jitter,
-                ),
+                train_transform(config.model.size, recipe.flip, recipe.turn, recipe.scale, recipe.jitter),
                 {domain: samples_of(config.model, domain) for domain in "ab"},
                 config.seed,
                 round(config.model.size * config.recipe.enlarge),
