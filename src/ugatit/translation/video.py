@@ -17,6 +17,7 @@ from threading import Event, Thread
 from typing import Any, TypeVar
 
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from ugatit.io.errors import UserError, package
@@ -72,18 +73,7 @@ def translate_video(
         translator.keep_style()
         done = PIECE * len(pieces)
         yield min(done, total or done), total
-        times: deque[int] = deque()  # of the frames that are being translated
-
-        def pictures() -> Iterator[Tensor]:
-            for time, frame in islice(frames(container), done, None):
-                times.append(time)
-                yield translator.to_tensor(frame, direction)
-
-        def translated(read: Iterator[Tensor]) -> Iterator[tuple[int, Tensor]]:
-            for one in translator.stream(read, direction, size, batch):
-                yield times.popleft(), one.image
-
-        with beside(pictures(), 2 * batch) as read, beside(translated(read), 2 * batch) as made:
+        with translated_frames(translator, islice(frames(container), done, None), direction, size, batch) as made:
             while first := next(made, None):
                 path = folder / f"{len(pieces):06d}-{first[0]}.mp4"
                 height, width = first[1].shape[2:]
@@ -109,6 +99,26 @@ def translate_video(
             "its sound and try again."
         ) from None
     shutil.rmtree(folder)
+
+
+@contextmanager
+def translated_frames(
+    translator: Translator, source: Iterable[tuple[int, Image.Image]], direction: Direction, size: Size, batch: int
+) -> Iterator[Iterator[tuple[int, Tensor]]]:
+    """Within this block frames come translated, 1 x channels x H x W, with their times."""
+    times: deque[int] = deque()  # of the frames that are being translated
+
+    def read() -> Iterator[Tensor]:
+        for time, frame in source:
+            times.append(time)
+            yield translator.to_tensor(frame, direction)
+
+    def translated(pictures: Iterator[Tensor]) -> Iterator[tuple[int, Tensor]]:
+        for one in translator.stream(pictures, direction, size, batch):
+            yield times.popleft(), one.image
+
+    with beside(read(), 2 * batch) as pictures, beside(translated(pictures), 2 * batch) as made:
+        yield made
 
 
 @contextmanager
