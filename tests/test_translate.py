@@ -566,29 +566,72 @@ def test_what_was_killed_is_taken_up_by_the_next_start(light, tmp_path, monkeypa
         patched.setattr("ugatit.commands.translate.translate_files", killed)
         assert main(["translate", str(light), str(source), "-o", str(out)]) == 130
     first = sorted(out.glob("*.png"))[:3]
-    for file in first:
-        file.write_bytes(b"kept")
+    written = [file.stat().st_mtime_ns for file in first]
     write_picture(source / "0.png", 99, size=40)  # another picture since
     capsys.readouterr()
     assert main(["translate", str(light), str(source), "-o", str(out)]) == 0
     assert "5 pictures written" in (said := capsys.readouterr().err) and "2 were there from an earlier start" in said
-    assert [file.read_bytes() == b"kept" for file in first] == [False, True, True]
+    kept = [file.stat().st_mtime_ns == time for file, time in zip(first, written, strict=True)]
+    assert kept == [False, True, True]
     assert sorted(contents(out)) == [f"{i}.png" for i in range(7)], "the notes are gone"
     assert main(["translate", str(light), str(source), "-o", str(out)]) == 0
     assert "7 pictures written" in capsys.readouterr().err, "what was finished is done anew"
 
 
-def test_what_was_made_with_other_settings_does_not_count(light, tmp_path):
+def test_what_was_made_with_other_settings_or_changed_since_does_not_count(tmp_path):
     jobs = plan_jobs([str(many(tmp_path / "in"))], tmp_path / "out")
-    share = Share(jobs, tmp_path / "out", {"size": "model"}, Process(), anew=False)
-    write_picture(jobs[0].target, 0)
-    share.done(jobs[0])
-    for settings, anew, left in (
-        ({"size": "model"}, False, 6),
-        ({"size": "keep"}, False, 7),
-        ({"size": "model"}, True, 7),
-    ):
-        assert len(Share(jobs, tmp_path / "out", settings, Process(), anew).part(jobs)) == left
+
+    def left(size="model", attention=False, anew=False):
+        return len(Share(tmp_path / "out", {"size": size}, attention, Process(), anew).part(jobs))
+
+    def done(count, attention=False):
+        share = Share(tmp_path / "out", {"size": "model"}, attention, Process())
+        share.part(jobs)
+        for job in jobs[:count]:
+            write_picture(job.target, 0)
+            write_picture(job.attention, 0)
+            share.done(job)
+
+    done(2)
+    assert left() == 5
+    write_picture(jobs[0].target, 1)
+    assert left() == 6, "another has written there since"
+    jobs[1].source.touch()
+    assert left() == 7
+    done(2, attention=True)
+    assert left(attention=True) == 5
+    jobs[0].attention.unlink()
+    assert left(attention=True) == 6
+    assert left("keep") == 7 and left() == 7, "the notes of what was asked before are gone"
+    done(2)
+    assert left(anew=True) == 7 and left() == 7
+
+
+def test_a_start_beside_another_of_the_same_ends_well(light, tmp_path):
+    jobs = plan_jobs([str(many(tmp_path / "in"))], tmp_path / "out")
+    shares = [Share(tmp_path / "out", {}, False, Process()) for _ in range(2)]
+    for share in shares:
+        for job in share.part(jobs):
+            write_picture(job.target, 0)
+            share.done(job)
+    for share in shares:
+        share.end()
+    assert not (tmp_path / "out" / ".translating").exists()
+
+
+def test_a_source_that_is_gone_when_its_result_is_written_stops_nothing(light, tmp_path, monkeypatch, capsys):
+    source = many(tmp_path / "in")
+
+    def gone(*arguments, whole=translate_files):
+        for number, result in enumerate(whole(*arguments)):
+            for file in source.iterdir():
+                if number == 1:
+                    file.unlink()
+            yield result
+
+    monkeypatch.setattr("ugatit.commands.translate.translate_files", gone)
+    assert main(["translate", str(light), str(source), "-o", str(tmp_path / "out")]) == 0
+    assert "7 pictures written" in capsys.readouterr().err
 
 
 def test_what_several_processes_cannot_share(light, tmp_path, monkeypatch, capsys):

@@ -171,7 +171,7 @@ def by_domain(given: list[str], questions: list[Question], option: str) -> dict[
     named = {domain: value for domain, equals, value in pairs if equals and domain in domains}
     if len(named) == len(given):
         return named
-    if len(given) == 1 and ("=" not in given[0] or list(domains) == [""]):
+    if len(given) == 1 and ("=" not in given[0] or Path(given[0]).is_dir()):
         return dict.fromkeys(domains, given[0])
     known = ", ".join(f"{domain}=..." for domain in domains if domain) or "one for all"
     raise UserError(f"{option} {' '.join(given)} does not tell what is meant for which domain: give {known}.")

@@ -23,7 +23,7 @@ from ugatit.translation.animation import is_animation, translate_animation
 from ugatit.translation.export import OnnxTranslator
 from ugatit.translation.files import TOO_LARGE, Job, is_video, out_of_memory, plan_jobs, translate_files
 from ugatit.translation.joining import not_kept
-from ugatit.translation.sharing import Share, note_of, this_process
+from ugatit.translation.sharing import Share, state_of, this_process
 from ugatit.translation.translator import Precision, Size, Translator
 from ugatit.translation.video import translate_video
 
@@ -81,7 +81,8 @@ def main(arguments: list[str]) -> None:
     process = this_process()
     if process.processes > 1 and translator.random:
         raise UserError("Several processes do not share random styles: give --style PICTURE, or start one process.")
-    share = Share(jobs, options.out, all_settings(options, translator), process, anew=translator.random)
+    settings = all_settings(options, translator)
+    share = Share(options.out, settings, options.attention, process, anew=translator.random)
     videos = [job for job in jobs if is_video(job.source)]
     animations = [job for job in jobs if is_animation(job.source, origin.channels)]
     if options.attention and (moving := [job.source for job in videos + animations]):
@@ -100,6 +101,8 @@ def main(arguments: list[str]) -> None:
         done.append(result)
         if isinstance(result, Job):
             share.done(result)
+        else:
+            share.skipped(result.path)
     share.end()
     skipped = [result for result in done if isinstance(result, Skipped)]
     say(written(len(done) - len(skipped), "files" if videos else "pictures", options.out, share))
@@ -121,7 +124,7 @@ def written(count: int, what: str, out: Path, share: Share) -> str:
 def all_settings(options: TranslateConfig, translator: Translator) -> dict[str, Any]:
     """All that results depend on besides their sources."""
     model = Path(options.model)
-    files = sorted(model.rglob("*")) if model.is_dir() else []
+    files = [*(sorted(model.rglob("*")) if model.is_dir() else []), Path(options.style or "")]
     stamps = {str(file): (file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()}
     given = asdict(options) | stamps | {"ranges": (translator.range, translator.floats)}
     return {name: value for name, value in given.items() if name not in ("inputs", "out", "batch", "device")}
@@ -149,7 +152,7 @@ def translate_one_video(translator: Translator, job: Job, options: TranslateConf
     """Translate a video with a progress bar; what is done is kept when it is stopped."""
     if lost := not_kept(job.source, job.target):
         say(f"{job.source}: not kept: {'; '.join(lost)}.", "yellow")
-    settings = all_settings(options, translator) | {"source": note_of(job)}
+    settings = all_settings(options, translator) | {"source": state_of(job.source)}
     with bars() as progress:
         task = progress.add_task(printable(job.source.name), total=None)
         for done, total in translate_video(

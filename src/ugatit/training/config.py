@@ -121,7 +121,7 @@ def check_range(kind: Any, value: Any) -> Any:
     for part in list(fields.values()):
         fields |= part if isinstance(part, dict) else {}
     for name, given in fields.items():
-        if isinstance(given, float) and math.isinf(given):
+        if isinstance(given, float) and not math.isfinite(given):
             raise UserError(f"--{option_of(name)} = {given}: give a finite number.")
     adapter = kind if isinstance(kind, TypeAdapter) else TypeAdapter(kind)
     try:

@@ -581,7 +581,7 @@ def keep_record(trainer: Trainer, settings: dict[str, list[Any]]) -> None:
     pictures = {} if trainer.known is None else differences(trainer.known, inventory)
     for name, (old, new) in settings.items():
         option = "DATA" if name == "data" else f"--{name}"
-        say(f"From step {trainer.step} on {option} is {new}; it was {old}.")
+        say(f"From step {trainer.step} on {option} is {as_typed(new)}; it was {as_typed(old)}.")
     for what, names in pictures.items():
         count = "1 picture was" if len(names) == 1 else f"{len(names)} pictures were"
         say(f"Since the run was started or resumed, {count} {what}: {some(names)}.")
@@ -590,6 +590,11 @@ def keep_record(trainer: Trainer, settings: dict[str, list[Any]]) -> None:
         with writing(run, RUN_CANNOT), atomic_file(run / "pictures.json") as temporary:
             temporary.write_text(json.dumps(inventory) + "\n")
     write_run(trainer.config, run, change)  # last: a folder with a config.json is a run
+
+
+def as_typed(value: Any) -> str:
+    """A setting as a person types it."""
+    return " ".join(map(str, value)) or "nothing" if isinstance(value, list) else str(value)
 
 
 def train(config: TrainConfig, resume: bool = False) -> Path:

@@ -8,9 +8,11 @@ import hashlib
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ugatit.data.memory import stamp_of
 from ugatit.io.errors import UserError
 from ugatit.io.files import real, writing
 from ugatit.translation.files import Job
@@ -31,57 +33,96 @@ def this_process() -> Process:
 class Share:
     """One process's share of the jobs of a translation.
 
+    A job is done if its results are as they were when they were noted, and its source as it was before it was read.
+
     Args:
-        jobs: of all processes.
         out: the folder of the results.
         settings: all that results depend on besides their sources; what was done with others does not count.
-        process: whose part.
+        attention: whether a job has a heat map too.
+        process: whose share.
         anew: do all again, whatever an earlier start has done.
 
     Raises:
-        UserError: the folder cannot be written, or it is among the inputs of several processes.
+        UserError: the folder cannot be written.
     """
 
-    def __init__(self, jobs: list[Job], out: Path, settings: dict[str, Any], process: Process, anew: bool):
-        self.process = process
-        if process.processes > 1 and any(real(job.source).is_relative_to(real(out)) for job in jobs):
-            raise UserError(
-                f"{out} is among the inputs, where several processes see each other's results: give another -o."
-            )
+    def __init__(self, out: Path, settings: dict[str, Any], attention: bool, process: Process, anew: bool = False):
+        self.out, self.attention, self.process = out, attention, process
         text = json.dumps(settings, sort_keys=True, default=str)
-        self.folder = out / f".translating-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-        if anew:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder, key = out / ".translating", hashlib.sha256(text.encode()).hexdigest()[:12]
         with writing(out):
             self.folder.mkdir(parents=True, exist_ok=True)
-            known = {line for notes in self.folder.glob("*.txt") for line in notes.read_text().splitlines()}
-            self.notes = (self.folder / f"{process.rank}-of-{process.processes}.txt").open("a")
-        self.known = known
+            for notes in self.folder.iterdir():
+                if anew or not notes.name.startswith(key):
+                    notes.unlink(missing_ok=True)
+            self.known = self.read()
+            self.notes = (self.folder / f"{key}-{process.rank}-of-{process.processes}.txt").open("a")
+        self.jobs: list[Job] = []  # of all processes
+        self.sources: dict[Job, list[int] | None] = {}  # as they were before they were read
         self.before = 0  # jobs of this process that an earlier start has done
 
     def part(self, jobs: list[Job], together: int = 1) -> list[Job]:
-        """What of some jobs is left for this process, which takes so many of them together."""
+        """What of some jobs is left for this process, which takes so many of them together.
+
+        Args:
+            jobs: of all processes, in the same order for each.
+            together: how many.
+
+        Raises:
+            UserError: results would be among the sources of several processes.
+        """
+        several = self.process.processes > 1
+        if several and any(real(job.source).is_relative_to(real(self.out)) for job in jobs):
+            raise UserError(
+                f"{self.out} is among the inputs, where several processes see each other's results: give another -o."
+            )
+        self.jobs += jobs
         mine = [job for n, job in enumerate(jobs) if n // together % self.process.processes == self.process.rank]
-        left = [job for job in mine if not (note_of(job) in self.known and job.target.exists())]
+        self.sources |= {job: state_of(job.source) for job in mine}
+        left = [job for job in mine if self.known.get(str(job.target)) != self.state(job)]
         self.before += len(mine) - len(left)
         return left
 
+    def state(self, job: Job) -> list[Any]:
+        """What a job's source was and its results are like."""
+        results = [job.target, job.attention] if self.attention else [job.target]
+        return [self.sources[job], *map(state_of, results)]
+
     def done(self, job: Job) -> None:
         """Note that a job's results are written."""
+        self.note(str(job.target), self.state(job))
+
+    def skipped(self, source: Path) -> None:
+        """Note that a file was tried in vain."""
+        self.note(str(source), None)
+
+    def note(self, path: str, state: list[Any] | None) -> None:
         with writing(self.folder):
-            self.notes.write(note_of(job) + "\n")
+            self.notes.write(json.dumps([path, state]) + "\n")
             self.notes.flush()
 
+    def read(self) -> dict[str, Any]:
+        """What all processes have noted until now."""
+        lines = [line for notes in self.folder.glob("*.txt") for line in notes.read_text().splitlines()]
+        known = {}
+        for line in lines:
+            with suppress(ValueError):  # it was being written when its process was killed
+                path, state = json.loads(line)
+                known[path] = state
+        return known
+
     def end(self) -> None:
-        """All jobs of this process were tried; the last process to say so clears the notes away."""
+        """All jobs of this process were tried; the process that sees all of all tried clears the notes away."""
         self.notes.close()
-        with writing(self.folder):
-            (self.folder / f"{self.process.rank}-of-{self.process.processes}.end").touch()
-        if len(list(self.folder.glob(f"*-of-{self.process.processes}.end"))) == self.process.processes:
+        known: dict[str, Any] = {}
+        with suppress(FileNotFoundError):  # a second start of the same has cleared them away
+            known = self.read()
+        if all(str(job.target) in known or str(job.source) in known for job in self.jobs):
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def note_of(job: Job) -> str:
-    """A line that tells a job and the state of its source."""
-    state = job.source.stat()
-    return json.dumps([str(job.target), state.st_size, state.st_mtime_ns])
+def state_of(file: Path) -> list[int] | None:
+    """What tells whether a file has changed; None if there is none."""
+    with suppress(OSError):
+        return stamp_of(file)
+    return None
