@@ -726,9 +726,9 @@ def test_a_code_does_not_tell_its_order(pictures, tmp_path):
         found = study.find_questions(study.StudyConfig([pictures]), lambda _: None)
         answers = study.Answers(tmp_path / f"{name}.sqlite")
         answers.begin(found)
-        one = study.Study(found, answers, None)
+        one = study.Study(found, answers, None, {}, {})
         orders.append([one.methods("ABCDEFGH", number) for number in range(1, 6)])
-        assert orders[-1] == [study.Study(found, answers, None).methods("ABCDEFGH", n) for n in range(1, 6)]
+        assert orders[-1] == [study.Study(found, answers, None, {}, {}).methods("ABCDEFGH", n) for n in range(1, 6)]
     assert orders[0] != orders[1], "it depends on what only the database knows"
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -659,3 +660,20 @@ def test_threads_let_go_of_the_cores_between_operations(tmp_path, monkeypatch, c
     ):
         made = subprocess.run(command, capture_output=True, text=True, env=os.environ | changes)
         assert made.stdout.strip() == printed, made.stderr
+
+
+def test_a_model_of_one_generator_is_half_as_large_and_translates_the_same(light, pictures, tmp_path, capsys):
+    both = Translator.load(light, "cpu")
+    one = UGATIT(replace(both.system.config, only="a2b"))
+    one.load_state_dict(both.system.state_dict(), strict=False)
+    save_model(one.half(), tmp_path / "one", 0, with_training=False)
+    small, large = ((folder / "translator.safetensors").stat().st_size for folder in (tmp_path / "one", light))
+    assert small < 0.4 * large
+    made, there = Translator.load(tmp_path / "one", "cpu"), read_picture(pictures / "one.png")
+    assert np.abs(np.asarray(made(there), int) - np.asarray(both(there), int)).max() <= 2
+    assert list(made.system.attention(made.to_tensor(there), "a2b")) == ["generator"]
+    assert (
+        main(["translate", str(tmp_path / "one"), str(pictures), "-o", str(tmp_path / "o"), "--direction", "b2a"]) == 2
+    )
+    assert "b2a" in capsys.readouterr().err
+    assert main(["train", str(pictures), "--only", "a2b", "-o", str(tmp_path / "run")]) == 2

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.checkpoint import checkpoint
 
+from ugatit.io.errors import UserError
 from ugatit.nn.blocks import OutConv, ResBlock, UpBlock, conv_in_relu, init_normal
 from ugatit.nn.cam import Cam, heatmap
 from ugatit.nn.discriminator import LOCAL_HALVINGS, CamDiscriminator, Judgement, global_halvings
@@ -86,6 +87,10 @@ class UGATITConfig(SystemConfig):
     """The type that Adam's two averages are kept in. bfloat16 takes half of the memory."""
     decay_from: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The share of the run after which the learning rate falls linearly to 0."""
+
+    only: Direction | None = None
+    """The direction of a model that has one generator and no discriminator, as a small one to share may have. It
+    translates, and cannot be trained."""
 
     def __post_init__(self) -> None:
         need_equal_channels(self, "U-GAT-IT's identity and CAM losses give each generator pictures of both domains")
@@ -228,11 +233,15 @@ class UGATIT(System):
             Recipe(steps=1700, ema=0.998, enlarge=1),
         ),
     }
-    translators = ("gen_a2b", "gen_b2a")
+    translators: tuple[str, ...] = ("gen_a2b", "gen_b2a")
 
     def __init__(self, config: UGATITConfig):
         super().__init__()
         self.config = config
+        if config.only:
+            self.directions, self.translators = (config.only,), (f"gen_{config.only}",)
+            self.add_module(f"gen_{config.only}", Generator(config))
+            return
         self.gen_a2b, self.gen_b2a = Generator(config), Generator(config)
         cam = config.cam in ("both", "discriminator")
         local = (config.channels, config.width, LOCAL_HALVINGS, cam)
@@ -245,11 +254,14 @@ class UGATIT(System):
         return self.config.light
 
     def init_weights(self) -> None:
+        if self.config.only:
+            raise UserError("`only` is for a model that translates one way: leave it out to train.")
         init_normal(self, self.config.init_std)
 
     def discriminators(self, domain: str) -> dict[str, CamDiscriminator]:
-        """The local and the global discriminator of domain "a" or "b", by scale."""
-        return {scale: getattr(self, f"disc_{scale}_{domain}") for scale in ("local", "global")}
+        """The local and the global discriminator of domain "a" or "b", by scale; none where one generator is all."""
+        scales = () if self.config.only else ("local", "global")
+        return {scale: getattr(self, f"disc_{scale}_{domain}") for scale in scales}
 
     # Equations 2 to 7
 
