@@ -11,7 +11,6 @@ import gc
 import json
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from typing import Any, NamedTuple
 
 import torch
 import tyro
-from PIL import Image
+from grey import grey_run
 from rich.console import Console
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
@@ -34,7 +33,6 @@ from ugatit.nn.switch import fast_forms
 from ugatit.systems import REGISTRY, cartoongan
 from ugatit.systems.base import Clock, System, channels_of
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
-from ugatit.training.config import TrainConfig, preset_config
 from ugatit.training.recorded import AS_USUAL
 from ugatit.training.trainer import Trainer
 from ugatit.translation.translator import Translator
@@ -141,16 +139,7 @@ class Setting(NamedTuple):
 def trained(kind: str, size: int, width: int, precision: str, compiled: bool) -> Trainer:
     """A run of grey pictures; one at a time, as the full networks take long to make."""
     gc.collect()  # the one before
-    folder = Path(tempfile.mkdtemp())
-    for part in ("trainA", "trainB", "testA", "testB"):
-        (folder / part).mkdir()
-        Image.new("RGB", (32, 32)).save(folder / part / "grey.png")
-    start = preset_config("ugatit", kind.replace("full", "paper"))
-    model = replace(start.model, size=size, width=width)
-    run: TrainConfig = replace(start, model=model, data=folder, precision=precision, compile=compiled)
-    trainer = Trainer(run, folder / "run", resume=False)
-    trainer.system.train()
-    return trainer
+    return grey_run(kind, {"size": size, "width": width}, precision=precision, compile=compiled)
 
 
 def steps_of(setting: Setting, size: int, width: int) -> Callable[[Tensor, Tensor], dict[str, Tensor]]:

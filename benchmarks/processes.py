@@ -6,21 +6,19 @@ Started by torchrun with two processes or more it trains, and counts what went o
     torchrun --nproc-per-node 2 benchmarks/processes.py light-24-64-1
 """
 
-import os
-import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import tyro
-from PIL import Image
+from grey import grey_run
 from rich.console import Console
 from rich.table import Table
 
 from ugatit.nn.fast.factored import factors_of
-from ugatit.training.config import preset_config
 from ugatit.training.trainer import Trainer
+from ugatit.translation.sharing import this_process
 
 console = Console(width=150)
 NETWORKS = {"25 Gbit/s": 25e9 / 8, "NVLink, 450 GB/s": 450e9}  # bytes a second, each way
@@ -51,16 +49,10 @@ class Counted(Trainer):
         self.step += 1
 
 
-def trainer_of(setting: str, folder: Path) -> tuple[Counted, torch.Tensor]:
-    """A run of grey pictures, and those of a step."""
+def trainer_of(setting: str) -> tuple[Counted, torch.Tensor]:
+    """A run, and the pictures of a step."""
     kind, width, size, batch = setting.split("-")
-    for part in ("trainA", "trainB", "testA", "testB"):
-        (folder / part).mkdir(exist_ok=True)
-        Image.new("RGB", (32, 32)).save(folder / part / "grey.png")
-    start = preset_config("ugatit", kind.replace("full", "paper"))
-    model = replace(start.model, size=int(size), width=int(width))
-    trainer = Counted(replace(start, model=model, data=folder), folder / "run", resume=False)
-    trainer.system.train()
+    trainer = grey_run(kind, {"size": int(size), "width": int(width)}, Counted)
     return trainer, torch.rand(2, int(batch), 3, int(size), int(size)) * 2 - 1
 
 
@@ -76,32 +68,31 @@ def over_loopback() -> int:
 
 
 def main(options: Config) -> None:
-    processes, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    rank, processes = this_process()
     names = ("pictures/s", "computed MB", "counted MB") if processes > 1 else ("whole MB", "factors MB")
     columns = [f"{n} processes, {name}" for n in PROCESSES for name in NETWORKS] if processes == 1 else []
     table = Table("kind-width-size-batch", *names, *columns)
     for setting in options.settings:
-        with tempfile.TemporaryDirectory() as folder:
-            trainer, pictures = trainer_of(setting, Path(folder))
-            for _ in range(2 if processes > 1 else 1):
-                trainer.step_on(pictures)
-            if processes == 1:
-                times = [
-                    f"{sent(trainer.whole, trainer.factors, n) / speed * 1e3:.1f} ms"
-                    for n in PROCESSES
-                    for speed in NETWORKS.values()
-                ]
-                table.add_row(setting, f"{trainer.whole / 1e6:.1f}", f"{trainer.factors / 1e6:.1f}", *times)
-                continue
-            torch.distributed.barrier()
-            before, began = over_loopback(), time.monotonic()
-            for _ in range(options.steps):
-                trainer.step_on(pictures)
-            torch.distributed.barrier()
-            seconds, counted = time.monotonic() - began, over_loopback() - before
-            seen = options.steps * processes * pictures.shape[1] / seconds
-            computed = processes * sent(trainer.whole, trainer.factors, processes)
-            table.add_row(setting, f"{seen:.2f}", f"{computed / 1e6:.2f}", f"{counted / options.steps / 1e6:.2f}")
+        trainer, pictures = trainer_of(setting)
+        for _ in range(2 if processes > 1 else 1):
+            trainer.step_on(pictures)
+        if processes == 1:
+            times = [
+                f"{sent(trainer.whole, trainer.factors, n) / speed * 1e3:.1f} ms"
+                for n in PROCESSES
+                for speed in NETWORKS.values()
+            ]
+            table.add_row(setting, f"{trainer.whole / 1e6:.1f}", f"{trainer.factors / 1e6:.1f}", *times)
+            continue
+        torch.distributed.barrier()
+        before, began = over_loopback(), time.monotonic()
+        for _ in range(options.steps):
+            trainer.step_on(pictures)
+        torch.distributed.barrier()
+        seconds, counted = time.monotonic() - began, over_loopback() - before
+        seen = options.steps * processes * pictures.shape[1] / seconds
+        computed = processes * sent(trainer.whole, trainer.factors, processes)
+        table.add_row(setting, f"{seen:.2f}", f"{computed / 1e6:.2f}", f"{counted / options.steps / 1e6:.2f}")
     if rank == 0:
         console.print(table)
 

@@ -17,9 +17,8 @@ import platform
 import resource
 import statistics
 import sys
-import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -27,7 +26,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 import tyro
-from PIL import Image
+from grey import grey_run
 from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
@@ -35,8 +34,6 @@ from torch.profiler import ProfilerActivity, profile
 from ugatit.nn.norm import clip_rho
 from ugatit.nn.switch import fast_forms
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
-from ugatit.training.config import preset_config
-from ugatit.training.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import oracle
@@ -85,14 +82,7 @@ class Side:
     """The step that `ugatit train` makes, in one form."""
 
     def __init__(self, setting: Setting, config: UGATITConfig, fast: bool):
-        self.folder = tempfile.TemporaryDirectory()  # removed with this object
-        folder = Path(self.folder.name)
-        for part in ("trainA", "trainB", "testA", "testB"):
-            (folder / part).mkdir()
-            Image.new("RGB", (32, 32)).save(folder / part / "grey.png")
-        run = replace(preset_config("ugatit", setting.kind.replace("full", "paper")), model=config, data=folder)
-        self.trainer = Trainer(run, folder / "run", resume=False)
-        self.trainer.system.train()
+        self.trainer = grey_run(setting.kind, asdict(config))
         self.fast = fast
 
     def step(self, real_a: torch.Tensor, real_b: torch.Tensor) -> None:

@@ -209,19 +209,22 @@ class Desk:
 
     def rates_of(self, name: str) -> Rates:
         """What a model takes; computed and measured once, while nothing else is done."""
-        if name in self.rates:
-            return self.rates[name]
-        with self.working:
-            translator = self.translators[name]
-            direction = translator.system.directions[0]
-            x = torch.zeros(1, translator.samples(direction[0]).channels, translator.side, translator.side)
-            for _ in range(2):  # the first time is slower
-                began = time.monotonic()
-                translator.translate(x, direction, "model")
-                seconds = time.monotonic() - began
-            layer = translation_cost(translator.system, translator.side).bytes - held_bytes(translator.system)
-            self.rates[name] = Rates(layer / translator.side**2, seconds / translator.side**2)
+        if name not in self.rates:
+            with self.working:
+                self.rates[name] = self.rates.get(name) or self.measured(name)  # another may have done it meanwhile
         return self.rates[name]
+
+    def measured(self, name: str) -> Rates:
+        """What a model takes of what is there."""
+        translator = self.translators[name]
+        direction = translator.system.directions[0]
+        x = torch.zeros(1, translator.samples(direction[0]).channels, translator.side, translator.side)
+        for _ in range(2):  # the first time is slower
+            began = time.monotonic()
+            translator.translate(x, direction, "model")
+            seconds = time.monotonic() - began
+        layer = translation_cost(translator.system, translator.side).bytes - held_bytes(translator.system)
+        return Rates(layer / translator.side**2, seconds / translator.side**2)
 
     # The work
 

@@ -1,6 +1,5 @@
 """Work shared among the processes that torchrun or accelerate started: each does its part, and all get the whole."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, TypeVar
 import torch.distributed as dist
 
 from ugatit.io.files import atomic_folder, writing
+from ugatit.translation.sharing import this_process
 
 T = TypeVar("T")
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 def together() -> Iterator[bool]:
     """Within this block the processes of this start know each other; yields whether this one is the first, or the only
     one."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if this_process().processes == 1:
         yield True
         return
     dist.init_process_group("gloo")  # numbers go from processor to processor

@@ -24,16 +24,21 @@ def color(x: Tensor, uniform: Uniform) -> Tensor:
     return (x - mean) * (uniform(1, 1, 1) + 0.5) + mean
 
 
+def along(dim: int, rows: Tensor) -> Tensor:
+    """What holds for each row or column of each picture, N x side, as N x 1 x side x 1 or N x 1 x 1 x side."""
+    return rows[:, None, :, None] if dim == 2 else rows[:, None, None, :]
+
+
 def translation(x: Tensor, uniform: Uniform) -> Tensor:
     """Each picture, N x C x H x W, moved by up to an eighth of its side; what comes in is 0."""
-    size, shape = x.shape[2:], x.shape
+    size = x.shape[2:]
     x = F.pad(x, (1, 1, 1, 1))
     for dim, side in zip((2, 3), size, strict=True):
         most = round(SHIFT * side)
         shift = (uniform(1) * (2 * most + 1)).long() - most  # N 1
         places = (torch.arange(side, device=x.device) - shift + 1).clamp(0, side + 1)  # N side
-        places = places[:, None, :, None] if dim == 2 else places[:, None, None, :]
-        x = x.gather(dim, places.expand(*shape[:2], side if dim == 2 else size[0], x.shape[3] if dim == 2 else side))
+        shape = [*x.shape[:dim], side, *x.shape[dim + 1 :]]
+        x = x.gather(dim, along(dim, places).expand(shape))
     return x
 
 
@@ -45,7 +50,7 @@ def cutout(x: Tensor, uniform: Uniform) -> Tensor:
         start = (uniform(1) * (side + 1 - hole % 2)).long() - hole // 2  # N 1
         places = torch.arange(side, device=x.device)
         within = (places >= start) & (places < start + hole)  # N side
-        inside = inside & (within[:, None, :, None] if dim == 2 else within[:, None, None, :])
+        inside = inside & along(dim, within)
     return x * ~inside
 
 

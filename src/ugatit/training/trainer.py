@@ -220,7 +220,9 @@ class Trainer:
         make: Step = partial(self.make_updates, clock)
         if self.records:
             kind = self.system.kind_of_step(clock)
-            make = self.recorded.setdefault(kind, Recorded(make, self.system, self.generators))
+            if kind not in self.recorded:
+                self.recorded[kind] = Recorded(make, self.system, self.generators)
+            make = self.recorded[kind]
         losses = make(real_a, real_b)
         if self.ema:
             self.ema.update(self.step)

@@ -71,8 +71,8 @@ class Share:
         Raises:
             UserError: results would be among the sources of several processes.
         """
-        several = self.process.processes > 1
-        if several and any(real(job.source).is_relative_to(real(self.out)) for job in jobs):
+        out = real(self.out)
+        if self.process.processes > 1 and any(real(job.source).is_relative_to(out) for job in jobs):
             raise UserError(
                 f"{self.out} is among the inputs, where several processes see each other's results: give another -o."
             )

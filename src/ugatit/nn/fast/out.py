@@ -19,7 +19,8 @@ class FewMaps(torch.autograd.Function):
         ctx.save_for_backward(padded, weight)
         kernel = weight.shape[2]
         height, width = (side - kernel + 1 for side in padded.shape[2:])
-        parts = torch.stack([taps(weight) @ one for one in padded.flatten(2)])  # N C'KK P
+        rows = taps(weight)
+        parts = torch.stack([rows @ one for one in padded.flatten(2)])  # N C'KK P
         return F.fold(parts, (height, width), kernel, padding=kernel - 1)
 
     @staticmethod
