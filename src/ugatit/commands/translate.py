@@ -1,6 +1,6 @@
 """Translate pictures and videos with a trained model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
@@ -17,15 +17,18 @@ from ugatit.data.finding import Skipped, common_range, look_at, unscaled
 from ugatit.io.errors import UserError, with_options
 from ugatit.io.files import printable, real
 from ugatit.io.terminal import bars, console, say, some
-from ugatit.systems.base import Direction, Range, opposite
+from ugatit.systems.base import Direction, Range, faces_of, opposite
 from ugatit.training.config import check_range
 from ugatit.translation.animation import is_animation, translate_animation
 from ugatit.translation.export import OnnxTranslator
-from ugatit.translation.files import TOO_LARGE, Job, is_video, out_of_memory, plan_jobs, translate_files
+from ugatit.translation.faces import USUAL, Finder, How, face_finder, translate_face_file
+from ugatit.translation.files import TOO_LARGE, Job, is_video, not_written, out_of_memory, plan_jobs, translate_files
 from ugatit.translation.joining import not_kept
 from ugatit.translation.sharing import Share, state_of, this_process
 from ugatit.translation.translator import Precision, Size, Translator
 from ugatit.translation.video import translate_video
+
+MOVING = "moves, and faces are looked for in single pictures only"
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,16 @@ class TranslateConfig:
     range: Range | Literal["auto"] | None = None
     """The samples that become black and white: LOW HIGH, or auto for the lowest and the highest of all inputs, which is
     taken for floats and 32 bits anyway. If it is not given, it is the model's, or else what the files' type says."""
+    faces: How | None = None
+    """Faces are translated instead of whole pictures, turned and cut out as those of the training pictures were. crop:
+    each is written, further ones of a picture as NAME.face2, NAME.face3 and so on. back: they are laid back into the
+    picture with a soft edge."""
+    detector: str | None = None
+    """What finds the faces, as in ugatit prepare: photo, drawn, or a file. If it is not given, what found those of the
+    training pictures; photo, if the model does not tell."""
+    margin: Annotated[float, Field(ge=0, le=2)] | None = None
+    """How much is added to a face's square at every side, as a share of it. If it is not given, as much as in the
+    training pictures."""
     attention: bool = False
     """Also write NAME.attention.png, which shows where the generator looks, laid over the source."""
     backend: Literal["torch", "onnx"] = "torch"
@@ -82,17 +95,21 @@ def main(arguments: list[str]) -> None:
     if process.processes > 1 and translator.random:
         raise UserError("Several processes do not share random styles: give --style PICTURE, or start one process.")
     settings = all_settings(options, translator)
+    finder = finder_of(options, translator)
     share = Share(options.out, settings, options.attention, process, anew=translator.random)
     videos = [job for job in jobs if is_video(job.source)]
     animations = [job for job in jobs if is_animation(job.source, origin.channels)]
     if options.attention and (moving := [job.source for job in videos + animations]):
         say(f"Attention maps are made of single pictures, so not of {some(moving)}.", "yellow")
     pictures = [job for job in jobs if job not in {*videos, *animations}]
+    left_out = [Skipped(job.source, MOVING) for job in videos + animations] if finder else []
+    if finder:
+        videos, animations = [], []
     # As many together as are translated together, so that what shares a batch is the same with any number of processes.
     pictures, animations, videos = share.part(pictures, options.batch), share.part(animations), share.part(videos)
-    results = translate_files(translator, pictures, options.direction, options.size, options.batch, options.attention)
+    results = translated_pictures(translator, pictures, options, finder)
     shown = track(results, "translating", total=len(pictures), console=console, disable=not console.is_terminal)
-    done: list[Job | Skipped] = []
+    done: list[Job | Skipped] = [*left_out]
     for result in chain(
         shown,
         (attempt(job, partial(translate_one_animation, translator, job, options)) for job in animations),
@@ -112,6 +129,38 @@ def main(arguments: list[str]) -> None:
     failed = [file for file, _ in skipped if real(file) in named]
     if failed or (done and len(skipped) == len(done)):
         raise UserError(f"{failed[0] if failed else 'Everything'} could not be translated: see the reasons above.")
+
+
+def finder_of(options: TranslateConfig, translator: Translator) -> Finder | None:
+    """What finds the faces to translate; None if whole pictures are.
+
+    Raises:
+        UserError: an option is for faces alone, or there is no such detector.
+    """
+    if options.faces is None:
+        for name in ("detector", "margin"):
+            if getattr(options, name) is not None:
+                raise UserError(f"--{name} is for faces: give --faces crop or --faces back too, or leave it out.")
+        return None
+    domain = options.direction[0]
+    if faces_of(translator.system.config, domain) is None:
+        say(
+            "The model does not tell how its training pictures were cut: faces are turned upright, "
+            f"with --margin {USUAL.margin if options.margin is None else options.margin:g}.",
+            "yellow",
+        )
+    return face_finder(translator, options.direction, options.detector, options.margin)
+
+
+def translated_pictures(
+    translator: Translator, jobs: list[Job], options: TranslateConfig, finder: Finder | None
+) -> Iterator[Job | Skipped]:
+    """Translate and write pictures, or the faces in them; each job when it is done, or why it was skipped."""
+    way, size = options.direction, options.size
+    if finder is None or options.faces is None:
+        return translate_files(translator, jobs, way, size, options.batch, options.attention)
+    work = partial(translate_face_file, translator, direction=way, size=size, finder=finder, how=options.faces)
+    return (attempt(job, partial(work, job=job, attention=options.attention)) for job in jobs)
 
 
 def written(count: int, what: str, out: Path, share: Share) -> str:
@@ -136,6 +185,8 @@ def attempt(job: Job, work: Callable[[], None]) -> Job | Skipped:
         work()
     except ValueError as error:
         return Skipped(job.source, str(error))
+    except OSError as error:
+        return not_written(job, error)
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise

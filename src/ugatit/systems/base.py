@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from tyro.conf import Suppress
 
 from ugatit.io.errors import UserError
 from ugatit.nn.augment import Kind
@@ -160,6 +161,18 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Faces:
+    """How faces were cut out of a domain's pictures before training, which is done again when others are translated."""
+
+    detector: Literal["photo", "drawn", "file"] = "photo"
+    """What found them, as in `ugatit.data.faces.detector`; "file" is one that the data set's maker had."""
+    margin: Annotated[float, Field(ge=0, le=2)] = 0.3
+    """What was added to a face's square at every side, as a share of it."""
+    align: bool = False
+    """Whether they were turned upright by their eyes."""
+
+
+@dataclass(frozen=True)
 class SystemConfig:
     """Hyper-parameters that every method has."""
 
@@ -176,6 +189,10 @@ class SystemConfig:
     which files do not tell, it is auto."""
     range_b: Range | Literal["auto", "type"] | None = None
     """The same for the pictures of domain B, if it is not --range."""
+    faces_a: Annotated[Faces | None, Suppress] = None
+    """How faces were cut out of domain A's pictures, as the data set tells; None if it does not."""
+    faces_b: Annotated[Faces | None, Suppress] = None
+    """The same for the pictures of domain B."""
     width: Annotated[int, Field(ge=1, le=1024)] = 64
     """The channels of the first layer of every network."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
@@ -205,6 +222,11 @@ def samples_of(config: Any, domain: str) -> Samples:
 def channels_of(config: Any) -> tuple[int, int]:
     """The channels of domain A's pictures, and of domain B's."""
     return config.channels, getattr(config, "channels_b", None) or config.channels
+
+
+def faces_of(config: Any, domain: str) -> Faces | None:
+    """How faces were cut out of the training pictures of domain "a" or "b"; None if that is not known."""
+    return getattr(config, f"faces_{domain}", None)
 
 
 def need_equal_channels(config: Any, why: str) -> None:

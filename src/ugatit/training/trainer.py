@@ -28,6 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ugatit.data.faces import faces_in
 from ugatit.data.finding import (
     DARK,
     Pictures,
@@ -100,7 +101,8 @@ class Trainer:
         look = partial(find_pictures, *places, config.holdout, config.seed, self.known, old, channels_of(config.model))
         self.pictures = told_by_first(look, self.accelerator)
         self.pictures.need_training()
-        self.config = config = replace(config, model=with_ranges(config.model, self.pictures, self.say))
+        model = with_ranges(config.model, self.pictures, self.say)
+        self.config = config = replace(config, model=model if resume else with_faces(model, self.pictures, self.say))
         torch.manual_seed(seed_of(config.seed, "weights"))
         self.system: System = REGISTRY[config.system](config.model)
         self.system.init_weights()
@@ -545,6 +547,19 @@ def with_ranges(model: Any, pictures: Pictures, say: Callable[..., None]) -> Any
     if chosen["a"] == chosen["b"]:
         return replace(model, range=chosen["a"], range_b=None)
     return replace(model, range=chosen["a"], range_b=chosen["b"])
+
+
+def with_faces(model: Any, pictures: Pictures, say: Callable[..., None]) -> Any:
+    """The settings with how faces were cut out of the pictures, as far as the data set tells."""
+    if not hasattr(model, "faces_a"):  # a method from outside
+        return model
+    found = {}
+    for domain in "ab":
+        try:
+            found[f"faces_{domain}"] = faces_in(pictures.roots[f"train{domain.upper()}"])
+        except ValueError as error:
+            say(f"How faces were cut out for this data set is not known: {error}.", "yellow")
+    return replace(model, **found)
 
 
 def lost_picture(batch: Any) -> str:

@@ -185,11 +185,7 @@ def translate_files(
                 future.result()
                 yield job
             except OSError as error:
-                if error.errno not in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):  # the name alone is the matter
-                    with writing(job.target):
-                        raise
-                wanted = Path(error.filename2 or error.filename or job.target).name
-                skipped.append(Skipped(job.source, f"cannot be written as {wanted} ({error.strerror})"))
+                skipped.append(not_written(job, error))
 
     with ThreadPoolExecutor(2) as pool:
         for _, alike in groupby(decoded(), lambda source: source.x.shape):
@@ -210,6 +206,19 @@ def translate_files(
     if shallow:
         say(f"{len(shallow)} pictures {SHALLOW}: {some(sorted(shallow))}", "yellow")
     yield from skipped
+
+
+def not_written(job: Job, error: OSError) -> Skipped:
+    """Why a result could not be written, if its name alone is the matter.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if error.errno not in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):
+        with writing(job.target):
+            raise error
+    wanted = Path(error.filename2 or error.filename or job.target).name
+    return Skipped(job.source, f"cannot be written as {wanted} ({error.strerror})")
 
 
 def attempted(
