@@ -30,6 +30,7 @@ from ugatit.data.faces import (
     squared_box,
     yunet_faces,
 )
+from ugatit.evaluation.attention import attention_on_faces, mask_of, share
 from ugatit.io.errors import UserError
 from ugatit.io.sheet import to_picture
 from ugatit.systems.base import Faces
@@ -95,18 +96,18 @@ def test_eyes_of_drawn_faces_stand_from_left_to_right():
     def part(x, y, width, height):
         return types.SimpleNamespace(pos=types.SimpleNamespace(x=x, y=y, width=width, height=height))
 
-    found = types.SimpleNamespace(
-        face=part(10, 20, 60, 50), left_eye=part(50, 40, 10, 6), right_eye=part(20, 38, 10, 6)
-    )
+    eyes = {"left_eye": part(50, 40, 10, 6), "right_eye": part(20, 38, 10, 6)}
+    found = types.SimpleNamespace(face=part(10, 20, 60, 50), mouth=part(30, 60, 12, 4), **eyes)
     library = types.SimpleNamespace(detect=lambda picture: [found])
-    assert drawn_faces(library, Image.new("RGB", (90, 90))) == [Face((10, 20, 70, 70), (25, 41, 55, 43))]
+    expected = Face((10, 20, 70, 70), (25, 41, 55, 43), (30, 62, 42, 62))
+    assert drawn_faces(library, Image.new("RGB", (90, 90))) == [expected]
 
 
 def test_yunet_s_rows_are_boxes_and_eyes():
     """Left, top, width, height, five points and a score a face; nothing where there is none."""
 
     class Net:
-        rows = np.array([[10.4, 20.6, 30, 40, 18, 35, 32, 36, *[0] * 6, 0.9]], np.float32)
+        rows = np.array([[10.4, 20.6, 30, 40, 18, 35, 32, 36, 25, 45, 20, 55, 30, 56, 0.9]], np.float32)
 
         def setInputSize(self, size):  # noqa: N802
             assert size == (90, 80)
@@ -116,7 +117,9 @@ def test_yunet_s_rows_are_boxes_and_eyes():
             return 1, self.rows
 
     net = Net()
-    assert yunet_faces(net, Image.new("RGB", (90, 80), (1, 2, 3))) == [Face((10, 21, 40, 61), (18, 35, 32, 36))]
+    assert yunet_faces(net, Image.new("RGB", (90, 80), (1, 2, 3))) == [
+        Face((10, 21, 40, 61), (18, 35, 32, 36), (20, 55, 30, 56))
+    ]
     net.rows = None
     assert yunet_faces(net, Image.new("RGB", (90, 80), (1, 2, 3))) == []
 
@@ -362,3 +365,55 @@ def test_both_domains_keep_their_own(prepared):
     translator = Translator(type(tiny_model())(config), "cpu")
     assert face_finder(translator, "a2b").faces.margin == 0.1
     assert face_finder(translator, "b2a").faces == Faces("photo", 0.5, False)
+
+
+# Where networks look in them
+
+
+def test_attention_in_boxes_is_counted_as_by_hand():
+    """A map that is 3 in the eyes' boxes and 1 elsewhere has all of its attention there: its least counts for none."""
+    face = Face((0, 0, 64, 64), (20, 30, 40, 30), (24, 50, 36, 50))
+    eyes, mouth = mask_of(face, "eyes", 64), mask_of(face, "mouth", 64)
+    assert eyes.sum() == 2 * 12 * 8 and eyes[26:34, 14:26].all() and eyes[26:34, 34:46].all()
+    assert mouth.sum() == 16 * 9 and mouth[46:54, 22:38].all()
+    assert share(1 + 2 * eyes[None, None], eyes) == 1
+    assert share(torch.rand(1, 1, 64, 64) + 1, eyes) == pytest.approx(float(eyes.mean()), rel=0.1)  # chance
+    assert np.isnan(share(torch.ones(1, 1, 16, 16), eyes))
+
+
+def test_attention_on_faces_is_held_against_their_area():
+    """Of three pictures one has no face, one has two."""
+    one, two = Face((0, 0, 64, 64), (20, 30, 40, 30), (24, 50, 36, 50)), Face((0, 0, 9, 9))
+    found = iter([[one], [], [one, one], [one, two]])
+    heat = 1 + 2 * mask_of(one, "eyes", 64)[None, None]
+    heat[..., 60:, :20] = 3  # 80 more pixels, none of them in a box
+
+    class Looker:
+        directions = ("a2b",)
+
+        def attention(self, x, direction):
+            return {"generator": (x, heat)}
+
+    translator = types.SimpleNamespace(system=Looker(), device=torch.device("cpu"))
+    rows = attention_on_faces(translator, torch.zeros(4, 3, 64, 64), "a2b", lambda picture: next(found))
+    eyes, mouth = rows
+    assert (eyes["part"], eyes["pictures"], eyes["network"]) == ("eyes", 2, "generator")
+    assert eyes["attention"] == pytest.approx(192 / 272) and eyes["area"] == pytest.approx(192 / 4096)
+    assert mouth["attention"] == 0 and mouth["area"] == pytest.approx(144 / 4096)
+    assert eyes["interval"] == pytest.approx(0, abs=1e-9)  # both pictures are alike
+
+
+def test_inspect_measures_attention_on_faces(prepared, tmp_path, capsys):
+    model, out = prepared / "run" / "model", tmp_path / "out"
+    assert main(["inspect", str(model), str(prepared / "data" / "trainA"), "--faces", "-o", str(out)]) == 0
+    told = json.loads((out / "inspection.json").read_text())["faces"]
+    assert [(row["network"], row["part"], row["pictures"]) for row in told] == [
+        (network, part, 3) for network in ("generator", "local disc.", "global disc.") for part in ("eyes", "mouth")
+    ]
+    assert all(0 < row["attention"] < 0.5 and 0.02 < row["area"] < 0.1 for row in told)
+    assert "Attention on faces" in capsys.readouterr().err
+    assert main(["inspect", str(model), "--faces", "-o", str(out)]) == 2
+    assert "--faces needs pictures of faces" in capsys.readouterr().err
+    write_picture(tmp_path / "nobody.png", 0, 80)
+    assert main(["inspect", str(model), str(tmp_path / "nobody.png"), "--faces", "-o", str(out)]) == 0
+    assert "In none of the pictures one face was found" in capsys.readouterr().err

@@ -9,11 +9,13 @@ from tyro.conf import Positional, arg
 
 from ugatit.commands.parsing import parse
 from ugatit.data.finding import check_pictures, find_files, spread
+from ugatit.evaluation.attention import attention_on_faces, attention_table
 from ugatit.evaluation.inspection import inspect
 from ugatit.io.errors import UserError
 from ugatit.io.terminal import console, say
 from ugatit.systems.base import Direction
 from ugatit.training.config import check_range
+from ugatit.translation.faces import face_finder
 from ugatit.translation.files import plan_jobs
 from ugatit.translation.translator import Translator, read_squares
 
@@ -30,6 +32,8 @@ class InspectConfig:
     """The direction that the pictures are translated in. A folder with testA and testB is translated both ways."""
     pictures: Annotated[int, Field(ge=1)] = 4
     """How many of the pictures are looked at, evenly spread."""
+    faces: bool = False
+    """In pictures of faces, also measure how much of the attention is on eyes and mouth; in all of them."""
     size: Annotated[int | None, Field(ge=32, le=4096, multiple_of=4)] = None
     """The side in pixels of the picture whose translation is costed. If it is not given, the model's own."""
     batch: Annotated[int, Field(ge=1)] = 1
@@ -50,14 +54,27 @@ def main(arguments: list[str]) -> None:
         files = {side: find_files(folder) for side, folder in folders.items()}
     else:
         files = {options.direction[0].upper(): [job.source for job in plan_jobs(options.inputs, options.out)]}
-    tests = {}
+    if options.faces and not options.inputs:
+        raise UserError("--faces needs pictures of faces: give files, folders or globs after MODEL.")
+    tests, measured = {}, []
     for side, found in files.items():
-        good, skipped = check_pictures(spread(found, options.pictures), translator.samples(side.lower()))
+        wanted = found if options.faces else spread(found, options.pictures)
+        good, skipped = check_pictures(wanted, translator.samples(side.lower()))
         for one in skipped:
             say(f"  skipped: {one}")
         if good:
-            tests[side] = read_squares(translator, good, side)
+            tests[side] = read_squares(translator, spread(good, options.pictures), side)
+        way: Direction = "a2b" if side == "A" else "b2a"
+        if options.faces and good and way in translator.system.directions:
+            detect = face_finder(translator, way).detect
+            measured += attention_on_faces(translator, read_squares(translator, good, side), way, detect)
     if options.inputs and not tests:
         raise UserError("None of the pictures can be used: see the reasons above, or give others.")
-    inspect(translator, tests, options.size or translator.side, options.batch, options.out, console)
+    inspect(
+        translator, tests, options.size or translator.side, options.batch, options.out, console, {"faces": measured}
+    )
+    if measured:
+        console.print(attention_table(measured))
+    elif options.faces:
+        say("In none of the pictures one face was found, with eyes and mouth.", "yellow")
     say(f"Written to {options.out}")

@@ -26,11 +26,11 @@ from ugatit.io.files import read_json
 from ugatit.systems.base import Faces
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom; in pixels, may reach beyond the picture
-Eyes = tuple[float, float, float, float]  # x and y of the one further left in an upright picture, then of the other
+Pair = tuple[float, float, float, float]  # x and y of what is further left in an upright picture, then of the other
 # A face's square, in distances between its eyes: its side, and how far its middle is below them.
 SIDE, BELOW = 2.92, 0.21
 SOFT = 0.25  # of half a side, over which a face that is laid back fades out
-LOOKED = 1024  # pixels of the longer side that faces are looked for in
+LOOKED = 192, 1024  # pixels of the longer side that faces are looked for in, at least and at most
 SURE = 0.95  # of a face, to be one
 MANIFEST = 2**28  # bytes of a data set's record
 
@@ -39,15 +39,17 @@ class Face(NamedTuple):
     """A face that was found."""
 
     box: Box
-    eyes: Eyes | None = None  # None if its detector does not look for eyes
+    eyes: Pair | None = None  # None if its detector does not look for them
+    mouth: Pair | None = None  # its corners
 
     def scaled(self, factor: float) -> "Face":
         """The same face in a picture that is so many times as large."""
+
+        def pair(points: Pair | None) -> Pair | None:
+            return points and (points[0] * factor, points[1] * factor, points[2] * factor, points[3] * factor)
+
         left, top, right, bottom = (round(n * factor) for n in self.box)
-        if self.eyes is None:
-            return Face((left, top, right, bottom))
-        x, y, other_x, other_y = (n * factor for n in self.eyes)
-        return Face((left, top, right, bottom), (x, y, other_x, other_y))
+        return Face((left, top, right, bottom), pair(self.eyes), pair(self.mouth))
 
 
 class Cut(NamedTuple):
@@ -104,17 +106,18 @@ def detector(name: str, argument: str) -> Detect | None:
     lock = Lock()
 
     def detect(picture: Image.Image) -> list[Face]:
-        factor = min(1.0, LOOKED / max(picture.size))
+        longer = max(picture.size)
+        factor = min(max(longer, LOOKED[0]), LOOKED[1]) / longer
         width, height = (max(1, round(n * factor)) for n in picture.size)
-        small = picture.resize((width, height), Image.Resampling.BOX, reducing_gap=2) if factor < 1 else picture
+        seen = picture if factor == 1 else picture.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2)
         with lock:
-            return [face.scaled(1 / factor) for face in find(small)]
+            return [face.scaled(1 / factor) for face in find(seen)]
 
     return detect
 
 
 def finder(name: str, argument: str) -> Detect:
-    """What finds faces in pictures of moderate size; arguments and errors are those of `detector`."""
+    """What finds faces in pictures of that size; arguments and errors are those of `detector`."""
     if name == "drawn":
         return partial(drawn_faces, animeface(argument))
     cv2 = package("cv2", "prepare")
@@ -157,7 +160,8 @@ def mtcnn_faces(net: Any, picture: Image.Image) -> list[Face]:
         (left, top, width, height), points = face["box"], face["keypoints"]
         if face["confidence"] >= SURE and width > 0 and height > 0:
             (x, y), (other_x, other_y) = points["left_eye"], points["right_eye"]
-            faces.append(Face((left, top, left + width, top + height), (x, y, other_x, other_y)))
+            mouth = *points["mouth_left"], *points["mouth_right"]
+            faces.append(Face((left, top, left + width, top + height), (x, y, other_x, other_y), mouth))
     return faces
 
 
@@ -167,8 +171,10 @@ def drawn_faces(animeface: Any, picture: Image.Image) -> list[Face]:
     for found in animeface.detect(picture):
         box = found.face.pos
         middles = [(eye.x + eye.width / 2, eye.y + eye.height / 2) for eye in (found.left_eye.pos, found.right_eye.pos)]
-        eyes = sorted(middles)
-        faces.append(Face((box.x, box.y, box.x + box.width, box.y + box.height), (*eyes[0], *eyes[1])))
+        eyes, mouth = sorted(middles), found.mouth.pos
+        level = mouth.y + mouth.height / 2
+        corners = (mouth.x, level, mouth.x + mouth.width, level)
+        faces.append(Face((box.x, box.y, box.x + box.width, box.y + box.height), (*eyes[0], *eyes[1]), corners))
     return faces
 
 
@@ -187,7 +193,8 @@ def yunet_faces(net: Any, picture: Image.Image) -> list[Face]:
     faces = []
     for row in [] if found is None else found.tolist():  # box, eyes, nose and mouth
         x, y, width, height = map(round, row[:4])
-        faces.append(Face((x, y, x + width, y + height), (row[4], row[5], row[6], row[7])))
+        eyes, mouth = (row[4], row[5], row[6], row[7]), (row[10], row[11], row[12], row[13])
+        faces.append(Face((x, y, x + width, y + height), eyes, mouth))
     return faces
 
 

@@ -219,7 +219,15 @@ def attention_columns(translator: Translator, x: Tensor, direction: Direction) -
     return sheet_columns(translator.at_size, x, direction, back=False, maps=maps)
 
 
-def inspect(translator: Translator, tests: dict[str, Tensor], size: int, batch: int, out: Path, console) -> None:
+def inspect(
+    translator: Translator,
+    tests: dict[str, Tensor],
+    size: int,
+    batch: int,
+    out: Path,
+    console,
+    measured: dict[str, Any],
+) -> None:
     """Print and write all of it.
 
     Args:
@@ -229,6 +237,7 @@ def inspect(translator: Translator, tests: dict[str, Tensor], size: int, batch: 
         batch: of the training step that is costed.
         out: folder for ``inspection.json``, ``rho.png`` and ``attention.png``.
         console: to print on.
+        measured: what else is written to ``inspection.json``.
 
     Raises:
         UserError: ``out`` cannot be written, or the model does not translate that size.
@@ -237,6 +246,7 @@ def inspect(translator: Translator, tests: dict[str, Tensor], size: int, batch: 
     if not system.any_size and size != translator.side:
         raise UserError(f"`size={size}`: this model only translates {translator.side} x {translator.side} pictures.")
     table, numbers = cost_table(system, size, batch)
+    numbers |= measured
     console.print(table)
     rhos = rho_by_layer(system)
     numbers["rho"] = {net: {k: v.tolist() for k, v in layers.items()} for net, layers in rhos.items()}
