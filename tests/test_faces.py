@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 import types
 from dataclasses import replace
@@ -31,6 +32,8 @@ from ugatit.data.faces import (
     yunet_faces,
 )
 from ugatit.evaluation.attention import attention_on_faces, mask_of, share
+from ugatit.experiments.compare import CompareConfig, plan
+from ugatit.experiments.runs import train_all
 from ugatit.io.errors import UserError
 from ugatit.io.sheet import to_picture
 from ugatit.systems.base import Faces
@@ -223,12 +226,21 @@ def test_preparation_places_eyes_and_is_kept_in_run_and_model(prepared):
 
 
 def test_a_resumed_run_keeps_what_it_knows(prepared, tmp_path, capsys):
-    (prepared / "data" / "manifest.json").rename(tmp_path / "manifest.json")
-    try:
-        assert main(["train", "--resume", str(prepared / "run"), "--steps", "3"]) == 0
-    finally:
-        (tmp_path / "manifest.json").rename(prepared / "data" / "manifest.json")
-    assert load_model(prepared / "run" / "model").config.faces_a == Faces("photo", 0.1, True)
+    shutil.copytree(prepared, tmp_path / "copy")
+    data, run = tmp_path / "copy" / "data", tmp_path / "copy" / "run"
+    (data / "manifest.json").unlink()
+    assert main(["train", str(data), "--resume", str(run), "--steps", "3"]) == 0
+    assert load_model(run / "model").config.faces_a == Faces("photo", 0.1, True)
+
+
+def test_the_rows_of_a_table_know_how_their_pictures_were_cut(prepared, tmp_path):
+    """Their configuration is written before anything is looked at, and held against the command when it is repeated."""
+    config = CompareConfig(prepared / "data", tmp_path, systems=("ugatit",), preset="quick", size=32, steps=1)
+    (run,) = plan(config, tmp_path)
+    assert run.config.model.faces_a is None
+    train_all([run], 1)
+    assert load_model(run.folder / "model").config.faces_a == Faces("photo", 0.1, True)
+    assert plan(config, tmp_path) == [run]
 
 
 def test_what_the_manifest_says_is_read(tmp_path, data, capsys):

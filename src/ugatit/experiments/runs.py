@@ -81,7 +81,8 @@ class Run(NamedTuple):
             write_run(self.config, self.folder)
             return
         found, model = read_run(self.folder), self.config.model
-        found_model = replace(found.model, range=model.range, range_b=model.range_b)  # it may have found ranges
+        same = {name: getattr(model, name) for name in ("range", "range_b", "faces_a", "faces_b")}  # found in the data
+        found_model = replace(found.model, **same)
         if replace(found, out=self.folder, model=found_model) != self.config:
             raise UserError(f"{self.folder} was started with other settings: give those again, or another -o.")
 

@@ -204,7 +204,8 @@ def changed_settings(before: TrainConfig, now: TrainConfig) -> dict[str, list[An
 
 
 def settings_of(config: TrainConfig) -> dict[str, Any]:
-    """All settings by the names of their options, as JSON has them."""
+    """All settings by the names of their options, as JSON has them; without the run's folder, and what is no option."""
     record = run_adapter(config.system).dump_python(config, mode="json")
     parts = record.pop("model"), record.pop("recipe"), record
-    return {name.replace("_", "-"): value for part in parts for name, value in part.items() if name != "out"}
+    left = "out", "faces_a", "faces_b"
+    return {name.replace("_", "-"): value for part in parts for name, value in part.items() if name not in left}

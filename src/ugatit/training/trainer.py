@@ -52,7 +52,7 @@ from ugatit.nn.fast.factored import show_overflow
 from ugatit.nn.precision import tf32
 from ugatit.nn.switch import compile_networks, fast_forms
 from ugatit.systems import REGISTRY
-from ugatit.systems.base import Clock, Range, System, channels_of, samples_of
+from ugatit.systems.base import Clock, Range, System, channels_of, faces_of, samples_of
 from ugatit.training.checkpoint import (
     Checkpoint,
     checkpoints,
@@ -102,7 +102,7 @@ class Trainer:
         self.pictures = told_by_first(look, self.accelerator)
         self.pictures.need_training()
         model = with_ranges(config.model, self.pictures, self.say)
-        self.config = config = replace(config, model=model if resume else with_faces(model, self.pictures, self.say))
+        self.config = config = replace(config, model=with_faces(model, self.pictures, self.say))
         torch.manual_seed(seed_of(config.seed, "weights"))
         self.system: System = REGISTRY[config.system](config.model)
         self.system.init_weights()
@@ -550,13 +550,14 @@ def with_ranges(model: Any, pictures: Pictures, say: Callable[..., None]) -> Any
 
 
 def with_faces(model: Any, pictures: Pictures, say: Callable[..., None]) -> Any:
-    """The settings with how faces were cut out of the pictures, as far as the data set tells."""
+    """The settings with how faces were cut out of the pictures, if that is not known yet and the data set tells it."""
     if not hasattr(model, "faces_a"):  # a method from outside
         return model
     found = {}
     for domain in "ab":
         try:
-            found[f"faces_{domain}"] = faces_in(pictures.roots[f"train{domain.upper()}"])
+            known = faces_of(model, domain)
+            found[f"faces_{domain}"] = known or faces_in(pictures.roots[f"train{domain.upper()}"])
         except ValueError as error:
             say(f"How faces were cut out for this data set is not known: {error}.", "yellow")
     return replace(model, **found)
