@@ -17,9 +17,11 @@ import pytest
 import torch
 from PIL import Image
 
+import ugatit
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import System
 
+EMOJI = Path(ugatit.__file__).parent / "emoji"  # pictures of one name are the same emoji in two styles
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 TINY = ["--preset", "quick", "--size", "32", "--width", "2", "--blocks", "1", "--batch", "1", "--workers", "0"]

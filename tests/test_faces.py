@@ -255,6 +255,9 @@ def test_what_the_manifest_says_is_read(tmp_path, data, capsys):
     for broken in ({}, {"faces_a": "photo", "margin": "wide"}, {"faces_a": "photo", "margin": 9}, None):
         with pytest.raises(ValueError, match=r"manifest\.json is not a data set's"):
             told(broken)
+    (data / "manifest.json").write_text("no JSON")
+    with pytest.raises(ValueError, match=r"manifest\.json is not a data set's"):
+        faces_in(data / "trainA")
     assert main(["train", str(data), *TINY, "--steps", "1", "-o", str(tmp_path / "run")]) == 0
     assert "How faces were cut out for this data set is not known" in capsys.readouterr().err.replace("\n", " ")
 
@@ -370,6 +373,9 @@ def test_the_endpoint_does_what_the_command_does(prepared, astronaut):
     nobody = ask(Image.new("RGB", (200, 200)), "faces=back")
     assert nobody.status_code == 422 and "No face was found" in nobody.json()["error"]
     assert ask(astronaut, "faces=eyes").status_code == 422
+    desk = Desk({"untold": Translator(tiny_model(), "cpu")}, ServeConfig(models=[]))
+    client = TestClient(endpoint(desk), raise_server_exceptions=False)
+    assert "does not tell how its training pictures were cut" in ask(astronaut, "faces=back").headers["x-note"]
 
 
 def test_both_domains_keep_their_own(prepared):

@@ -15,9 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torchvision.models import VGG19_Weights, vgg16, vgg19
 
-from conftest import least_side, run_ugatit, tiny_model
+from conftest import EMOJI, least_side, run_ugatit, tiny_model
 from test_train import assert_same_run
-from ugatit.apps.demo import EMOJI
 from ugatit.data.finding import find_files
 from ugatit.io.errors import UserError
 from ugatit.nn.edges import canny, grey, joined, smooth_edges

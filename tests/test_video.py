@@ -15,8 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import one_thread, run_ugatit, tiny_model, write_picture
-from ugatit.apps.demo import EMOJI
+from conftest import EMOJI, one_thread, run_ugatit, tiny_model, write_picture
 from ugatit.data.finding import find_files
 from ugatit.io.errors import UserError
 from ugatit.systems.base import Translation

@@ -33,7 +33,7 @@ from ugatit.evaluation.inspection import held_bytes, translation_cost
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import printable
 from ugatit.io.sheet import overlay, png, to_picture
-from ugatit.systems.base import Direction, System, Translation
+from ugatit.systems.base import Direction, System, Translation, faces_of
 from ugatit.translation.faces import (
     Finder,
     How,
@@ -47,6 +47,7 @@ from ugatit.translation.translator import Precision, Size, Translator, tile_star
 
 T = TypeVar("T")
 DIRECTIONS: dict[Direction, str] = {"a2b": "A to B", "b2a": "B to A"}
+UNTOLD = "The model does not tell how its training pictures were cut: faces have the usual margin."
 FACES: dict[str, How | None] = {"The picture": None, "The face": "crop", "All faces, in the picture": "back"}
 ASKED = ("model", "direction", "size", "style", "attention", "faces")  # what the endpoint is asked with
 MULTIPART = 4096  # bytes that a form has around its file
@@ -325,11 +326,12 @@ class Desk:
                 translate, x[0], cuts if faces == "back" else cuts[:1], translator.side if size == "model" else None
             )
         )
+        notes = [] if faces_of(translator.system.config, direction[0]) else [UNTOLD]
         if faces == "crop":
-            note = "" if len(cuts) == 1 else f"{len(cuts)} faces were found, of which the largest is translated."
-            return as_made(made[0].source, made[0].made)._replace(note=note)
+            notes += [f"{len(cuts)} faces were found, of which the largest is translated."] if len(cuts) > 1 else []
+            return as_made(made[0].source, made[0].made)._replace(note=" ".join(notes))
         looked = None if made[0].made.heatmap is None else to_picture(looks_laid_back(x[0], made))
-        return Made(to_picture(x[0]), to_picture(all_laid_back(x[0], made)), looked)
+        return Made(to_picture(x[0]), to_picture(all_laid_back(x[0], made)), looked, " ".join(notes))
 
     def one_by(
         self,

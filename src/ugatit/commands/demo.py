@@ -1,4 +1,4 @@
-"""Train on the emoji inside the package and show what comes out; about ten minutes on two cores."""
+"""Translate photographs with the package's models, then train one; about ten minutes on two cores."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from ugatit.training.config import check_range
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """Train on the emoji inside the package and show what comes out."""
+    """Translate photographs with the package's models, then train one on drawn faces and show what comes out."""
 
     out: Annotated[Path, arg(aliases=["-o"])] = Path("ugatit-demo")
     """The folder for the run and the sheets."""

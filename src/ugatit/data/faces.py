@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from packaging.version import Version
 from PIL import Image
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from ugatit.io.errors import UserError, package
@@ -75,14 +75,13 @@ def faces_in(root: Path) -> Faces | None:
     found, manifest = re.fullmatch("(?:train|test)([AB])", root.name), root.parent / "manifest.json"
     if not found or not manifest.exists():
         return None
-    record = read_json(manifest, most=MANIFEST)
     try:
-        settings = record["settings"]
+        settings = read_json(manifest, most=MANIFEST)["settings"]
         name = str(settings[f"faces_{found[1].lower()}"])
         faces = {"detector": name if name in DETECTORS else "file", "margin": settings["margin"]}
         faces["align"] = settings.get("align", False)
         return None if name == "none" else TypeAdapter(Faces).validate_python(faces)
-    except (AttributeError, KeyError, TypeError, ValidationError):
+    except (AttributeError, KeyError, TypeError, ValueError):  # of which pydantic's is one
         raise ValueError(f"{manifest} is not a data set's") from None
 
 

@@ -34,6 +34,7 @@ T = TypeVar("T")
 Images = TypeVar("Images", Image.Image, list[Image.Image], Tensor)
 # By whole names: a pattern would match in sub-folders too.
 MODEL_FILES = ["config.json", "translator.safetensors", "training.safetensors"]
+SHIPPED = Path(__file__).parents[1] / "models"  # those that come with the package, loaded by their names
 LEAST = 32  # pixels on a side that the networks need
 TILES = 8  # that a card translates at once; a processor takes them one by one, which needs less memory
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -67,7 +68,8 @@ class Translator:
         with_training: bool = False,
         precision: Precision = "no",
     ) -> "Translator":
-        """Load a model folder, or a model of the Hugging Face hub by its id ("user/name").
+        """Load a model folder, a model that comes with the package by its name ("face2anime", "cat2dog"), or one of the
+        Hugging Face hub by its id ("user/name").
 
         Args:
             path_or_hub_id: where it is.
@@ -352,7 +354,8 @@ def find_device(name: torch.device | str | None) -> torch.device:
 
 
 def find_model(path_or_hub_id: str | Path) -> Path:
-    """The model folder of that path; or of that hub id, downloaded (JSON and safetensors only).
+    """The model folder of that path; that comes with the package; or of that hub id, downloaded (JSON and safetensors
+    only).
 
     Raises:
         UserError: there is neither.
@@ -366,10 +369,14 @@ def find_model(path_or_hub_id: str | Path) -> Path:
         raise UserError(f"{path} is a file, and a model is a folder: try ugatit import {path} -o MODEL first.")
     if (path / "model" / "config.json").is_file():  # a run's folder
         return path / "model"
+    shipped = sorted(folder.name for folder in SHIPPED.iterdir())
+    if str(path_or_hub_id) in shipped and not (path / "config.json").exists():  # a data set may be called like it
+        return SHIPPED / path
     if path.is_dir() or str(path_or_hub_id).count("/") != 1 or path.is_absolute():
         if not path.is_dir():
             raise UserError(
-                f"The model {path_or_hub_id} does not exist: give a folder like RUN/model, or a hub id like user/name."
+                f"The model {path_or_hub_id} does not exist: give a folder like RUN/model, {' or '.join(shipped)}, "
+                "which come with the package, or a hub id like user/name."
             )
         return path
     try:
