@@ -93,6 +93,7 @@ def demo(out: Path, steps: int | None = None) -> None:
     with writing(out):
         draw_sheet(avatar_columns(translator), out / "sheet.png")
     console.print(kid_table(evaluator, translator, out / "evaluation"))
+    say("KID sees the grain of a short training before it sees shapes: look at the sheet.")
     say(f"Avatars that it never saw: {out / 'sheet.png'}")
     say(f"Try it: ugatit translate {model} YOUR-PICTURE.png -o translated --attention")
     say("Or with a photograph: ugatit translate face2anime YOUR-PHOTO.jpg -o translated --faces crop")
