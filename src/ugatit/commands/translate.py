@@ -25,7 +25,7 @@ from ugatit.translation.faces import USUAL, Finder, How, face_finder, translate_
 from ugatit.translation.files import TOO_LARGE, Job, is_video, not_written, out_of_memory, plan_jobs, translate_files
 from ugatit.translation.joining import not_kept
 from ugatit.translation.sharing import Share, state_of, this_process
-from ugatit.translation.translator import Precision, Size, Translator
+from ugatit.translation.translator import SHIPPED, Precision, Size, Translator
 from ugatit.translation.video import translate_video
 
 MOVING = "moves, and faces are looked for in single pictures only"
@@ -172,8 +172,8 @@ def written(count: int, what: str, out: Path, share: Share) -> str:
 
 def all_settings(options: TranslateConfig, translator: Translator) -> dict[str, Any]:
     """All that results depend on besides their sources."""
-    model = Path(options.model)
-    files = [*(sorted(model.rglob("*")) if model.is_dir() else []), Path(options.style or "")]
+    models = [folder for folder in (Path(options.model), SHIPPED / options.model) if folder.is_dir()]
+    files = [*(file for folder in models for file in sorted(folder.rglob("*"))), Path(options.style or "")]
     stamps = {str(file): (file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()}
     given = asdict(options) | stamps | {"ranges": (translator.range, translator.floats)}
     return {name: value for name, value in given.items() if name not in ("inputs", "out", "batch", "device")}
