@@ -299,6 +299,27 @@ def test_faces_in_photographs_are_translated_as_training_pictures_were_cut(prepa
     assert translated(model, photos / "none.png", "-o", tmp_path / "no", "--faces", "crop") == 2
 
 
+def test_further_faces_never_take_another_picture_s_name(prepared, tmp_path, astronaut):
+    """Neither that of its result nor of a source."""
+    two = Image.new("RGB", (1024, 512))
+    two.paste(astronaut, (0, 0))
+    two.paste(astronaut.resize((400, 400)), (560, 60))
+    for name, picture in (("a.png", two), ("a.face2.png", astronaut), ("b.png", two)):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        picture.save(tmp_path / "in" / name)
+    astronaut.save(tmp_path / "b.face2.png")
+    source = (tmp_path / "b.face2.png").read_bytes()
+    model = prepared / "run" / "model"
+    inputs = tmp_path / "in", tmp_path / "b.face2.png"
+    assert translated(model, *inputs, "--faces", "crop", "-o", tmp_path / "out") == 0
+    made = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    assert made.keys() == {
+        "a.png", "a.face2.png", "a.face2.face2.png", "b.png", "b.face2.png", "b.face2.face2.png",
+    }  # fmt: skip
+    assert made["a.face2.png"] == made["b.face2.png"] != made["a.face2.face2.png"] == made["b.face2.face2.png"]
+    assert (tmp_path / "b.face2.png").read_bytes() == source
+
+
 def test_what_faces_cannot_be_is_explained(prepared, tmp_path, capsys, monkeypatch):
     model, photo = prepared / "run" / "model", tmp_path / "one.png"
     Image.open(ASTRONAUT).save(photo)

@@ -107,7 +107,8 @@ def main(arguments: list[str]) -> None:
         videos, animations = [], []
     # As many together as are translated together, so that what shares a batch is the same with any number of processes.
     pictures, animations, videos = share.part(pictures, options.batch), share.part(animations), share.part(videos)
-    results = translated_pictures(translator, pictures, options, finder)
+    taken = {real(path) for job in jobs for path in job}
+    results = translated_pictures(translator, pictures, options, finder, taken)
     shown = track(results, "translating", total=len(pictures), console=console, disable=not console.is_terminal)
     done: list[Job | Skipped] = [*left_out]
     for result in chain(
@@ -153,14 +154,15 @@ def finder_of(options: TranslateConfig, translator: Translator) -> Finder | None
 
 
 def translated_pictures(
-    translator: Translator, jobs: list[Job], options: TranslateConfig, finder: Finder | None
+    translator: Translator, jobs: list[Job], options: TranslateConfig, finder: Finder | None, taken: set[Path]
 ) -> Iterator[Job | Skipped]:
-    """Translate and write pictures, or the faces in them; each job when it is done, or why it was skipped."""
+    """Translate and write pictures, or the faces in them, where no file is ``taken``; each job when it is done, or why
+    it was skipped."""
     way, size = options.direction, options.size
     if finder is None or options.faces is None:
         return translate_files(translator, jobs, way, size, options.batch, options.attention)
     work = partial(translate_face_file, translator, direction=way, size=size, finder=finder, how=options.faces)
-    return (attempt(job, partial(work, job=job, attention=options.attention)) for job in jobs)
+    return (attempt(job, partial(work, job=job, attention=options.attention, taken=taken)) for job in jobs)
 
 
 def written(count: int, what: str, out: Path, share: Share) -> str:
@@ -173,7 +175,8 @@ def written(count: int, what: str, out: Path, share: Share) -> str:
 def all_settings(options: TranslateConfig, translator: Translator) -> dict[str, Any]:
     """All that results depend on besides their sources."""
     models = [folder for folder in (Path(options.model), SHIPPED / options.model) if folder.is_dir()]
-    files = [*(file for folder in models for file in sorted(folder.rglob("*"))), Path(options.style or "")]
+    files = [file for folder in models for file in sorted(folder.rglob("*"))]
+    files += [Path(options.style or ""), Path(options.detector or "")]
     stamps = {str(file): (file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()}
     given = asdict(options) | stamps | {"ranges": (translator.range, translator.floats)}
     return {name: value for name, value in given.items() if name not in ("inputs", "out", "batch", "device")}

@@ -1,6 +1,6 @@
 """Translating the faces in a picture: each cut out as those of the training pictures were, and perhaps laid back."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -11,6 +11,7 @@ from ugatit.data.faces import Cut, Detect, cut_of, cut_out, detector, lay_back
 from ugatit.data.reading import read_samples
 from ugatit.data.sampling import to_tensor_transform
 from ugatit.io.errors import UserError
+from ugatit.io.files import real
 from ugatit.io.sheet import overlay, save_picture, to_picture
 from ugatit.systems.base import Direction, Faces, Translation, faces_of
 from ugatit.translation.files import Job
@@ -116,7 +117,14 @@ def looks_laid_back(x: Tensor, made: list[Made]) -> Tensor:
 
 
 def translate_face_file(
-    translator: Translator, job: Job, direction: Direction, size: Size, finder: Finder, how: How, attention: bool
+    translator: Translator,
+    job: Job,
+    direction: Direction,
+    size: Size,
+    finder: Finder,
+    how: How,
+    attention: bool = False,
+    taken: Collection[Path] = (),
 ) -> None:
     """Translate the faces in a picture and write them.
 
@@ -128,6 +136,7 @@ def translate_face_file(
         how: "crop" writes each face, the largest under the job's name and others as NAME.face2, NAME.face3 and so on;
             "back" writes the picture with the faces laid back into it.
         attention: also write the heat map over what was written (Figure 2).
+        taken: files that are others' results or sources, and are not written.
 
     Raises:
         ValueError: the picture cannot be read or holds no face; the message is a phrase that says so.
@@ -149,11 +158,14 @@ def translate_face_file(
             save_picture(to_picture(looks_laid_back(x, made)), job.attention)
         return
     for number, one in enumerate(made, 1):
-        save_result(one.made.image[0], numbered(job.target, number), read.kind, target)
+        save_result(one.made.image[0], numbered(job.target, number, taken), read.kind, target)
         if attention:
-            save_picture(to_picture(looks(one)), numbered(job.attention, number))
+            save_picture(to_picture(looks(one)), numbered(job.attention, number, taken))
 
 
-def numbered(path: Path, number: int) -> Path:
-    """The file of the first face, or of a further one."""
-    return path if number == 1 else path.with_stem(f"{path.stem}.face{number}")
+def numbered(path: Path, number: int, taken: Collection[Path]) -> Path:
+    """The file of the first face, or of a further one; NAME.face2.face2 and so on where that name is taken."""
+    found = path
+    while number > 1 and (found == path or real(found) in taken):
+        found = found.with_stem(f"{found.stem}.face{number}")
+    return found
