@@ -252,14 +252,29 @@ def test_what_the_manifest_says_is_read(tmp_path, data, capsys):
     assert told({"faces_a": "none", "margin": 0.3}) is None
     assert told({"faces_a": "drawn", "margin": 0.3}) == Faces("drawn", 0.3, False)
     assert told({"faces_a": "/my/yunet.onnx", "margin": 0, "align": True}) == Faces("file", 0, True)
-    for broken in ({}, {"faces_a": "photo", "margin": "wide"}, {"faces_a": "photo", "margin": 9}, None):
+    for broken in (
+        {},
+        {"faces_a": "photo", "margin": "wide"},
+        {"faces_a": "photo", "margin": 9},
+        None,
+        {"faces_a": None, "margin": 0},
+    ):
         with pytest.raises(ValueError, match=r"manifest\.json is not a data set's"):
             told(broken)
     (data / "manifest.json").write_text("no JSON")
     with pytest.raises(ValueError, match=r"manifest\.json is not a data set's"):
         faces_in(data / "trainA")
     assert main(["train", str(data), *TINY, "--steps", "1", "-o", str(tmp_path / "run")]) == 0
-    assert "How faces were cut out for this data set is not known" in capsys.readouterr().err.replace("\n", " ")
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert said.count("will not know how faces were cut out for this data set") == 1 and "restore it" in said
+
+
+def one_way(name: str):
+    """A small model that translates A to B alone."""
+    whole = tiny_model(name)
+    system = type(whole)(replace(whole.config, only="a2b"))
+    system.load_state_dict({k: v for k, v in whole.state_dict().items() if k.startswith("gen_a2b")})
+    return system.eval()
 
 
 def translated(*arguments: object) -> int:
@@ -327,6 +342,9 @@ def test_what_faces_cannot_be_is_explained(prepared, tmp_path, capsys, monkeypat
     other, four = tmp_path / "other", tmp_path / "four"
     save_model(tiny_model(faces_a=Faces("file", 0.3, True)), other, 0, with_training=False)
     save_model(tiny_model(channels=4), four, 0, with_training=False)
+    only, dark = tmp_path / "only", tmp_path / "dark.png"
+    save_model(one_way("ugatit"), only, 0, with_training=False)
+    Image.fromarray(np.array(Image.open(ASTRONAUT).convert("L")).astype(np.uint16) * 8).save(dark)
     cascade = Path(cv2.data.haarcascades) / "haarcascade_frontalface_default.xml"
     for arguments, reason in (
         ((model, photo, "--margin", "0.1"), "--margin is for faces: give --faces crop"),
@@ -334,7 +352,12 @@ def test_what_faces_cannot_be_is_explained(prepared, tmp_path, capsys, monkeypat
         ((model, photo, "--faces", "crop", "--detector", "dog"), "--detector dog is no file: give photo"),
         ((model, photo, "--faces", "crop", "--detector", "none"), "--detector none finds no faces"),
         ((model, photo, "--faces", "crop", "--margin", "3"), "--margin = 3.0"),
-        ((model, photo, "--faces", "back", "--detector", cascade), "--align needs a detector that finds eyes"),
+        ((model, photo, "--faces", "back", "--detector", cascade), "finds no eyes, by which this model's faces are"),
+        ((only, photo, "--faces", "back", "--direction", "b2a"), "does not translate --direction b2a"),
+        (
+            (model, dark, "--faces", "back"),
+            "is nearly black as it is read: tell which samples are black and white, --range",
+        ),
         ((model, tmp_path / "moving.gif", "--faces", "back"), "moves, and faces are looked for in single pictures"),
         ((other, photo, "--faces", "crop"), "were found by a file of its maker's: give --detector"),
         ((four, photo, "--faces", "crop"), "this model's have 4 channels"),
@@ -455,4 +478,46 @@ def test_inspect_measures_attention_on_faces(prepared, tmp_path, capsys):
     assert "--faces needs pictures of faces" in capsys.readouterr().err
     write_picture(tmp_path / "nobody.png", 0, 80)
     assert main(["inspect", str(model), str(tmp_path / "nobody.png"), "--faces", "-o", str(out)]) == 0
-    assert "In none of the pictures one face was found" in capsys.readouterr().err
+    assert "1 of 1 pictures do not count: no face was found" in capsys.readouterr().err.replace("\n", " ")
+    one = str(next((prepared / "data" / "trainA").iterdir()))
+    assert main(["inspect", str(model), one, "--faces", "-o", str(out)]) == 0
+    told = json.loads((out / "inspection.json").read_text(), parse_constant=pytest.fail)["faces"]
+    assert {row["interval"] for row in told} == {None}
+
+
+def test_a_model_of_one_direction_is_inspected_without_a_training_step(tmp_path):
+    for name in ("ugatit", "cyclegan"):
+        save_model(one_way(name), tmp_path / name, 0, with_training=False)
+        assert main(["inspect", str(tmp_path / name), "-o", str(tmp_path / "out")]) == 0
+        assert json.loads((tmp_path / "out" / "inspection.json").read_text()).keys().isdisjoint({"training_step"})
+
+
+def test_a_translation_of_faces_is_taken_up_where_a_result_is_missing(prepared, tmp_path, astronaut, monkeypatch):
+    """Also a further face's; with an animation among the inputs, which is left out each time."""
+    two = Image.new("RGB", (1024, 512))
+    two.paste(astronaut, (0, 0))
+    two.paste(astronaut.resize((400, 400)), (560, 60))
+    (tmp_path / "in").mkdir()
+    two.save(tmp_path / "in" / "two.png")
+    for name in ("one", "other"):
+        astronaut.save(tmp_path / "in" / f"{name}.png")
+    astronaut.save(tmp_path / "in" / "moving.gif", save_all=True, append_images=[Image.new("RGB", (512, 512))])
+    monkeypatch.setenv("WORLD_SIZE", "2")  # the notes stay, as the other process, whose is other.png, does nothing
+    monkeypatch.setenv("RANK", "0")
+    arguments = prepared / "run" / "model", tmp_path / "in", "--faces", "crop", "--batch", "1", "-o", tmp_path / "out"
+    assert translated(*arguments) == 0
+    made = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("*.png")}
+    assert made.keys() == {"two.png", "two.face2.png", "one.png"}
+    assert translated(*arguments) == 0  # nothing is left to do
+    assert {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("*.png")} == made
+    (tmp_path / "out" / "two.face2.png").unlink()
+    assert translated(*arguments) == 0
+    again = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("*.png")}
+    assert again.keys() == made.keys() and again["one.png"] == made["one.png"] and again["two.png"] > made["two.png"]
+
+
+def test_small_faces_in_long_pictures_are_found(astronaut):
+    long = Image.new("RGB", (9000, 300), "grey")
+    long.paste(astronaut.resize((300, 300)), (6000, 0))
+    (face,) = detector("photo", "detector")(long)
+    assert face.eyes is not None and abs(face.eyes[0] - 6000 - 203 * 300 / 512) < 5

@@ -26,6 +26,7 @@ from ugatit.data.reading import read_picture
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import absent, atomic_file, atomic_folder, digest, printable, read_json, real
 from ugatit.io.sheet import SMALLEST_CELL, draw_contact_sheet, save_picture
+from ugatit.translation.folder import first_problem
 
 FORMAT = 2  # of the manifest
 WORTH = 1.25  # enlarging by less is left to Lanczos
@@ -408,8 +409,9 @@ def read_manifest(path: Path, out: Path) -> tuple[PrepareConfig, dict[str, str]]
             if not any(real(Path(file).parent).is_relative_to(folder) for folder in folders):
                 raise ValueError(f"its picture {file} lies outside the folders that it names")
         return replace(config, out=out, repeat=None), known
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        reason = first_problem(error) if isinstance(error, ValidationError) else reason
         raise UserError(f"--repeat {path} cannot be used ({reason}): give the manifest.json of a data set.") from None
 
 

@@ -67,7 +67,14 @@ def main(arguments: list[str]) -> None:
         way: Direction = "a2b" if side == "A" else "b2a"
         if options.faces and good and way in translator.system.directions:
             detect = face_finder(translator, way).detect
-            measured += attention_on_faces(translator, read_squares(translator, good, side), way, detect)
+            rows = attention_on_faces(translator, read_squares(translator, good, side), way, detect)
+            count = max((row["pictures"] for row in rows), default=0)
+            if count < len(good):
+                say(
+                    f"{len(good) - count} of {len(good)} pictures do not count: no face was found in them at the "
+                    f"model's {translator.side} pixels, or several."
+                )
+            measured += rows
     if options.inputs and not tests:
         raise UserError("None of the pictures can be used: see the reasons above, or give others.")
     inspect(
@@ -75,6 +82,4 @@ def main(arguments: list[str]) -> None:
     )
     if measured:
         console.print(attention_table(measured))
-    elif options.faces:
-        say("In none of the pictures one face was found, with eyes and mouth.", "yellow")
     say(f"Written to {options.out}")

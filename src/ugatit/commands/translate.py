@@ -84,6 +84,7 @@ def main(arguments: list[str]) -> None:
         translator: Translator = OnnxTranslator(options.model, options.device)
     else:
         translator = Translator.load(options.model, options.device, precision=options.precision)
+    translator.check_direction(options.direction)
     origin, target = (translator.samples(domain) for domain in options.direction.split("2"))
     jobs = plan_jobs(options.inputs, options.out, options.samples, (origin.channels, target.channels))
     if not jobs:
@@ -107,8 +108,13 @@ def main(arguments: list[str]) -> None:
         videos, animations = [], []
     # As many together as are translated together, so that what shares a batch is the same with any number of processes.
     pictures, animations, videos = share.part(pictures, options.batch), share.part(animations), share.part(videos)
-    taken = {real(path) for job in jobs for path in job}
-    results = translated_pictures(translator, pictures, options, finder, taken)
+    further: dict[Job, list[Path]] = {}  # results
+    if finder:
+        taken = {real(path) for job in jobs for path in job}
+        results = translated_faces(translator, pictures, options, finder, taken, further)
+    else:
+        way, size, batch = options.direction, options.size, options.batch
+        results = translate_files(translator, pictures, way, size, batch, options.attention)
     shown = track(results, "translating", total=len(pictures), console=console, disable=not console.is_terminal)
     done: list[Job | Skipped] = [*left_out]
     for result in chain(
@@ -118,7 +124,7 @@ def main(arguments: list[str]) -> None:
     ):
         done.append(result)
         if isinstance(result, Job):
-            share.done(result)
+            share.done(result, further.get(result, []))
         else:
             share.skipped(result.path)
     share.end()
@@ -128,7 +134,7 @@ def main(arguments: list[str]) -> None:
         say(f"  skipped: {with_options(str(one))}")
     named = {real(given) for given in options.inputs}
     failed = [file for file, _ in skipped if real(file) in named]
-    if failed or (done and len(skipped) == len(done)):
+    if failed or (done and len(skipped) == len(done) and not share.before):
         raise UserError(f"{failed[0] if failed else 'Everything'} could not be translated: see the reasons above.")
 
 
@@ -153,16 +159,24 @@ def finder_of(options: TranslateConfig, translator: Translator) -> Finder | None
     return face_finder(translator, options.direction, options.detector, options.margin)
 
 
-def translated_pictures(
-    translator: Translator, jobs: list[Job], options: TranslateConfig, finder: Finder | None, taken: set[Path]
+def translated_faces(
+    translator: Translator,
+    jobs: list[Job],
+    options: TranslateConfig,
+    finder: Finder,
+    taken: set[Path],
+    further: dict[Job, list[Path]],
 ) -> Iterator[Job | Skipped]:
-    """Translate and write pictures, or the faces in them, where no file is ``taken``; each job when it is done, or why
-    it was skipped."""
-    way, size = options.direction, options.size
-    if finder is None or options.faces is None:
-        return translate_files(translator, jobs, way, size, options.batch, options.attention)
-    work = partial(translate_face_file, translator, direction=way, size=size, finder=finder, how=options.faces)
-    return (attempt(job, partial(work, job=job, attention=options.attention, taken=taken)) for job in jobs)
+    """Translate and write the faces in pictures; each job when it is done, or why it was skipped. No file is written
+    that is ``taken``, and results besides the jobs' own are put into ``further``."""
+    how = options.faces or "crop"
+    way, size, attention = options.direction, options.size, options.attention
+
+    def work(job: Job) -> None:
+        further[job] = translate_face_file(translator, job, way, size, finder, how, attention, taken)
+
+    for job in jobs:
+        yield attempt(job, partial(work, job))
 
 
 def written(count: int, what: str, out: Path, share: Share) -> str:

@@ -30,7 +30,8 @@ Pair = tuple[float, float, float, float]  # x and y of what is further left in a
 # A face's square, in distances between its eyes: its side, and how far its middle is below them.
 SIDE, BELOW = 2.92, 0.21
 SOFT = 0.25  # of half a side, over which a face that is laid back fades out
-LOOKED = 192, 1024  # pixels of the longer side that faces are looked for in, at least and at most
+# Faces are looked for in pictures of so many pixels on the longer side at least, and in all at most.
+LOOKED_SIDE, LOOKED_AREA = 192, 1_500_000
 SURE = 0.95  # of a face, to be one
 MANIFEST = 2**28  # bytes of a data set's record
 
@@ -77,7 +78,9 @@ def faces_in(root: Path) -> Faces | None:
         return None
     try:
         settings = read_json(manifest, most=MANIFEST)["settings"]
-        name = str(settings[f"faces_{found[1].lower()}"])
+        name = settings[f"faces_{found[1].lower()}"]
+        if not isinstance(name, str):
+            raise TypeError
         faces = {"detector": name if name in DETECTORS else "file", "margin": settings["margin"]}
         faces["align"] = settings.get("align", False)
         return None if name == "none" else TypeAdapter(Faces).validate_python(faces)
@@ -105,8 +108,7 @@ def detector(name: str, argument: str) -> Detect | None:
     lock = Lock()
 
     def detect(picture: Image.Image) -> list[Face]:
-        longer = max(picture.size)
-        factor = min(max(longer, LOOKED[0]), LOOKED[1]) / longer
+        factor = min(max(1, LOOKED_SIDE / max(picture.size)), math.sqrt(LOOKED_AREA / math.prod(picture.size)))
         width, height = (max(1, round(n * factor)) for n in picture.size)
         seen = picture if factor == 1 else picture.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2)
         with lock:

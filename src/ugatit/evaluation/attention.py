@@ -69,7 +69,7 @@ def attention_on_faces(
 
     Returns:
         For each network and part: its share of the attention, the share of the area, both on average, half the width of
-        the 95% interval of the mean difference, and how many pictures count.
+        the 95% interval of the mean difference (None for one picture), and how many pictures count.
     """
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for x, face in single_faces(pictures, detect):
@@ -80,10 +80,12 @@ def attention_on_faces(
             found.setdefault((network, part), []).append((share(heatmap, mask), float(mask.mean())))
     rows = []
     for (network, part), pairs in found.items():
+        if all(math.isnan(inside) for inside, _ in pairs):  # maps of one value
+            continue
         inside, area = (
             torch.tensor([pair for pair in pairs if pair[0] == pair[0]], dtype=torch.float64).reshape(-1, 2).T
         )
-        spread = float((inside - area).std()) if len(inside) > 1 else math.nan
+        spread = float((inside - area).std()) / math.sqrt(len(inside)) if len(inside) > 1 else None
         rows.append(
             {
                 "direction": direction,
@@ -91,7 +93,7 @@ def attention_on_faces(
                 "part": part,
                 "attention": float(inside.mean()),
                 "area": float(area.mean()),
-                "interval": 1.96 * spread / math.sqrt(max(1, len(inside))),
+                "interval": None if spread is None else 1.96 * spread,
                 "pictures": len(inside),
             }
         )
@@ -110,7 +112,8 @@ def attention_table(rows: list[dict[str, Any]]) -> Table:
     """The shares as a table for the terminal."""
     table = Table("direction", "network", "part", "attention", "area", "times", "pictures", title="Attention on faces")
     for row in rows:
-        shares = f"{row['attention']:.1%} ± {row['interval']:.1%}", f"{row['area']:.1%}"
+        interval = "" if row["interval"] is None else f" ± {row['interval']:.1%}"
+        shares = f"{row['attention']:.1%}{interval}", f"{row['area']:.1%}"
         times = f"{row['attention'] / row['area']:.2f}" if row["area"] else "-"
         table.add_row(row["direction"], row["network"], row["part"], *shares, times, str(row["pictures"]))
     return table

@@ -150,20 +150,21 @@ def count(part: nn.Module) -> int:
 
 
 def cost_table(system: System, size: int, batch: int) -> tuple[Table, dict[str, Any]]:
-    """Weights, multiply-adds and memory as a table for the terminal, and as numbers."""
-    translation, training = translation_cost(system, size), training_cost(system, batch)
+    """Weights, multiply-adds and memory as a table for the terminal, and as numbers; of a model that translates one way
+    alone, and so is never trained, without the training step."""
+    costs = {f"translating a {size} px picture": translation_cost(system, size)}
     numbers = {
         "parameters": {name: count(part) for name, part in on_meta(system).named_children()},
-        "translation": {"size": size, **translation._asdict()},
-        "training_step": {"size": system.config.size, "batch": batch, **training._asdict()},
+        "translation": {"size": size, **costs[f"translating a {size} px picture"]._asdict()},
     }
+    if not getattr(system.config, "only", None):
+        training, side = training_cost(system, batch), system.config.size
+        costs[f"a training step, {side} px, batch {batch}"] = training
+        numbers["training_step"] = {"size": side, "batch": batch, **training._asdict()}
     table = Table("", "", title=f"{type(system).__name__}, computed")
     for name, weights in numbers["parameters"].items():
         table.add_row(f"weights of {name}", f"{weights:,}")
-    for what, cost in (
-        (f"translating a {size} px picture", translation),
-        (f"a training step, {system.config.size} px, batch {batch}", training),
-    ):
+    for what, cost in costs.items():
         table.add_row(f"multiply-adds, {what}", f"{cost.multiply_adds / 1e9:,.2f} G")
         table.add_row(f"memory, {what}", f"{cost.bytes / 2**20:,.0f} MiB")
     return table, numbers

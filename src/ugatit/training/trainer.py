@@ -553,13 +553,15 @@ def with_faces(model: Any, pictures: Pictures, say: Callable[..., None]) -> Any:
     """The settings with how faces were cut out of the pictures, if that is not known yet and the data set tells it."""
     if not hasattr(model, "faces_a"):  # a method from outside
         return model
-    found = {}
-    for domain in "ab":
-        try:
-            known = faces_of(model, domain)
-            found[f"faces_{domain}"] = known or faces_in(pictures.roots[f"train{domain.upper()}"])
-        except ValueError as error:
-            say(f"How faces were cut out for this data set is not known: {error}.", "yellow")
+    roots = {domain: pictures.roots[f"train{domain.upper()}"] for domain in "ab"}
+    try:
+        found = {f"faces_{domain}": faces_of(model, domain) or faces_in(root) for domain, root in roots.items()}
+    except ValueError as error:
+        say(
+            f"The model will not know how faces were cut out for this data set, as {error}: restore it to have that.",
+            "yellow",
+        )
+        return model
     return replace(model, **found)
 
 

@@ -8,11 +8,14 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from ugatit.data.faces import Cut, Detect, cut_of, cut_out, detector, lay_back
+from ugatit.data.finding import DARK
 from ugatit.data.reading import read_samples
+from ugatit.data.samples import SHALLOW
 from ugatit.data.sampling import to_tensor_transform
 from ugatit.io.errors import UserError
-from ugatit.io.files import real
+from ugatit.io.files import printable, real
 from ugatit.io.sheet import overlay, save_picture, to_picture
+from ugatit.io.terminal import say
 from ugatit.systems.base import Direction, Faces, Translation, faces_of
 from ugatit.translation.files import Job
 from ugatit.translation.results import save_result
@@ -57,6 +60,11 @@ def face_finder(
     faces = faces_of(translator.system.config, direction[0]) or USUAL
     if given is None and faces.detector == "file":
         raise UserError("This model's faces were found by a file of its maker's: give `detector`, photo for example.")
+    if given is not None and faces.align and Path(given).suffix == ".xml":
+        raise UserError(
+            f"`detector={given}` finds no eyes, by which this model's faces are turned: "
+            "give photo, drawn or the file of YuNet."
+        )
     detect = detector(given or faces.detector, "detector")
     if detect is None:
         raise UserError("`detector=none` finds no faces: give photo, drawn, or a cascade (.xml) or YuNet (.onnx).")
@@ -125,7 +133,7 @@ def translate_face_file(
     how: How,
     attention: bool = False,
     taken: Collection[Path] = (),
-) -> None:
+) -> list[Path]:
     """Translate the faces in a picture and write them.
 
     Args:
@@ -138,6 +146,9 @@ def translate_face_file(
         attention: also write the heat map over what was written (Figure 2).
         taken: files that are others' results or sources, and are not written.
 
+    Returns:
+        What was written besides the job's own results.
+
     Raises:
         ValueError: the picture cannot be read or holds no face; the message is a phrase that says so.
         UserError: the model has no attention maps, or its results cannot be laid back.
@@ -148,19 +159,29 @@ def translate_face_file(
     x = to_tensor_transform()(read.pixels)
     translate = partial(translator.translate, direction=direction, size=size)
     made = list(translate_cuts(translate, x, finder.cuts(x), translator.side if size == "model" else None))
+    if not made and (x.max() + 1) / 2 < DARK:
+        raise ValueError(
+            f"{NO_FACE}, and is nearly black as it is read: tell which samples are black and white, `range`"
+        )
     if not made:
         raise ValueError(NO_FACE)
+    if read.lost:
+        say(f"1 pictures {SHALLOW}: {printable(str(job.source))}", "yellow")
     if attention and made[0].made.heatmap is None:
         raise UserError("This model has no attention maps: leave out `attention`.")
     if how == "back":
         save_result(all_laid_back(x, made), job.target, read.kind, target)
         if attention:
             save_picture(to_picture(looks_laid_back(x, made)), job.attention)
-        return
+        return []
+    further = []
     for number, one in enumerate(made, 1):
-        save_result(one.made.image[0], numbered(job.target, number, taken), read.kind, target)
+        further.append(numbered(job.target, number, taken))
+        save_result(one.made.image[0], further[-1], read.kind, target)
         if attention:
-            save_picture(to_picture(looks(one)), numbered(job.attention, number, taken))
+            further.append(numbered(job.attention, number, taken))
+            save_picture(to_picture(looks(one)), further[-1])
+    return [path for path in further if path not in (job.target, job.attention)]
 
 
 def numbered(path: Path, number: int, taken: Collection[Path]) -> Path:

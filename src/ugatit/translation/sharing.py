@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,7 +80,7 @@ class Share:
         self.jobs += jobs
         mine = [job for n, job in enumerate(jobs) if n // together % self.process.processes == self.process.rank]
         self.sources |= {job: state_of(job.source) for job in mine}
-        left = [job for job in mine if self.known.get(str(job.target)) != self.state(job)]
+        left = [job for job in mine if not self.is_done(job)]
         self.before += len(mine) - len(left)
         return left
 
@@ -88,15 +89,24 @@ class Share:
         results = [job.target, job.attention] if self.attention else [job.target]
         return [self.sources[job], *map(state_of, results)]
 
-    def done(self, job: Job) -> None:
-        """Note that a job's results are written."""
-        self.note(str(job.target), self.state(job))
+    def is_done(self, job: Job) -> bool:
+        """Whether a job's results are as they were noted."""
+        known = self.known.get(str(job.target))
+        if known is None:
+            return False
+        state, further = known
+        return state == self.state(job) and all(state_of(Path(path)) == was for path, was in further.items())
+
+    def done(self, job: Job, further: Iterable[Path] = ()) -> None:
+        """Note that a job's results are written, ``further`` ones among them."""
+        self.note(str(job.target), [self.state(job), {str(path): state_of(path) for path in further}])
 
     def skipped(self, source: Path) -> None:
         """Note that a file was tried in vain."""
         self.note(str(source), None)
 
     def note(self, path: str, state: list[Any] | None) -> None:
+        """Write a line of notes: what was done or tried, and how it was."""
         with writing(self.folder):
             self.notes.write(json.dumps([path, state]) + "\n")
             self.notes.flush()
