@@ -129,7 +129,7 @@ def test_only_what_was_uploaded_is_opened(client, tmp_path):
     secret = write_picture(tmp_path / "secret.png", 1, 64)
     (tmp_path / "secret.txt").write_text("a secret text")
     mine = client.upload(FINE)
-    status, found = client.queue(file_data(mine), "A to B", 0)
+    status, found = client.queue(file_data(mine), "A to B", 0, "The picture")
     assert status == 200 and '"success":true' in found and "image.png" in found
     assert client.ask("GET", f"/gradio_api/file={mine}")[:2] == (200, FINE)
     folder = mine.rsplit("/", 2)[0]
@@ -152,12 +152,13 @@ def test_only_what_was_uploaded_is_opened(client, tmp_path):
     ]
     for path in paths:
         for values in (
-            [file_data(path), "A to B", 0],
-            [{"path": path}, "A to B", 0],
-            [None, file_data(path), 0],
-            [None, "A to B", file_data(path)],
-            [{"value": [file_data(path)]}, "A to B", 0],
-            [file_data(mine, url=file_data(path)), "A to B", 0],
+            [file_data(path), "A to B", 0, "The picture"],
+            [{"path": path}, "A to B", 0, "The picture"],
+            [None, file_data(path), 0, "The picture"],
+            [None, "A to B", file_data(path), "The picture"],
+            [None, "A to B", 0, file_data(path)],
+            [{"value": [file_data(path)]}, "A to B", 0, "The picture"],
+            [file_data(mine, url=file_data(path)), "A to B", 0, "The picture"],
         ):
             status, found = client.queue(*values)
             assert status == 404, (values, status, found)
@@ -171,7 +172,9 @@ def test_only_what_was_uploaded_is_opened(client, tmp_path):
 
 @pytest.mark.parametrize("end", ["%0A", "%0D", "%00", "%0A%0A", "/", "%20", ";", "%2F"])
 def test_no_spelling_of_the_queue_s_address_goes_past_the_check(end, client):
-    body = json.dumps({"data": [file_data("http://127.0.0.1:1/x"), "A to B", 0], "fn_index": 0, "session_hash": "s"})
+    body = json.dumps(
+        {"data": [file_data("http://127.0.0.1:1/x"), "A to B", 0, "The picture"], "fn_index": 0, "session_hash": "s"}
+    )
     for path in (f"/gradio_api/queue/join{end}", f"/gradio_api/queue/join{end}?a=b", "//gradio_api/queue/join",
                  "/gradio_api//queue/join", "/gradio_api/queue/../queue/join", "/GRADIO_API/queue/join"):  # fmt: skip
         found = client.ask("POST", path, body.encode(), content_type="application/json", X_Forwarded_Host="127.0.0.1")
@@ -197,7 +200,9 @@ def test_files_are_asked_for_by_every_method_through_the_shelf(client):
 def test_an_upload_s_address_cannot_be_guessed(client):
     first, second = client.upload(FINE), client.upload(FINE)
     assert first != second and len(first.split("/")[-2]) == 40
-    assert (status := client.queue(file_data(first.replace("/picture", "/other")), "A to B", 0)[0]) == 404, status
+    assert (
+        status := client.queue(file_data(first.replace("/picture", "/other")), "A to B", 0, "The picture")[0]
+    ) == 404, status
 
 
 @pytest.mark.parametrize(
