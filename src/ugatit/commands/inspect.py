@@ -62,12 +62,13 @@ def main(arguments: list[str]) -> None:
         good, skipped = check_pictures(wanted, translator.samples(side.lower()))
         for one in skipped:
             say(f"  skipped: {one}")
-        if good:
-            tests[side] = read_squares(translator, spread(good, options.pictures), side)
+        if not good:
+            continue
+        squares = read_squares(translator, good, side)
+        tests[side] = squares[spread(list(range(len(good))), options.pictures)]
         way: Direction = "a2b" if side == "A" else "b2a"
-        if options.faces and good and way in translator.system.directions:
-            detect = face_finder(translator, way).detect
-            rows = attention_on_faces(translator, read_squares(translator, good, side), way, detect)
+        if options.faces and way in translator.system.directions:
+            rows = attention_on_faces(translator, squares, way, face_finder(translator, way).detect)
             count = max((row["pictures"] for row in rows), default=0)
             if count < len(good):
                 say(

@@ -80,11 +80,10 @@ def attention_on_faces(
             found.setdefault((network, part), []).append((share(heatmap, mask), float(mask.mean())))
     rows = []
     for (network, part), pairs in found.items():
-        if all(math.isnan(inside) for inside, _ in pairs):  # maps of one value
+        counted = [pair for pair in pairs if not math.isnan(pair[0])]  # without maps of one value
+        if not counted:
             continue
-        inside, area = (
-            torch.tensor([pair for pair in pairs if pair[0] == pair[0]], dtype=torch.float64).reshape(-1, 2).T
-        )
+        inside, area = torch.tensor(counted, dtype=torch.float64).T
         spread = float((inside - area).std()) / math.sqrt(len(inside)) if len(inside) > 1 else None
         rows.append(
             {

@@ -18,7 +18,6 @@ def sheet_columns(
     *,
     back: bool,
     identity: bool = False,
-    results: dict[str, Tensor] | None = None,
     maps: Maps | None = None,
     truth: Tensor | None = None,
 ) -> dict[str, Tensor]:
@@ -30,7 +29,6 @@ def sheet_columns(
         direction: which way.
         back: translate the translation back as well; only for what goes both ways.
         identity: and show what the way back makes of the sources.
-        results: instead of this translation: several, by label.
         maps: instead of the translation's own attention.
         truth: the true counterparts.
 
@@ -43,7 +41,7 @@ def sheet_columns(
         maps = {} if made.heatmap is None else {f"attention {source}": (x, made.heatmap)}
     columns = {f"source {source}": x}
     columns |= {label: overlay(seen, heatmap) for label, (seen, heatmap) in maps.items()}
-    columns |= results or {f"{source} to {target}": made.image}
+    columns[f"{source} to {target}"] = made.image
     if back:
         columns[f"cycle {source}"] = translate(made.image, opposite(direction)).image
     if back and identity:
