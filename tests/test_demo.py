@@ -16,7 +16,8 @@ from ugatit.cli import main
 from ugatit.data.finding import find_files
 from ugatit.io.errors import UserError
 from ugatit.systems.base import Faces
-from ugatit.translation.translator import SHIPPED, Translator
+from ugatit.translation.hub import SHIPPED
+from ugatit.translation.translator import Translator
 
 MODELS = ("cat2dog", "face2anime")
 

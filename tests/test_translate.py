@@ -11,7 +11,6 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from huggingface_hub.utils import filter_repo_objects
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -133,40 +132,6 @@ def test_save_and_load_again(light, tmp_path):
     assert {f.name for f in (tmp_path / "copy").iterdir()} == {"config.json", "translator.safetensors"}
     x = torch.rand(1, 3, 32, 32)
     assert torch.equal(Translator.load(tmp_path / "copy")(x), translator(x))
-
-
-def test_push_to_hub_sends_only_what_translation_needs(light, monkeypatch):
-    sent = {}
-
-    class Api:
-        def __init__(self, token=None):
-            pass
-
-        def create_repo(self, repo_id, private, exist_ok):
-            return f"hub/{repo_id}"
-
-        def upload_folder(self, repo_id, folder_path, commit_message):
-            from pathlib import Path
-
-            sent[repo_id] = {f.name for f in Path(folder_path).iterdir()}
-
-    monkeypatch.setattr("ugatit.translation.translator.HfApi", Api)
-    assert Translator.load(light).push_to_hub("me/cat2dog") == "hub/me/cat2dog"
-    assert sent == {"me/cat2dog": {"config.json", "translator.safetensors"}}
-
-
-def test_a_hub_id_downloads_the_model_s_own_files_only(light, monkeypatch):
-    asked = {}
-
-    def download(repo_id, allow_patterns):
-        asked[repo_id] = allow_patterns
-        return str(light)
-
-    monkeypatch.setattr("ugatit.translation.translator.snapshot_download", download)
-    Translator.load("me/cat2dog")
-    wanted = ["config.json", "translator.safetensors", "training.safetensors"]
-    others = ["sub/translator.safetensors", "sub/config.json", "large.safetensors", "run.py", "model.bin"]
-    assert list(filter_repo_objects(wanted + others, allow_patterns=asked["me/cat2dog"])) == wanted
 
 
 # The command

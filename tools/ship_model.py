@@ -11,7 +11,8 @@ from pathlib import Path
 from ugatit.systems import UGATIT
 from ugatit.systems.base import Faces
 from ugatit.translation.folder import save_model, translator_state
-from ugatit.translation.translator import SHIPPED, Translator
+from ugatit.translation.hub import SHIPPED
+from ugatit.translation.translator import Translator
 
 FACES = {"face2anime": Faces("photo", 0.0, align=True)}  # as its training pictures lie, which came without a manifest
 

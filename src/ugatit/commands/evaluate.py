@@ -16,6 +16,8 @@ from ugatit.io.errors import UserError
 from ugatit.io.terminal import console, say
 from ugatit.systems.base import Range, channels_of
 from ugatit.training.config import check_range
+from ugatit.translation.card import add_figures
+from ugatit.translation.hub import find_model
 from ugatit.translation.translator import Translator, find_device
 
 
@@ -75,6 +77,8 @@ def main(arguments: list[str]) -> None:
         if not first:
             return
         console.print(metrics_table(metrics))
+        if options.model and add_figures(find_model(options.model), metrics):
+            say(f"The model's card, {find_model(options.model) / 'README.md'}, has these figures now.")
         say(f"Protocol:\n{protocol_text(metrics)}\nWritten to {options.out}")
 
 

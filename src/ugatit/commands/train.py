@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tyro.conf import OmitArgPrefixes
 
@@ -46,4 +47,11 @@ def main(arguments: list[str]) -> None:
     config = replace(config, **{name: path.resolve() for name, path in places.items() if path})  # resumed from anywhere
     from ugatit.training.trainer import train  # after the options: help does not wait for what trains
 
-    train(config, resume is not None)
+    train(config, resume is not None, curve_starter() if config.evaluate_every else None)
+
+
+def curve_starter() -> Any:
+    """What measures a run while it trains, imported only where it is wanted."""
+    from ugatit.evaluation.curve import KidCurve
+
+    return KidCurve

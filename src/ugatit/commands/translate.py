@@ -23,9 +23,10 @@ from ugatit.translation.animation import is_animation, translate_animation
 from ugatit.translation.export import OnnxTranslator
 from ugatit.translation.faces import USUAL, Finder, How, face_finder, translate_face_file
 from ugatit.translation.files import TOO_LARGE, Job, is_video, not_written, out_of_memory, plan_jobs, translate_files
+from ugatit.translation.hub import SHIPPED
 from ugatit.translation.joining import not_kept
 from ugatit.translation.sharing import Share, state_of, this_process
-from ugatit.translation.translator import SHIPPED, Precision, Size, Translator
+from ugatit.translation.translator import Precision, Size, Translator
 from ugatit.translation.video import translate_video
 
 MOVING = "moves, and faces are looked for in single pictures only"

@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from matplotlib.figure import Figure
 from rich.table import Table
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from ugatit.io.errors import UserError
+from ugatit.io.errors import UserError, package
 from ugatit.io.files import atomic_file, writing
-from ugatit.io.sheet import draw_sheet
+from ugatit.io.sheet import draw_sheet, save_figure
 from ugatit.nn.norm import AdaLIN
 from ugatit.systems.base import Direction, System, channels_of
 from ugatit.translation.columns import sheet_columns
@@ -187,7 +186,7 @@ def rho_by_layer(system: System) -> dict[str, dict[str, Tensor]]:
 
 def draw_rho(rhos: dict[str, dict[str, Tensor]], path: Path) -> None:
     """A picture of rho: one column a layer, one dot a channel, a bar at the mean."""
-    figure = Figure(figsize=(10, 3.2 * len(rhos)), layout="constrained")
+    figure = package("matplotlib.figure", "evaluate").Figure(figsize=(10, 3.2 * len(rhos)), layout="constrained")
     for axes, (network, layers) in zip(figure.subplots(len(rhos), squeeze=False)[:, 0], rhos.items(), strict=True):
         for place, values in enumerate(layers.values()):
             spread = place + torch.linspace(-0.3, 0.3, len(values))
@@ -196,8 +195,7 @@ def draw_rho(rhos: dict[str, dict[str, Tensor]], path: Path) -> None:
         axes.set(title=network, xlim=(-0.6, len(layers) - 0.4), ylim=(-0.05, 1.05), ylabel="rho")
         axes.set_xticks(range(len(layers)), list(layers), rotation=30, ha="right")
         axes.set_yticks([0, 0.5, 1], ["0: layer norm", "0.5", "1: instance norm"])
-    with atomic_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+    save_figure(figure, path)
 
 
 def rho_table(rhos: dict[str, dict[str, Tensor]]) -> Table:
@@ -252,9 +250,8 @@ def inspect(
     rhos = rho_by_layer(system)
     numbers["rho"] = {net: {k: v.tolist() for k, v in layers.items()} for net, layers in rhos.items()}
     with writing(out):
-        if any(rhos.values()):
-            console.print(rho_table(rhos))
-            draw_rho(rhos, out / "rho.png")
+        with atomic_file(out / "inspection.json") as temporary:
+            temporary.write_text(json.dumps(numbers, indent=2) + "\n")
         columns: dict[str, Tensor] = {}
         for direction in system.directions:
             if (x := tests.get(direction[0].upper())) is not None:
@@ -262,5 +259,6 @@ def inspect(
         if columns:
             rows = min(map(len, columns.values()))
             draw_sheet({name: pictures[:rows] for name, pictures in columns.items()}, out / "attention.png")
-        with atomic_file(out / "inspection.json") as temporary:
-            temporary.write_text(json.dumps(numbers, indent=2) + "\n")
+        if any(rhos.values()):
+            console.print(rho_table(rhos))
+            draw_rho(rhos, out / "rho.png")

@@ -2,8 +2,8 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
-import matplotlib
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
@@ -36,9 +36,13 @@ def overlay(x: Tensor, heatmap: Tensor, opacity: float = 0.5) -> Tensor:
     low, high = heatmap.amin((1, 2, 3), keepdim=True), heatmap.amax((1, 2, 3), keepdim=True)
     level = (heatmap - low) / (high - low).clamp_min(1e-12)
     level = F.interpolate(level.float(), size=x.shape[2:], mode="bilinear").clamp(0, 1).nan_to_num()  # N 1 H W
-    colours = torch.tensor(matplotlib.colormaps["jet"](range(256))[:, :3], dtype=torch.float32, device=x.device)
-    heat = colours[(level[:, 0] * 255).round().long()].permute(0, 3, 1, 2)  # N 3 H W in [0, 1]
-    return torch.lerp(shown(x).float().expand(-1, 3, -1, -1), heat * 2 - 1, opacity)
+    return torch.lerp(shown(x).float().expand(-1, 3, -1, -1), jet(level) * 2 - 1, opacity)
+
+
+def jet(level: Tensor) -> Tensor:
+    """The colours of heat maps, from blue to red: N x 1 x H x W in [0, 1] to N x 3 x H x W in [0, 1]."""
+    peaks = torch.tensor([3.0, 2.0, 1.0], device=level.device)[:, None, None]  # of red, green and blue, in quarters
+    return (1.5 - (4 * level - peaks).abs()).clamp(0, 1)
 
 
 def to_picture(x: Tensor) -> Image.Image:
@@ -54,6 +58,16 @@ def save_picture(picture: Image.Image, path: Path) -> None:
     """
     with atomic_file(path) as temporary:
         picture.save(temporary, Image.registered_extensions()[path.suffix.lower()], quality=95)
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write one of matplotlib's figures as a PNG, atomically.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
 
 
 def png(picture: Image.Image) -> bytes:

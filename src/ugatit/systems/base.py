@@ -28,6 +28,7 @@ def rising(given: tuple[float, float]) -> tuple[float, float]:
 
 
 Range = Annotated[tuple[Finite, Finite], AfterValidator(rising)]  # the samples of a picture file that become -1 and 1
+BEATEN = 0.02  # a discriminator's loss below which it hardly errs; guessing gives 0.5 or more
 LONG = 100_000  # steps of a run that serves as an example
 
 
@@ -332,6 +333,17 @@ class System(nn.Module, ABC):
     def recordable(self) -> bool:
         """Whether all steps of a kind do the same, or some depend on choices that are made outside of the device."""
         return True
+
+    def signs(self, means: dict[str, float]) -> list[str]:
+        """What mean losses, by their names in the log, say of a training that leads nowhere: sentences, with what
+        helps."""
+        beaten = [name for name, mean in means.items() if name.startswith("disc/adv") and mean < BEATEN]
+        if not beaten:
+            return []
+        return [
+            "The discriminators tell translated pictures from real ones nearly without error, which leaves the "
+            "generators nothing to go by: try `diff_augment`, more pictures, or a lower `lr`."
+        ]
 
     def after_update(self, update: Update) -> None:
         """Called after the optimisers of ``update`` have stepped."""

@@ -200,6 +200,9 @@ class Generator(nn.Module):
         return self.gamma(style)[:, :, None, None], self.beta(style)[:, :, None, None]
 
 
+CHANCE = 2 * math.log(2)  # Eq. 5 of a classifier that guesses
+
+
 def cam_loss(logit_source: Tensor, logit_target: Tensor) -> Tensor:
     """Eq. 5: binary cross entropy of the auxiliary classifier, source pictures 1, target pictures 0; logits N x 2."""
     return F.softplus(-full_precision(logit_source)).mean() + F.softplus(full_precision(logit_target)).mean()
@@ -280,6 +283,14 @@ class UGATIT(System):
                     on_real, on_fake = logit.chunk(2)
                     terms[f"disc/{term}_{scale}_{domain}"] = toward(on_real, 1) + toward(on_fake, 0)
         return self.config.adv_weight * sum(terms.values()), terms
+
+    def signs(self, means: dict[str, float]) -> list[str]:
+        blind = any(name.startswith("gen/cam_") and mean > 0.98 * CHANCE for name, mean in means.items())
+        sentence = (
+            "The generators' CAM loss is as high as by guessing, so attention does not tell the domains apart: "
+            "try a larger `cam_weight`, or a lower `lr`."
+        )
+        return super().signs(means) + [sentence] * blind
 
     @contextmanager
     def judging(self) -> Iterator[None]:

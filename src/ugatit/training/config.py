@@ -70,10 +70,15 @@ class TrainConfig(Generic[ModelConfig]):
     all processes decode them only once."""
     log_every: Annotated[int, Field(ge=1)] = 50
     """Metrics are written every so many steps."""
+    track: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """What the run can be followed in, beside its folder: tensorboard, wandb (Weights & Biases), or both."""
     preview_every: Annotated[int, Field(ge=0)] = 1000
     """A preview sheet is written every so many steps. 0 writes none."""
     preview_pictures: Annotated[int, Field(ge=1)] = 4
     """The number of test pictures of each domain on a preview sheet."""
+    evaluate_every: Annotated[int, Field(ge=0)] = 0
+    """KID of the translated test pictures is measured every so many steps, and the best model kept in RUN/best, beside
+    the last in RUN/model. It needs the extra offline. 0 measures nothing."""
     checkpoint_every: Annotated[int, Field(ge=1)] = 1000
     """A checkpoint is written every so many steps."""
     keep_last: Annotated[int, Field(ge=1)] = 2
@@ -156,6 +161,7 @@ def read_run(run: Path) -> TrainConfig:
         if "config" in record:
             whose = f"the run's, {run.parent}" if (run.parent / "checkpoints").is_dir() else "the folder of a run"
             raise UserError(f"{run} is a model's folder, which is not resumed: give {whose}.")
+        record.setdefault("track", ["tensorboard"])  # as every run was before it could be chosen
         return run_adapter(record["system"]).validate_python(record)
     except FileNotFoundError:
         where = ", which must be on every machine" if int(os.environ.get("WORLD_SIZE", 1)) > 1 else ""
@@ -209,3 +215,15 @@ def settings_of(config: TrainConfig) -> dict[str, Any]:
     parts = record.pop("model"), record.pop("recipe"), record
     left = "out", "faces_a", "faces_b"
     return {name.replace("_", "-"): value for part in parts for name, value in part.items() if name not in left}
+
+
+def shared_settings(config: TrainConfig) -> dict[str, Any]:
+    """What a model's card tells of the settings, by the names of their options: without places on this machine."""
+    chosen = {name: getattr(config, name) for name in ("system", "preset", "seed", "precision")}
+    chosen |= asdict(config.model) | asdict(config.recipe)
+    left = "faces_a", "faces_b"
+    return {
+        name.replace("_", "-"): list(value) if isinstance(value, tuple) else value
+        for name, value in chosen.items()
+        if name not in left and value is not None and not isinstance(value, Path)
+    }

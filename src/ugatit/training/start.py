@@ -7,7 +7,7 @@ import torch
 from ugatit.io.errors import UserError
 from ugatit.systems.base import System
 from ugatit.translation.folder import load_model
-from ugatit.translation.translator import find_model
+from ugatit.translation.hub import find_model
 
 
 def model_to_start(path: Path, system: type[System]) -> System:

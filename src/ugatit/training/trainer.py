@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import shlex
 import shutil
 import signal
 import time
@@ -18,7 +19,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -43,9 +44,9 @@ from ugatit.data.kept import Kept
 from ugatit.data.samples import SHALLOW
 from ugatit.data.sampling import Slices, Unpaired, loader, read_tests, train_transform
 from ugatit.data.seeds import seed_of
-from ugatit.io.errors import UserError
+from ugatit.io.errors import UserError, with_options
 from ugatit.io.files import atomic_file, writing
-from ugatit.io.sheet import draw_sheet, shown
+from ugatit.io.sheet import draw_sheet
 from ugatit.io.terminal import console, say, some
 from ugatit.nn.augment import DiffAugment
 from ugatit.nn.fast.factored import show_overflow
@@ -69,28 +70,45 @@ from ugatit.training.config import (
     check_range,
     read_run,
     run_adapter,
+    settings_of,
+    shared_settings,
     write_run,
 )
 from ugatit.training.distributed import any_says, averaged, differing, told_by_first
 from ugatit.training.ema import Ema
 from ugatit.training.preview import preview_columns
 from ugatit.training.recorded import Recorded, Step, take_from_card
+from ugatit.training.signs import Signs, unchanged
 from ugatit.training.start import model_to_start, take_weights
+from ugatit.training.tracking import start_tracking, track_pictures
+from ugatit.translation.card import Training, card_text, write_card
 from ugatit.translation.folder import save_model
+
+
+class Curve(Protocol):
+    """What measures a system while it trains."""
+
+    def __call__(self, system: System, step: int) -> tuple[dict[str, float], bool]:
+        """Figures for the log, and whether this step is the best so far."""
+
+    def summary(self) -> list[str]:
+        """What is told at the end, in lines."""
+
+
+# Of a run's pictures, its system, folder and device, and the step after which it goes on.
+StartCurve = Callable[[Pictures, System, Path, torch.device, int], Curve]
 
 
 class Trainer:
     """A run in progress."""
 
-    def __init__(self, config: TrainConfig, run: Path, resume: bool):
+    def __init__(self, config: TrainConfig, run: Path, resume: bool, start_curve: StartCurve | None = None):
         self.config, self.run = config, run
         self.known, old = split_of(run) if resume else (None, False)
         AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
         self.accelerator = Accelerator(
             mixed_precision=config.precision,
             cpu=not torch.accelerator.is_available(),  # without this, several CPU processes do not find each other
-            log_with="tensorboard",
-            project_dir=run,
         )
         if config.precision == "fp16" and self.accelerator.scaler is None:
             raise UserError(f"--precision fp16 cannot be used on {self.accelerator.device}: use bf16 or no.")
@@ -143,7 +161,13 @@ class Trainer:
                 ("b", self.pictures.test_b, self.pictures.train_b),
             )
         ]
+        self.curve: Curve | None = None
+        if config.evaluate_every:
+            if start_curve is None:
+                raise UserError("`evaluate_every` needs something that measures: give `start_curve`.")
+            self.curve = start_curve(self.pictures, self.system, run, self.accelerator.device, self.step)
         self.stop_signal: int | None = None
+        self.signs = Signs()
 
     def begin_with(self, start: System) -> None:
         """Take the weights of a model, and say which parts begin afresh."""
@@ -200,13 +224,16 @@ class Trainer:
                 self.step += 1
                 last = self.step == config.recipe.steps
                 preview = config.preview_every and (self.step % config.preview_every == 0 or last)
+                evaluation = config.evaluate_every and (self.step % config.evaluate_every == 0 or last)
                 checkpoint = self.step % config.checkpoint_every == 0 or last
-                if checkpoint or preview or self.step % config.log_every == 0:
+                if checkpoint or preview or evaluation or self.step % config.log_every == 0:
                     self.settle()
                 if self.step % config.log_every == 0 or last:
                     progress.update(task, losses=self.log(progress))
                 if preview:
                     self.guarded(self.preview, "preview")
+                if evaluation:
+                    self.guarded(self.evaluate, "evaluation")
                 if checkpoint:
                     self.check_agreement()
                     self.guarded(self.save, "checkpoint", fatal=last)
@@ -323,11 +350,14 @@ class Trainer:
     def log(self, progress: Progress) -> str:
         """Write the mean losses since the last log; a short line of them."""
         rows, self.pending = self.pending, []
+        counted = len(rows)
         names = dict.fromkeys(name for row in rows for name in row)
         means = {name: fmean(row[name] for row in rows if name in row) for name in names}  # not all steps have all
         began, first = self.started
         speed = (self.step - first) / (time.monotonic() - began)
         short = "  ".join(f"{k.removeprefix('loss/')} {v:.4g}" for k, v in means.items() if k.startswith("loss/"))
+        self.signs.add(means, counted)
+        self.warn(self.system.signs(self.signs.means))
         if self.accelerator.is_main_process:
             lr = {f"lr/{name}": float(o.param_groups[0]["lr"]) for name, o in self.optimizers.items()}
             record = {"step": self.step, **means, **lr, "steps_per_second": round(speed, 4)}
@@ -336,6 +366,11 @@ class Trainer:
                 left = (self.config.recipe.steps - self.step) / speed
                 say(f"step {self.step}  {short}  {speed:.2f} steps/s  {left / 60:.0f} min left")
         return f"{short}  {speed:.2f} steps/s"
+
+    def warn(self, signs: list[str]) -> None:
+        """Tell what was not told yet of signs that training leads nowhere."""
+        for sentence in self.signs.new(signs):
+            self.say(f"At step {self.step}: {with_options(sentence)}", "yellow")
 
     def write_metrics(self, record: dict[str, float]) -> None:
         with (self.run / "metrics.jsonl").open("a") as file:
@@ -359,9 +394,25 @@ class Trainer:
         self.system.train()
         path = self.run / "previews" / f"step-{self.step:08d}.png"
         draw_sheet(columns, path)
-        images = {name: ((shown(x) + 1) / 2).clamp(0, 1).cpu().numpy() for name, x in columns.items()}
-        tracker = self.accelerator.get_tracker("tensorboard")
-        tracker.log_images(images, step=self.step, dataformats="NCHW")
+        self.warn(unchanged(columns))
+        track_pictures(self.accelerator, columns, self.step)
+
+    def evaluate(self) -> None:
+        """Measure the test pictures' translations, and keep the best model; all processes together."""
+        assert self.curve is not None
+        try:
+            with self.translating():
+                figures, best = self.curve(self.system, self.step)
+                if best and self.accelerator.is_main_process:
+                    self.keep_model(self.run / "best")
+        except UserError as error:
+            self.say(f"Step {self.step} was not measured: {with_options(str(error))} Training goes on.", "yellow")
+            return
+        finally:
+            self.system.train()
+        self.accelerator.log(figures, step=self.step)
+        if not console.is_terminal:
+            self.say(f"step {self.step}  " + "  ".join(f"{name} {value:.2f}" for name, value in figures.items()))
 
     @contextmanager
     def translating(self) -> Iterator[None]:
@@ -406,7 +457,22 @@ class Trainer:
         save_checkpoint(folder, Checkpoint(state, tensors))
         prune(folder, self.config.keep_last, self.config.keep_every)
         with self.translating():
-            save_model(self.system, self.run / "model", self.step)
+            self.keep_model(self.run / "model")
+
+    def keep_model(self, folder: Path) -> None:
+        """Write a model folder with a card, and the newest sheet of previews if there is one.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        save_model(self.system, folder, self.step)
+        sheets = sorted((self.run / "previews").glob("step-*.png"))
+        if sheets:
+            with atomic_file(folder / "sheet.png") as temporary:
+                shutil.copyfile(sheets[-1], temporary)
+        pictures = len(self.pictures.train_a), len(self.pictures.train_b)
+        training = Training(data_name(self.config), pictures, self.step, shared_settings(self.config))
+        write_card(folder, card_text(self.system, self.run.resolve().name, training, bool(sheets)))
 
     def check_agreement(self) -> None:
         """Hold every process's weights, pools, averages and optimiser state against the first's.
@@ -617,12 +683,13 @@ def as_typed(value: Any) -> str:
     return " ".join(map(str, value)) or "nothing" if isinstance(value, list) else str(value)
 
 
-def train(config: TrainConfig, resume: bool = False) -> Path:
+def train(config: TrainConfig, resume: bool = False, start_curve: StartCurve | None = None) -> Path:
     """Train a system.
 
     Args:
         config: with ``out``, the run's folder, set.
         resume: continue the run that ``config.out`` holds; otherwise that folder must hold none.
+        start_curve: what ``config.evaluate_every`` measures with, such as `ugatit.evaluation.curve.KidCurve`.
 
     Returns:
         The model's folder.
@@ -640,15 +707,13 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     if not resume and (run / "config.json").exists():
         raise UserError(f"{run} already holds a run: continue it with --resume {run}, or give another -o.")
     try:
-        trainer = Trainer(config, run, resume)
+        trainer = Trainer(config, run, resume, start_curve)
         trainer.say(f"run folder {run}, device {trainer.accelerator.device}")
         report_pictures(trainer.pictures, trainer.say)
         if trainer.accelerator.is_main_process:
             keep_record(trainer, changed_settings(before, trainer.config) if resume else {})
         with writing(run, RUN_CANNOT):
-            trainer.accelerator.init_trackers(
-                "tensorboard", init_kwargs={"tensorboard": {"purge_step": trainer.step + 1}}
-            )
+            start_tracking(trainer.accelerator, config.track, run, trainer.step, settings_of(config))
         trainer.train()
     except RuntimeError as error:
         # The libraries below tell it in words only.
@@ -665,4 +730,25 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     else:
         shutil.rmtree(run / "cache", ignore_errors=True)
         trainer.say(f"Done. The model is in {run / 'model'}")
+        for line in [*(trainer.curve.summary() if trainer.curve else []), *what_next(config)]:
+            trainer.say(line)
     return run / "model"
+
+
+def data_name(config: TrainConfig) -> str:
+    """What the pictures are called, without their place."""
+    if config.data is not None:
+        return config.data.name
+    return " and ".join(place.name for place in (config.source, config.target) if place)
+
+
+def what_next(config: TrainConfig) -> list[str]:
+    """What a person does with a model that is done, in lines."""
+    run, model = shlex.quote(str(config.out)), shlex.quote(f"{config.out}/model")
+    measure = [f"  ugatit evaluate {model} {shlex.quote(str(config.data))}"] if config.data else []
+    return [
+        "What next:",
+        f"  ugatit translate {model} PICTURES... -o translated",
+        *measure,
+        f"  ugatit train --resume {run} --steps {2 * config.recipe.steps}    if previews/ was still getting better",
+    ]

@@ -225,14 +225,14 @@ class OnnxTranslator(Translator):
         if not any(folder.glob("*.onnx")):
             raise UserError(f"{folder} holds no ONNX files: write them with ugatit export MODEL -o DIR, and give DIR.")
         super().__init__(configured(folder), "cpu")
-        self.folder = folder
+        self.exported = folder
         self.sessions = {
             name: open_session(own_file(folder, f"{name}.onnx"), device, REWRITE) for name in self.system.directions
         }
 
     def save(self, folder: str | Path) -> None:
         """Raises UserError: the weights are within the graphs."""
-        raise UserError(f"An exported model has no weights to save: copy {self.folder}, or the model it was made of.")
+        raise UserError(f"An exported model has no weights to save: copy {self.exported}, or the model it was made of.")
 
     def one_way(self, direction: Direction, count: int) -> Translate:
         """What translates ``count`` pictures."""
@@ -255,7 +255,7 @@ class OnnxTranslator(Translator):
         Raises:
             UserError: it does not do what a translator does.
         """
-        path = self.folder / f"{direction}.onnx"
+        path = self.exported / f"{direction}.onnx"
         try:
             made = run(self.sessions[direction], given)
         except Exception as error:  # ONNX Runtime's exceptions have no common class

@@ -2,7 +2,6 @@
 
 import io
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from functools import partial
@@ -12,8 +11,6 @@ from typing import Any, Literal, TypeVar, get_args
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
@@ -25,6 +22,7 @@ from ugatit.data.sampling import read_tests, to_tensor_transform
 from ugatit.io.errors import UserError
 from ugatit.systems.base import Direction, Range, Samples, System, Translation, opposite, samples_of
 from ugatit.translation.folder import load_model, save_model
+from ugatit.translation.hub import find_model, push
 from ugatit.translation.results import as_image
 
 Size = Literal["model", "keep", "tiles"]
@@ -32,9 +30,6 @@ Precision = Literal["no", "bf16", "fp16"]
 Translate = Callable[[Tensor], Translation]
 T = TypeVar("T")
 Images = TypeVar("Images", Image.Image, list[Image.Image], Tensor)
-# By whole names: a pattern would match in sub-folders too.
-MODEL_FILES = ["config.json", "translator.safetensors", "training.safetensors"]
-SHIPPED = Path(__file__).parents[1] / "models"  # those that come with the package, loaded by their names
 LEAST = 32  # pixels on a side that the networks need
 TILES = 8  # that a card translates at once; a processor takes them one by one, which needs less memory
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -55,6 +50,7 @@ class Translator:
         self.generator = torch.Generator().manual_seed(0)  # of random styles
         self.own_range: Range | None = None
         self.floats: Range | None = None  # of floats and 32 bits that are translated, where there is no other
+        self.folder: Path | None = None  # that it was loaded from
         self.kept: Tensor | None = None  # the one random style of all pictures, 1 x styles
         for part in system.children():
             if not any(tensor.is_meta for tensor in part.state_dict().values()):  # what was not loaded
@@ -67,6 +63,8 @@ class Translator:
         device: torch.device | str | None = None,
         with_training: bool = False,
         precision: Precision = "no",
+        revision: str | None = None,
+        token: str | None = None,
     ) -> "Translator":
         """Load a model folder, a model that comes with the package by its name ("face2anime", "cat2dog"), or one of the
         Hugging Face hub by its id ("user/name").
@@ -77,13 +75,19 @@ class Translator:
             with_training: also load the networks that only training needs, if the model has them.
             precision: "bf16" or "fp16" computes most layers in half precision, which is faster on cards; "no" in
                 float32.
+            revision: a branch, tag or commit of a model of the hub; "user/name@REVISION" says the same.
+            token: of the hub, for private models; that of this machine's log-in if not given.
 
         Raises:
             UserError: there is no such model, or it is damaged; or an argument is not known.
         """
-        folder = find_model(path_or_hub_id)
+        folder = find_model(path_or_hub_id, revision, token)
         with_training = with_training and (folder / "training.safetensors").exists()
-        return cls(load_model(folder, with_training), device, precision)
+        translator = cls(load_model(folder, with_training), device, precision)
+        translator.folder = folder
+        return translator
+
+    from_pretrained = load  # what the hub's libraries call it
 
     def __call__(
         self, images: Images, direction: Direction = "a2b", *, size: Size | None = None, batch: int = 8
@@ -319,14 +323,24 @@ class Translator:
         """Write a model folder with what translation needs."""
         save_model(self.system, Path(folder), step=0, with_training=False)
 
-    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
-        """Upload the model to the Hugging Face hub as ``repo_id`` ("user/name"); returns its address."""
-        api = HfApi(token=token)
-        address = api.create_repo(repo_id, private=private, exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder:
-            self.save(folder)
-            api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload a ugatit model")
-        return str(address)
+    def push_to_hub(
+        self, repo_id: str, *, private: bool = False, token: str | None = None, revision: str | None = None
+    ) -> str:
+        """Upload the model to the Hugging Face hub, with the card and the sheet of the folder that it was loaded from.
+
+        Args:
+            repo_id: "user/name".
+            private: others may not see it.
+            token: of the hub; that of this machine's log-in if not given.
+            revision: the branch to upload to; the main branch if not given.
+
+        Returns:
+            Its address.
+
+        Raises:
+            UserError: the hub refuses.
+        """
+        return push(self.save, self.system, self.folder, repo_id, private, token, revision)
 
 
 def read_squares(translator: Translator, files: list[Path], domain: str) -> Tensor:
@@ -351,42 +365,6 @@ def find_device(name: torch.device | str | None) -> torch.device:
         reason = f"{str(error).splitlines()[0]:.200}"
         raise UserError(f"`device={name}` cannot be used ({reason}): leave it out, or give cpu.") from None
     return device
-
-
-def find_model(path_or_hub_id: str | Path) -> Path:
-    """The model folder of that path; that comes with the package; or of that hub id, downloaded (JSON and safetensors
-    only).
-
-    Raises:
-        UserError: there is neither.
-    """
-    path = Path(path_or_hub_id)
-    if not str(path_or_hub_id):
-        raise UserError("No model was named: give a folder like RUN/model, or a hub id like user/name.")
-    if path.is_file() and path.suffix in (".json", ".safetensors", ".onnx"):
-        raise UserError(f"{path} is a file, and a model is a folder: give {path.parent}.")
-    if path.is_file():
-        raise UserError(f"{path} is a file, and a model is a folder: try ugatit import {path} -o MODEL first.")
-    if (path / "model" / "config.json").is_file():  # a run's folder
-        return path / "model"
-    shipped = sorted(folder.name for folder in SHIPPED.iterdir())
-    if str(path_or_hub_id) in shipped and not (path / "config.json").exists():  # a data set may be called like it
-        return SHIPPED / path
-    if path.is_dir() or str(path_or_hub_id).count("/") != 1 or path.is_absolute():
-        if not path.is_dir():
-            raise UserError(
-                f"The model {path_or_hub_id} does not exist: give a folder like RUN/model, {' or '.join(shipped)}, "
-                "which come with the package, or a hub id like user/name."
-            )
-        return path
-    try:
-        return Path(snapshot_download(str(path_or_hub_id), allow_patterns=MODEL_FILES))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = type(error).__name__
-        raise UserError(
-            f"The model {path_or_hub_id} is no folder here and cannot be had from the hub ({reason}): give a folder "
-            "like RUN/model, or a hub id like user/name."
-        ) from None
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,0 +1,135 @@
+"""Models where they lie: in a folder, in the package, or on the Hugging Face hub."""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from ugatit.io.errors import UserError
+from ugatit.systems.base import System
+from ugatit.translation.card import card_text
+
+# By whole names: a pattern would match in sub-folders too.
+MODEL_FILES = ["config.json", "translator.safetensors", "training.safetensors"]
+CARD_FILES = ["README.md", "sheet.png"]
+SHIPPED = Path(__file__).parents[1] / "models"  # those that come with the package, loaded by their names
+HUB_ID = re.compile(r"(?P<name>[^/@]+/[^/@]+)(@(?P<revision>[^@]+))?")
+LOG_IN = "run hf auth login, or set HF_TOKEN"
+
+
+def find_model(path_or_hub_id: str | Path, revision: str | None = None, token: str | None = None) -> Path:
+    """The model folder of that path; that comes with the package; or of that hub id, downloaded (JSON and safetensors
+    only).
+
+    Args:
+        path_or_hub_id: where it is; a hub id, "user/name", may name its revision, "user/name@v1".
+        revision: a branch, tag or commit of the hub's; the main branch if not given.
+        token: of the hub, for private models; that of this machine's log-in if not given.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    given, path = str(path_or_hub_id), Path(path_or_hub_id)
+    if not given:
+        raise UserError("No model was named: give a folder like RUN/model, or a hub id like user/name.")
+    if path.is_file() and path.suffix in (".json", ".safetensors", ".onnx"):
+        raise UserError(f"{path} is a file, and a model is a folder: give {path.parent}.")
+    if path.is_file():
+        raise UserError(f"{path} is a file, and a model is a folder: try ugatit import {path} -o MODEL first.")
+    if (path / "model" / "config.json").is_file():  # a run's folder
+        return path / "model"
+    shipped = sorted(folder.name for folder in SHIPPED.iterdir())
+    if given.rstrip("/") in shipped and not (path / "config.json").exists():  # a data set may be called like it
+        return SHIPPED / path
+    found = HUB_ID.fullmatch(given)
+    if path.is_dir() or not found or path.is_absolute():
+        if not path.is_dir():
+            raise UserError(
+                f"The model {given} does not exist: give a folder like RUN/model, {' or '.join(shipped)}, which come "
+                "with the package, or a hub id like user/name."
+            )
+        return path
+    if revision and found["revision"]:
+        raise UserError(f"`revision={revision}`: {given} names one already: leave one of them out.")
+    return download(found["name"], found["revision"] or revision, token)
+
+
+def download(name: str, revision: str | None, token: str | None) -> Path:
+    """A model of the hub, on this machine.
+
+    Raises:
+        UserError: it cannot be had.
+    """
+    try:
+        return Path(snapshot_download(name, revision=revision, token=token, allow_patterns=MODEL_FILES))
+    except GatedRepoError:
+        reason, advice = "its owner must let you", f"ask on its page, then {LOG_IN}"
+    except RevisionNotFoundError:
+        reason, advice = f"it has no revision {revision}", "give a branch, tag or commit that it has"
+    except RepositoryNotFoundError:
+        reason = "there is no such model, or it is private"
+        advice = f"check the name, or, for a private one, {LOG_IN}"
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason, advice = type(error).__name__, "give a folder like RUN/model, or a hub id like user/name"
+    raise UserError(f"The model {name} is no folder here and cannot be had from the hub ({reason}): {advice}.")
+
+
+def push(
+    save: Callable[[Path], None],
+    system: System,
+    folder: Path | None,
+    repo_id: str,
+    private: bool,
+    token: str | None,
+    revision: str | None,
+) -> str:
+    """Upload what translation needs of a model to the hub, with its card.
+
+    Args:
+        save: writes that into a folder.
+        system: the model.
+        folder: where it was loaded from, if it has a card and a sheet.
+        repo_id: "user/name".
+        private: whether others may not see it.
+        token: of the hub.
+        revision: the branch that it is uploaded to, made if there is none; the main branch if not given.
+
+    Returns:
+        Its address.
+
+    Raises:
+        UserError: the hub refuses.
+    """
+    api = HfApi(token=token)
+    try:
+        address = api.create_repo(repo_id, private=private, exist_ok=True)
+        if revision:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        with tempfile.TemporaryDirectory() as temporary:
+            place = Path(temporary)
+            save(place)
+            for name in CARD_FILES:
+                if folder and (folder / name).is_file():
+                    shutil.copyfile(folder / name, place / name)
+            if not (place / "README.md").exists():
+                (place / "README.md").write_text(card_text(system, repo_id.split("/")[-1]))
+            api.upload_folder(
+                repo_id=repo_id, folder_path=place, revision=revision, commit_message="Upload a ugatit model"
+            )
+    except UserError:
+        raise
+    except Exception as error:  # the hub's library and its HTTP client have no common class
+        told = " ".join(str(error).split())
+        raise UserError(f"{repo_id} cannot be uploaded to the hub ({told:.200}): {LOG_IN}.") from None
+    return str(address)
