@@ -27,6 +27,7 @@ COMMANDS = {  # name: its file
     "export": "export",
     "serve": "serve",
     "study": "study",
+    "completion": "completion",
 }
 
 
@@ -39,7 +40,8 @@ def summary(command: str) -> str:
 def usage() -> str:
     """What `ugatit --help` prints."""
     lines = [f"  {name:10} {summary(name)}" for name in COMMANDS]
-    return "\n".join(["usage: ugatit COMMAND ...", "", *lines, "", "ugatit COMMAND --help tells the options."])
+    ends = "Exit codes: 0 done, 2 bad input (one sentence says what), 130 stopped, 141 nobody reads the output."
+    return "\n".join(["usage: ugatit COMMAND ...", "", *lines, "", "ugatit COMMAND --help tells the options.", ends])
 
 
 def load(command: str) -> ModuleType:

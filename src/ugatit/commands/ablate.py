@@ -6,6 +6,7 @@ from pathlib import Path
 from tyro.conf import OmitArgPrefixes
 
 from ugatit.commands.parsing import option, parse
+from ugatit.data.places import absolute, title
 from ugatit.evaluation.evaluate import protocol_text
 from ugatit.experiments.ablate import AblateConfig, ablate
 from ugatit.io.errors import UserError
@@ -28,6 +29,6 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"--system {options.train.system}: Table 1 is of ugatit: leave it out, or use ugatit compare.")
     if options.train.data is None:
         raise UserError("No pictures were named: give DATA, a folder with trainA and trainB inside.")
-    out = (options.train.out or Path("runs") / f"{printable(options.train.data.resolve().name)}-table1").resolve()
-    metrics = ablate(replace(options, train=replace(options.train, data=options.train.data.resolve(), out=out)))
+    out = (options.train.out or Path("runs") / f"{printable(title(absolute(options.train.data)))}-table1").resolve()
+    metrics = ablate(replace(options, train=replace(options.train, data=absolute(options.train.data), out=out)))
     say(f"Protocol:\n{protocol_text(metrics)}\nWritten to {out}")

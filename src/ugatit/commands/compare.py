@@ -6,6 +6,7 @@ from pathlib import Path
 from tyro.conf import OmitArgPrefixes
 
 from ugatit.commands.parsing import parse
+from ugatit.data.places import absolute, title
 from ugatit.evaluation.evaluate import protocol_text
 from ugatit.experiments.compare import CompareConfig, compare
 from ugatit.io.files import printable
@@ -16,7 +17,7 @@ from ugatit.training.config import check_range
 def main(arguments: list[str]) -> None:
     options = parse(OmitArgPrefixes[CompareConfig], "ugatit compare", arguments)
     check_range(CompareConfig, options)
-    data = options.data.resolve()
-    out = (options.out or Path("runs") / f"{printable(data.name)}-table3").resolve()
+    data = absolute(options.data)
+    out = (options.out or Path("runs") / f"{printable(title(data))}-table3").resolve()
     metrics = compare(replace(options, data=data, out=out))
     say(f"Protocol:\n{protocol_text(metrics)}\nWritten to {out}")

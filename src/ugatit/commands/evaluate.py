@@ -1,5 +1,6 @@
 """Measure a model, or a folder of translated pictures: KID, FID and more, with the protocol."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,6 +48,8 @@ class EvaluateConfig:
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """The run's --holdout, which only matters where there are no test folders. The run's --seed is then
     this command's --seed."""
+    json: bool = False
+    """Print what metrics.json gets to the standard output, for programs; all else goes to the error output."""
     device: str | None = None
     """The device to compute on, such as cuda or cpu. If it is not given, the accelerator is used where there is one."""
 
@@ -76,6 +79,8 @@ def main(arguments: list[str]) -> None:
             console.quiet = False
         if not first:
             return
+        if options.json:
+            print(json.dumps(metrics, indent=2))
         console.print(metrics_table(metrics))
         if options.model and add_figures(find_model(options.model), metrics):
             say(f"The model's card, {find_model(options.model) / 'README.md'}, has these figures now.")

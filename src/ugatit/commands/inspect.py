@@ -1,5 +1,6 @@
 """Show what a model costs, what its rho chose and where its networks look."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -40,6 +41,8 @@ class InspectConfig:
     """How many pictures of each domain the costed training step has."""
     out: Annotated[Path, arg(aliases=["-o"])] = Path("inspection")
     """The folder for inspection.json, rho.png and attention.png."""
+    json: bool = False
+    """Print what inspection.json gets to the standard output, for programs; all else goes to the error output."""
     device: str | None = None
     """The device to compute on, such as cuda or cpu. If it is not given, the accelerator is used where there is one."""
 
@@ -78,9 +81,11 @@ def main(arguments: list[str]) -> None:
             measured += rows
     if options.inputs and not tests:
         raise UserError("None of the pictures can be used: see the reasons above, or give others.")
-    inspect(
+    numbers = inspect(
         translator, tests, options.size or translator.side, options.batch, options.out, console, {"faces": measured}
     )
     if measured:
         console.print(attention_table(measured))
+    if options.json:
+        print(json.dumps(numbers, indent=2))
     say(f"Written to {options.out}")

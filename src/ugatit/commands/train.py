@@ -7,6 +7,7 @@ from typing import Any
 from tyro.conf import OmitArgPrefixes
 
 from ugatit.commands.parsing import option, parse
+from ugatit.data.places import absolute, title
 from ugatit.io.errors import UserError
 from ugatit.io.files import printable
 from ugatit.systems import REGISTRY
@@ -40,11 +41,11 @@ def main(arguments: list[str]) -> None:
     if resume is not None and config.out != Path(resume):
         raise UserError("--out cannot be changed by --resume: leave it out.")
     if config.out is None:
-        name = printable((config.data or config.target or Path("run")).resolve().name)
+        name = printable(title(absolute(config.data or config.target or Path("run"))))
         kind = config.preset if config.system == TrainConfig.system else f"{config.system}-{config.preset}"
         config = replace(config, out=Path("runs") / f"{name}-{kind}")
     places = {name: getattr(config, name) for name in ("data", "source", "target", "start")}
-    config = replace(config, **{name: path.resolve() for name, path in places.items() if path})  # resumed from anywhere
+    config = replace(config, **{name: absolute(path) for name, path in places.items() if path})  # resumed from anywhere
     from ugatit.training.trainer import train  # after the options: help does not wait for what trains
 
     train(config, resume is not None, curve_starter() if config.evaluate_every else None)

@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 import torch
 
 from ugatit.data.memory import Memory
+from ugatit.data.places import opened
 from ugatit.data.reading import Look, needs_range
 from ugatit.data.samples import UNSCALED
 from ugatit.data.seeds import rng
@@ -180,7 +181,8 @@ def need_data(data: Path) -> None:
 
 
 def need_training_folders(data: Path) -> None:
-    """Raises UserError if a folder has not the pictures of both domains to train on."""
+    """Raises UserError if a data set has not the pictures of both domains to train on."""
+    data = opened(data)
     need_data(data)
     for domain in "AB":
         if not (data / f"train{domain}").is_dir():
@@ -202,7 +204,8 @@ def find_pictures(
     """Find and check the pictures of both domains.
 
     Args:
-        data: a folder with ``trainA`` and ``trainB``, and perhaps ``testA`` and ``testB``.
+        data: a folder with ``trainA`` and ``trainB``, and perhaps ``testA`` and ``testB``; or what
+            `ugatit.data.places.opened` makes one of.
         source, target: instead of ``data``, one folder a domain.
         holdout: share of a domain's pictures kept for testing where it has no test folder, in [0, 1).
         seed: which ones.
@@ -216,6 +219,7 @@ def find_pictures(
     if data is not None and (source or target):
         raise UserError("`source` and `target` replace `data`: give either `data` or both of them.")
     if data is not None:
+        data = opened(data)
         folders: dict[str, tuple[Path, Path | None]] = {
             "a": (data / "trainA", data / "testA"),
             "b": (data / "trainB", data / "testB"),
@@ -300,6 +304,7 @@ def find_tests(
     Raises:
         UserError: a folder is missing, or a domain has no usable picture.
     """
+    data = opened(data)
     roots = {domain: data / f"test{domain}" for domain in "AB"}
     if all(root.is_dir() for root in roots.values()):
         checked = {

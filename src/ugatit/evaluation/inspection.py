@@ -226,8 +226,8 @@ def inspect(
     out: Path,
     console,
     measured: dict[str, Any],
-) -> None:
-    """Print and write all of it.
+) -> dict[str, Any]:
+    """Print and write all of it; returns what ``inspection.json`` gets.
 
     Args:
         translator: the model, with its training networks if their attention is wanted.
@@ -262,3 +262,4 @@ def inspect(
         if any(rhos.values()):
             console.print(rho_table(rhos))
             draw_rho(rhos, out / "rho.png")
+    return numbers

@@ -15,6 +15,7 @@ from pydantic import Field
 from tyro.conf import Positional, arg
 
 from ugatit.data.finding import find_tests, need_training_folders
+from ugatit.data.places import opened
 from ugatit.data.sampling import read_tests
 from ugatit.evaluation.evaluate import translation_name
 from ugatit.experiments.runs import DIRECTIONS, Experiment, Run, evaluate_all, train_all, write_tables
@@ -233,7 +234,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     """
     out = config.out
     assert out is not None
-    paper = known_data(config.data)
+    paper = known_data(opened(config.data))
     runs = plan(config, out)
     train_all(runs, config.experiment.jobs)
     measured = evaluate_all(runs, config.experiment)

@@ -29,7 +29,9 @@ class TrainConfig(Generic[ModelConfig]):
     model: ModelConfig
     recipe: Recipe
     data: tyro.conf.Positional[Path | None] = None
-    """The folder with trainA and trainB inside, and perhaps testA and testB."""
+    """The folder with trainA and trainB inside, and perhaps testA and testB; a zip or tar file of such a folder;
+    hub:user/name, a data set of the Hugging Face hub; or paper:horse2zebra, one of the paper's. DATA#cats,dogs tells
+    what A and B are called in what is no folder."""
     source: Path | None = None
     """A folder of domain A's pictures, instead of DATA."""
     target: Path | None = None

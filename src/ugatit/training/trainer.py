@@ -41,6 +41,7 @@ from ugatit.data.finding import (
     spread,
 )
 from ugatit.data.kept import Kept
+from ugatit.data.places import title
 from ugatit.data.samples import SHALLOW
 from ugatit.data.sampling import Slices, Unpaired, loader, read_tests, train_transform
 from ugatit.data.seeds import seed_of
@@ -738,7 +739,7 @@ def train(config: TrainConfig, resume: bool = False, start_curve: StartCurve | N
 def data_name(config: TrainConfig) -> str:
     """What the pictures are called, without their place."""
     if config.data is not None:
-        return config.data.name
+        return title(config.data)
     return " and ".join(place.name for place in (config.source, config.target) if place)
 
 
