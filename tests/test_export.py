@@ -1,14 +1,28 @@
 """Exported models: ONNX files that do what the model does, and the page that runs them in a browser."""
 
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
-from conftest import run_ugatit, tiny_model, write_picture
+import ugatit
+from conftest import one_thread, run_ugatit, tiny_model, write_picture
 from ugatit.apps.page import write_page
+from ugatit.cli import main
 from ugatit.io.errors import UserError
 from ugatit.translation.export import OnnxTranslator, difference, export, write_onnx
 from ugatit.translation.folder import save_model
@@ -103,3 +117,69 @@ def test_what_cannot_be_exported_or_run_is_explained(tmp_path):
         write_page(tmp_path / "model", tmp_path / "model" / "a2b.onnx")
     with pytest.raises(UserError, match=r"none.tgz cannot be read"):
         write_page(tmp_path / "model", Path("none.tgz"))
+
+
+@contextmanager
+def web_site(folder: Path) -> Iterator[str]:
+    """A web server that does nothing but send files; its address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://localhost:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_the_page_is_an_app_that_opens_without_a_connection(tmp_path, runtime, browser):
+    export(Translator(tiny_model(only="a2b")), tmp_path)
+    example = write_picture(tmp_path / "a_face.png", 1, 40)
+    write_page(tmp_path, runtime, "cats & dogs", [example])
+    manifest = json.loads((tmp_path / "app.webmanifest").read_text())
+    assert manifest["name"] == "cats & dogs" and manifest["display"] == "standalone"
+    for icon in manifest["icons"]:
+        assert "x".join(map(str, Image.open(tmp_path / icon["src"]).size)) == icon["sizes"]
+    context = browser.new_context(viewport={"width": 390, "height": 800}, color_scheme="dark")
+    page = context.new_page()
+    with web_site(tmp_path) as address:
+        page.goto(address)
+        page.evaluate("navigator.serviceWorker.ready")
+        page.wait_for_function("navigator.serviceWorker.controller !== null")
+    page.reload()  # the server is gone
+    page.wait_for_function("document.getElementById('state').textContent == 'Ready.'")
+    page.get_by_role("button", name="a face").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.getElementById('state').textContent == 'Done.'")
+    assert page.get_by_role("img", name="The translation", exact=True).is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light dark"
+    context.close()
+
+
+def test_a_space_is_the_page_of_its_model(tmp_path, capsys):
+    save_model(tiny_model(), tmp_path / "run" / "model", step=0)
+    (tmp_path / "run" / "model" / "README.md").write_text("My card.")
+    command = ["export", str(tmp_path / "run" / "model"), "--space", "-o"]
+    assert main([*command, str(tmp_path / "space")]) == 0
+    assert (tmp_path / "space" / "run" / "README.md").read_text() == "My card."
+    meta = yaml.safe_load((tmp_path / "space" / "README.md").read_text().split("---")[1])
+    assert meta["sdk"] == "gradio" and meta["app_file"] == "app.py" and meta["title"] == "run"
+    name, version = (tmp_path / "space" / "requirements.txt").read_text().strip().split("==")
+    assert name == "ugatit[web,prepare]" and version == ugatit.__version__
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = one_thread() | {"GRADIO_SERVER_PORT": str(port), "SPACE_HOST": "me-run.hf.space"}
+    process = subprocess.Popen(
+        [sys.executable, "app.py"], cwd=tmp_path / "space", env=environment, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        next(line for line in process.stderr if "http://" in line)
+        visitor = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Host": "me-run.hf.space"})
+        assert [model["name"] for model in visitor.get("/api/models").json()] == ["run"]
+        policy = visitor.get("/").headers["content-security-policy"]
+        assert policy.endswith("frame-ancestors https://huggingface.co")
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+    assert main([*command, str(tmp_path / "run")]) == 2 and "holds other files" in capsys.readouterr().err
+    assert main([*command, str(tmp_path / "x"), "--page"]) == 2 and "give one of them" in capsys.readouterr().err

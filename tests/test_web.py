@@ -195,6 +195,25 @@ def test_the_page_in_a_browser(browser, tmp_path):
         page.close()
 
 
+def test_examples_are_clicked_by_mouse_or_keyboard_and_stay(browser, tmp_path):
+    save_model(tiny_model(), tmp_path / "model", step=0)
+    write_picture(tmp_path / "shown" / "one.png", 1, 32)
+    limits = ["--max-mib", "0.01", "--examples", tmp_path / "shown"]  # a shelf for one picture or two
+    with served("serve", tmp_path / "model", *limits) as address:
+        context = browser.new_context(viewport={"width": 390, "height": 800}, color_scheme="dark")
+        page = context.new_page()
+        page.goto(address)
+        for _ in range(3):
+            page.locator("button.gallery-item").focus()
+            page.keyboard.press("Enter")
+            page.wait_for_selector("#made-0 img")
+            page.click("[aria-label='Remove Image']")
+            page.wait_for_selector("#made-0 img", state="detached")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
+        context.close()
+
+
 @contextmanager
 def stripping_proxy(target: str, prefix: str) -> Iterator[str]:
     """A proxy that has another server below a path, and takes the path away before it asks that server."""
@@ -329,6 +348,8 @@ def test_bad_options_are_explained(tmp_path):
         ([tmp_path / "none"], "none does not exist"),
         ([tmp_path / "model", "--host", "203.0.113.1"], "--host 203.0.113.1 --port 7860 cannot be used"),
         ([tmp_path / "model", "--queue", "0"], "--queue"),
+        ([tmp_path / "model", "--frames", "example.org"], "--frames example.org is no web site: give it like"),
+        ([tmp_path / "model", "--examples", tmp_path / "none.png"], "--examples: "),
         ([tmp_path / "model", "--root-path", "art/"], "--root-path art/ is not the path of an address: give one like"),
     ):
         done = run_ugatit("serve", *options)

@@ -1,17 +1,25 @@
-"""A web page in one file that translates in the visitor's browser: no server, and nothing leaves the browser."""
+"""A web page that translates in the visitor's browser: no server, and nothing leaves the browser.
+
+``index.html`` has all in one file. On a web site the files beside it let browsers install it as an app, and open it
+without a connection.
+"""
 
 import base64
 import gzip
 import hashlib
+import html
 import json
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image, ImageDraw
 
 from ugatit.io.errors import UserError
 from ugatit.io.files import atomic_file
+from ugatit.io.sheet import png
 from ugatit.systems.base import Direction, samples_of
 from ugatit.translation.folder import configured
 
@@ -21,6 +29,7 @@ SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRM
 PARTS = {"ort": "ort.wasm.bundle.min.mjs", "wasm": "ort-wasm-simd-threaded.wasm"}
 LARGEST = 300  # MiB of ONNX files that a browser is asked to open at once
 TEMPLATE = Path(__file__).with_name("page.html")
+WORKER = Path(__file__).with_name("page-worker.js")
 
 
 def runtime(given: Path | None) -> Path:
@@ -63,12 +72,59 @@ def browser_samples(config: Any, direction: Direction) -> dict[str, Any]:
     return {"channels": samples[0].channels, "range": samples[0].range or (0, 255)}
 
 
-def write_page(folder: Path, given: Path | None) -> Path:
-    """Write ``index.html`` into a folder that `ugatit.translation.export.export` made.
+def icon(side: int) -> bytes:
+    """A picture becoming another, as a PNG of that many pixels a side."""
+    picture = Image.new("RGB", (side, side), "white")
+    pen, unit = ImageDraw.Draw(picture), side // 16
+    pen.rounded_rectangle([2 * unit, 2 * unit, 10 * unit, 10 * unit], unit, fill="#93c5fd")
+    pen.rounded_rectangle([6 * unit, 6 * unit, 14 * unit, 14 * unit], unit, fill="#f97316")
+    return png(picture)
+
+
+def write_app(folder: Path, name: str) -> None:
+    """Write the files that make an app of ``index.html``: a manifest, icons, and what answers without a connection.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    icons = {f"icon-{side}.png": icon(side) for side in (192, 512)}
+    shown = [
+        {"src": file, "sizes": file[5:-4] + "x" + file[5:-4], "type": "image/png", "purpose": "any"} for file in icons
+    ]
+    manifest = {
+        "name": name,
+        "short_name": name[:12],
+        "start_url": "./index.html",
+        "display": "standalone",
+        "background_color": "#ffffff",
+        "theme_color": "#f97316",
+        "icons": shown,
+    }
+    kept = ["./", "index.html", "app.webmanifest", *icons]
+    version = hashlib.sha256((folder / "index.html").read_bytes()).hexdigest()[:16]
+    worker = WORKER.read_text().replace("VERSION", json.dumps(f"ugatit-{version}")).replace("FILES", json.dumps(kept))
+    files = {"app.webmanifest": json.dumps(manifest, indent=2).encode(), "sw.js": worker.encode(), **icons}
+    for file, data in files.items():
+        with atomic_file(folder / file) as temporary:
+            temporary.write_bytes(data)
+
+
+def example(path: Path) -> str:
+    """A picture to be clicked, within the page."""
+    data = base64.b64encode(path.read_bytes()).decode()
+    kind = "jpeg" if path.suffix == ".jpg" else path.suffix[1:]
+    label = html.escape(path.stem.replace("_", " "))
+    return f'<button><img src="data:image/{kind};base64,{data}" alt="{label}"></button>'
+
+
+def write_page(folder: Path, given: Path | None, name: str = "ugatit", examples: Sequence[Path] = ()) -> Path:
+    """Write ``index.html`` into a folder that `ugatit.translation.export.export` made, and what makes an app of it.
 
     Args:
         folder: of the ONNX files.
         given: the npm package onnxruntime-web, if it shall not be downloaded.
+        name: what the app is called.
+        examples: JPEG or PNG files to be clicked.
 
     Raises:
         UserError: the model is too large for a browser or of other pictures, or onnxruntime-web cannot be had.
@@ -93,8 +149,13 @@ def write_page(folder: Path, given: Path | None) -> Path:
         f'<script type="application/octet-stream" id="{name}">{packed(data)}</script>'
         for name, data in (parts | models).items()
     ]
-    page = TEMPLATE.read_text().replace("SETTINGS", json.dumps(settings)).replace("BLOCKS", "\n".join(blocks))
+    install = '<link rel="manifest" href="app.webmanifest"><link rel="icon" href="icon-192.png">'
+    filled = {"INSTALL": install, "SETTINGS": json.dumps(settings), "EXAMPLES": "".join(map(example, examples))}
+    page = TEMPLATE.read_text()
+    for place, text in (filled | {"BLOCKS": "\n".join(blocks)}).items():
+        page = page.replace(place, text, 1)
     path = folder / "index.html"
     with atomic_file(path) as temporary:
         temporary.write_text(page)
+    write_app(folder, name)
     return path

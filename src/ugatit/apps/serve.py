@@ -28,6 +28,7 @@ from pydantic import Field
 from tyro.conf import Positional
 
 from ugatit.apps.guard import SMALL, GoneError, Receive, RefusalError, Rules, Scope, Send, body_of, check_size, once
+from ugatit.data.finding import check_pictures, find_files
 from ugatit.data.reading import UPLOADS, NoPictureError, TooLargeError, has_pages
 from ugatit.evaluation.inspection import held_bytes, translation_cost
 from ugatit.io.errors import UserError, package
@@ -43,6 +44,7 @@ from ugatit.translation.faces import (
     translate_cuts,
 )
 from ugatit.translation.files import out_of_memory
+from ugatit.translation.hub import model_name, photographs
 from ugatit.translation.translator import Precision, Size, Translator, tile_starts
 
 T = TypeVar("T")
@@ -79,11 +81,15 @@ class ServeConfig:
     work is given up after that time."""
     queue: Annotated[int, Field(ge=1)] = 16
     """How many pictures may wait. Senders of further ones are told to come again."""
+    examples: list[Path] = field(default_factory=list)
+    """Pictures to be clicked on the page: files or folders. A model that comes with the package has its own."""
     names: list[str] = field(default_factory=list)
     """Names that browsers call this server by, such as a proxy's. Its address and localhost are known anyway."""
     root_path: str = ""
     """The path below which a proxy has this server and which it takes away: /translate where visitors find the page at
     https://example.org/translate/."""
+    frames: list[str] = field(default_factory=list)
+    """Web sites that may show the page inside theirs, like https://huggingface.co. None may if not given."""
     precision: Precision = "no"
     """Half precision, bf16 or fp16, which is faster on cards; no computes in float32 throughout."""
     device: str | None = None
@@ -442,8 +448,7 @@ def load_models(config: ServeConfig) -> dict[str, Translator]:
     """
     found: dict[str, Translator] = {}
     for given in config.models:
-        path = Path(given)
-        name = path.resolve().parent.name if path.resolve().name == "model" else path.name
+        name = model_name(given)
         number = 1 + sum(known.split(" #")[0] == name for known in found)
         found[name if number == 1 else f"{name} #{number}"] = Translator.load(
             given, config.device, precision=config.precision
@@ -586,11 +591,20 @@ class Shelf:
         self.most = most
         self.temporary = tempfile.TemporaryDirectory(prefix="ugatit-")  # readable by its owner only
         self.sizes: dict[str, int] = {}  # by path, the oldest first
+        self.kept: set[str] = set()  # paths of what stays
         self.bytes = 0
         self.lock = threading.Lock()
 
+    def keep(self, data: bytes, name: str) -> str:
+        """Keep a file for good, which is no visitor's; returns its path."""
+        folder = Path(self.temporary.name) / secrets.token_hex(20)
+        folder.mkdir(mode=0o700)
+        (folder / name).write_bytes(data)
+        self.kept.add(str(folder / name))
+        return str(folder / name)
+
     def put(self, data: bytes, name: str) -> str:
-        """Keep a file; returns its path.
+        """Keep a file while there is room; returns its path.
 
         Raises:
             RefusalError: it is empty.
@@ -622,7 +636,7 @@ class Shelf:
 
     def check(self, path: Any) -> None:
         """Raises RefusalError if a path was never given out, or its file made room."""
-        if not isinstance(path, str) or path not in self.sizes:
+        if not isinstance(path, str) or (path not in self.sizes and path not in self.kept):
             raise RefusalError(404, "There is no such picture here any more: send it again.")
 
 
@@ -692,6 +706,11 @@ def page(desk: Desk, shelf: Shelf) -> Any:
                     elem_id="faces",
                 )
                 again = gr.Button("Translate", variant="primary")
+        if shown := [shelf.keep(file.read_bytes(), f"example{file.suffix}") for file in examples_of(desk.config)]:
+            examples = gr.Dataset(
+                components=[source], samples=[[path] for path in shown], type="index", label="Or click one of these"
+            )
+            examples.click(lambda number: shown[number], examples, source, api_visibility="private")
         outputs: list[Any] = []
         with gr.Row():
             for number, name in enumerate(desk.translators):
@@ -722,6 +741,20 @@ def page(desk: Desk, shelf: Shelf) -> Any:
     return blocks.queue(max_size=desk.config.queue)
 
 
+def examples_of(config: ServeConfig) -> list[Path]:
+    """The pictures that can be clicked.
+
+    Raises:
+        UserError: one that was named cannot be used.
+    """
+    given = [file for place in config.examples for file in (find_files(place) if place.is_dir() else [place])]
+    files = given or [file for model in config.models for file in photographs(model)]
+    good, skipped = check_pictures(files)
+    if skipped and config.examples:
+        raise UserError(f"`examples`: {skipped[0]}: give others.")
+    return good
+
+
 def seed_from(style: float | None) -> int:
     """The seed that a visitor typed; 0 for an empty field.
 
@@ -747,8 +780,9 @@ KNOWN = re.compile(
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
-    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors "
 )
+SITE = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?", re.IGNORECASE)
 
 
 def add_files(app: Any, shelf: Shelf) -> None:
@@ -841,6 +875,14 @@ def application(config: ServeConfig) -> Any:
 
 
 def rules(config: ServeConfig) -> Rules:
-    """What the guard of the page lets through."""
+    """What the guard of the page lets through.
+
+    Raises:
+        UserError: a site is named that is none.
+    """
+    for site in config.frames:
+        if not SITE.fullmatch(site):
+            raise UserError(f"`frames={site}` is no web site: give it like https://example.org, without a path.")
+    policy = POLICY + (" ".join(config.frames) or "'none'")
     most = int(config.max_mib * 2**20)
-    return Rules(POLICY, config.names, config.host, TAKES_PICTURES, most + MULTIPART, known=KNOWN)
+    return Rules(policy, config.names, config.host, TAKES_PICTURES, most + MULTIPART, known=KNOWN)

@@ -1,4 +1,4 @@
-"""Write a model as ONNX files, checked against PyTorch, and perhaps a web page that runs them."""
+"""Write a model in another form: ONNX files, a web page that runs them, or a Hugging Face Space."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,35 +7,49 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from ugatit.apps.page import write_page
+from ugatit.apps.space import write_space
 from ugatit.commands.parsing import parse
 from ugatit.io.errors import UserError
 from ugatit.io.files import writing
 from ugatit.io.terminal import say
+from ugatit.translation.card import printable_id
 from ugatit.translation.export import export
+from ugatit.translation.hub import model_name, photographs
 from ugatit.translation.translator import Translator
 
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Write a model as ONNX files, checked against PyTorch, and perhaps a web page that runs them."""
+    """Write a model in another form: ONNX files, a web page that runs them, or a Hugging Face Space."""
 
     model: Positional[str]
     """The model's folder (RUN/model), or its id on the Hugging Face hub, like user/name."""
     out: Annotated[Path, arg(aliases=["-o"])]
-    """The folder for a2b.onnx, b2a.onnx and config.json."""
+    """The folder for a2b.onnx, b2a.onnx and config.json, or for what is asked for instead."""
     page: bool = False
     """Also write index.html, a single file that translates in the visitor's browser, without a server."""
+    space: bool = False
+    """Write a folder that runs as a Hugging Face Space instead, with the page of ugatit serve."""
     runtime: Path | None = None
     """The npm package onnxruntime-web that the page carries. If it is not given, it is downloaded once."""
 
 
 def main(arguments: list[str]) -> None:
     options = parse(ExportConfig, "ugatit export", arguments)
-    if options.out.is_dir() and not (options.out / "a2b.onnx").exists() and any(options.out.iterdir()):
+    if options.page and options.space:
+        raise UserError("--page and --space are two things: give one of them.")
+    ours = "app.py" if options.space else "a2b.onnx"
+    if options.out.is_dir() and not (options.out / ours).exists() and any(options.out.iterdir()):
         raise UserError(f"{options.out} holds other files: give another -o, the folder is replaced as a whole.")
     translator = Translator.load(options.model, "cpu")
     with writing(options.out):
+        if options.space:
+            write_space(translator, printable_id(model_name(options.model)), options.out)
+            say(f"Written to {options.out}: python {options.out / 'app.py'} runs it here; its README.md says the rest.")
+            return
         for direction, worst in export(translator, options.out).items():
             say(f"{options.out / direction}.onnx: largest difference from PyTorch {worst:.1e} of a range of 2")
         if options.page:
-            say(f"{write_page(options.out, options.runtime)}: open it in a browser, or put it on any web site")
+            name = model_name(options.model)
+            page = write_page(options.out, options.runtime, name, photographs(options.model))
+            say(f"{page}: open it in a browser, or put the folder on any web site, where it can be installed as an app")

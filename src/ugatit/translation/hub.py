@@ -18,11 +18,10 @@ from huggingface_hub.errors import (
 
 from ugatit.io.errors import UserError
 from ugatit.systems.base import System
-from ugatit.translation.card import card_text
+from ugatit.translation.card import CARD_FILES, card_text
 
 # By whole names: a pattern would match in sub-folders too.
 MODEL_FILES = ["config.json", "translator.safetensors", "training.safetensors"]
-CARD_FILES = ["README.md", "sheet.png"]
 SHIPPED = Path(__file__).parents[1] / "models"  # those that come with the package, loaded by their names
 HUB_ID = re.compile(r"(?P<name>[^/@]+/[^/@]+)(@(?P<revision>[^@]+))?")
 LOG_IN = "run hf auth login, or set HF_TOKEN"
@@ -133,3 +132,16 @@ def push(
         told = " ".join(str(error).split())
         raise UserError(f"{repo_id} cannot be uploaded to the hub ({told:.200}): {LOG_IN}.") from None
     return str(address)
+
+
+def model_name(path_or_hub_id: str | Path) -> str:
+    """What a model is called: the last part of its path that says something."""
+    path = Path(path_or_hub_id).resolve()
+    return path.parent.name if path.name == "model" else path.name
+
+
+def photographs(path_or_hub_id: str | Path) -> list[Path]:
+    """Pictures that come with the package for one of its models; none for others."""
+    path = Path(path_or_hub_id)
+    own = len(path.parts) == 1 and (SHIPPED / path).is_dir() and not path.is_dir()
+    return sorted((SHIPPED.parent / "photos" / path).iterdir()) if own else []

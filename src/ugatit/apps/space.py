@@ -1,0 +1,74 @@
+"""A folder that runs as a Hugging Face Space: the page of `ugatit serve` for one model."""
+
+import shutil
+from pathlib import Path
+
+import ugatit
+from ugatit.io.files import atomic_folder
+from ugatit.translation.card import CARD_FILES, card_text
+from ugatit.translation.translator import Translator
+
+APP = '''"""The page of `ugatit serve` for the model in the folder NAME beside this file: python app.py"""
+
+import os
+import sys
+
+from ugatit.cli import main
+
+options = ["--host", "0.0.0.0", "--port", os.environ.get("GRADIO_SERVER_PORT", "7860")]
+if name := os.environ.get("SPACE_HOST"):  # what visitors' browsers call this machine
+    options += ["--names", name, "--frames", "https://huggingface.co"]
+sys.exit(main(["serve", "NAME", *options]))
+'''
+
+READ_ME = """---
+title: {name}
+emoji: 🖼️
+sdk: gradio
+sdk_version: {gradio}
+app_file: app.py
+license: unknown
+short_description: Translates pictures with {kind}
+---
+
+# {name}
+
+A Space: upload this folder to one (`hf upload user/name . --repo-type space`), or run it here: `pip install -r
+requirements.txt && python app.py`. [The model's card]({name}/README.md) says what it was trained on.
+"""
+
+
+def write_space(translator: Translator, name: str, out: Path) -> None:
+    """Write a folder with ``app.py``, ``requirements.txt``, ``README.md`` and the model's folder.
+
+    Args:
+        translator: of the model.
+        name: what it and its folder are called.
+        out: the folder, which is replaced as a whole.
+
+    Raises:
+        UserError: it cannot be replaced.
+        OSError: it cannot be written.
+    """
+    with atomic_folder(out) as temporary:
+        model = temporary / name
+        translator.save(model)
+        for file in CARD_FILES:
+            if translator.folder and (translator.folder / file).is_file():
+                shutil.copyfile(translator.folder / file, model / file)
+        if not (model / "README.md").exists():
+            (model / "README.md").write_text(card_text(translator.system, name))
+        (temporary / "app.py").write_text(APP.replace("NAME", name))
+        (temporary / "requirements.txt").write_text(f"ugatit[web,prepare]=={ugatit.__version__}\n")
+        kind = type(translator.system).__name__
+        (temporary / "README.md").write_text(READ_ME.format(name=name, kind=kind, gradio=gradio_version()))
+
+
+def gradio_version() -> str:
+    """The version of gradio that is installed here, or that the package asks for."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("gradio")
+    except PackageNotFoundError:
+        return "6.0.0"
