@@ -132,7 +132,7 @@ def web_site(folder: Path) -> Iterator[str]:
 
 
 def test_the_page_is_an_app_that_opens_without_a_connection(tmp_path, runtime, browser):
-    export(Translator(tiny_model(only="a2b")), tmp_path)
+    export(Translator(tiny_model("cartoongan")), tmp_path)
     example = write_picture(tmp_path / "a_face.png", 1, 40)
     write_page(tmp_path, runtime, "cats & dogs", [example])
     manifest = json.loads((tmp_path / "app.webmanifest").read_text())

@@ -8,6 +8,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes, Positional
 
 from ugatit.commands.parsing import parse
+from ugatit.io.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ def kinds() -> dict[str, Any]:
 
 def main(arguments: list[str]) -> None:
     options = parse(CompletionConfig, "ugatit completion", arguments)
-    tyro.extras.subcommand_cli_from_dict(
-        kinds(), prog="ugatit", args=["--tyro-print-completion", options.shell], config=(OmitArgPrefixes,)
-    )
+    wanted = ["--tyro-print-completion", options.shell]
+    try:
+        tyro.extras.subcommand_cli_from_dict(kinds(), prog="ugatit", args=wanted, config=(OmitArgPrefixes,))
+    except AssertionError:  # how older versions say that they do not know a shell
+        raise UserError(f"This version of tyro cannot complete in {options.shell}: pip install -U tyro.") from None
