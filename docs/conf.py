@@ -1,7 +1,7 @@
 """The documentation as a site: pip install -e ".[docs]", then sphinx-build -W docs site
 
-The guide is the Markdown files here. The references are made of the package when the site is built: of the commands' own help, and
-of docstrings.
+The guide is the Markdown files here. The references are made of the package when the site is built: of the commands'
+own help, and of docstrings.
 """
 
 import contextlib

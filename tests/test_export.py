@@ -33,7 +33,7 @@ from ugatit.translation.translator import Translator
 def test_onnx_runtime_gives_the_same_pictures_and_attention(name, options, tmp_path):
     translator = Translator(tiny_model(name, **options), "cpu")
     worst = export(translator, tmp_path / "onnx")
-    assert set(worst) == {"a2b", "b2a"} and max(worst.values()) < 1e-4
+    assert set(worst) == {"a2b.onnx", "b2a.onnx"} and max(worst.values()) < 1e-4
     again = OnnxTranslator(tmp_path / "onnx", "cpu")
     x = torch.rand(2, 3, 76, 90) * 2 - 1
     for size in ("model", "keep") if translator.system.any_size else ("model", "tiles"):
@@ -70,7 +70,7 @@ def test_a_file_that_does_something_else_is_noticed(tmp_path, monkeypatch):
         write_onnx(other, direction, path)
 
     monkeypatch.setattr("ugatit.translation.export.write_onnx", other_file)
-    with pytest.raises(UserError, match="a2b differs by"):
+    with pytest.raises(UserError, match=r"a2b.onnx differs by"):
         export(translator, tmp_path / "wrong")
     assert not (tmp_path / "wrong").exists()
 

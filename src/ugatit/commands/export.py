@@ -15,6 +15,7 @@ from ugatit.io.terminal import say
 from ugatit.translation.card import printable_id
 from ugatit.translation.export import export
 from ugatit.translation.hub import model_name, photographs
+from ugatit.translation.mobile import Mobile
 from ugatit.translation.translator import Translator
 
 
@@ -28,6 +29,9 @@ class ExportConfig:
     """The folder for a2b.onnx, b2a.onnx and config.json, or for what is asked for instead."""
     page: bool = False
     """Also write index.html, a single file that translates in the visitor's browser, without a server."""
+    also: tuple[Mobile, ...] = ()
+    """Also write other forms, for pictures of the model's size: coreml (a2b.mlpackage, for Apple's devices), litert
+    (a2b.tflite, for Android and others)."""
     space: bool = False
     """Write a folder that runs as a Hugging Face Space instead, with the page of ugatit serve."""
     runtime: Path | None = None
@@ -47,8 +51,11 @@ def main(arguments: list[str]) -> None:
             write_space(translator, printable_id(model_name(options.model)), options.out)
             say(f"Written to {options.out}: python {options.out / 'app.py'} runs it here; its README.md says the rest.")
             return
-        for direction, worst in export(translator, options.out).items():
-            say(f"{options.out / direction}.onnx: largest difference from PyTorch {worst:.1e} of a range of 2")
+        for name, worst in export(translator, options.out, options.also).items():
+            told = "not run, which only macOS can"
+            if worst is not None:
+                told = f"largest difference from PyTorch {worst:.1e} of a range of 2"
+            say(f"{options.out / name}: {told}")
         if options.page:
             name = model_name(options.model)
             page = write_page(options.out, options.runtime, name, photographs(options.model))

@@ -6,6 +6,7 @@ that are multiples of 4, from 32 up.
 """
 
 import contextlib
+import copy
 import io
 import os
 import warnings
@@ -22,8 +23,10 @@ from ugatit.io.errors import UserError, package
 from ugatit.io.files import absent, atomic_folder, open_regular
 from ugatit.systems.base import Direction, System, Translation, samples_of
 from ugatit.translation.folder import configured, own_file, save_config
+from ugatit.translation.mobile import OUTPUTS, SUFFIXES, WRITERS, Mobile
 from ugatit.translation.translator import Translate, Translator
 
+INPUTS = ("picture", "style")
 TOLERANCE = 1e-3  # of a translation in [-1, 1]
 LARGEST = 4096  # pixels on a side
 REWRITE = "write it with ugatit export MODEL -o DIR"
@@ -34,7 +37,9 @@ class OneDirection(nn.Module):
 
     def __init__(self, system: System, direction: Direction):
         super().__init__()
-        self.system, self.direction = system, direction
+        self.system, self.direction = copy.copy(system), direction
+        # Converters take all tensors along, and those of the other networks may not have been loaded.
+        self.system._modules = {name: system.get_submodule(name) for name in system.translators}
 
     def forward(self, picture: Tensor, style: Tensor | None = None) -> tuple[Tensor, ...]:
         """The translation and, if there is one, the heat map."""
@@ -56,7 +61,7 @@ def write_onnx(system: System, direction: Direction, path: Path) -> None:
         UserError: onnx is not installed.
     """
     side = system.config.size
-    inputs = ("picture", "style")[: 2 if system.styles else 1]
+    inputs = INPUTS[: 2 if system.styles else 1]
     dynamic: dict[str, Any] = dict.fromkeys(inputs)
     if system.any_size:
         rows, columns = (4 * Dim(name, min=8, max=LARGEST // 4) for name in ("rows", "columns"))
@@ -75,7 +80,7 @@ def write_onnx(system: System, direction: Direction, path: Path) -> None:
             verbose=False,
             external_data=False,
             input_names=inputs,
-            output_names=("translation", "attention"),
+            output_names=OUTPUTS,
             dynamic_shapes=dynamic,
         )
 
@@ -92,32 +97,37 @@ def difference(system: System, direction: Direction, path: Path) -> float:
     return worst
 
 
-def export(translator: Translator, out: Path) -> dict[Direction, float]:
+def export(translator: Translator, out: Path, also: tuple[Mobile, ...] = ()) -> dict[str, float | None]:
     """Write every direction of a model, and check it.
 
     Args:
         translator: of the model, on the CPU.
         out: folder to write; it appears only when all is written and right.
+        also: other forms than ONNX, as in `ugatit.translation.mobile`.
 
     Returns:
-        The largest difference of each direction.
+        The largest difference of each file from the model; None for what cannot be run here.
 
     Raises:
         UserError: a package is missing, or a file does not do what the model does.
         OSError: it cannot be written.
     """
-    system = translator.system
-    worst: dict[Direction, float] = {}
+    system, side = translator.system, translator.side
+    worst: dict[str, float | None] = {}
     with atomic_folder(out) as temporary:
         save_config(system, temporary)
         for direction in system.directions:
             path = temporary / f"{direction}.onnx"
             write_onnx(system, direction, path)
-            worst[direction] = difference(system, direction, path)
-            if worst[direction] > TOLERANCE:
+            worst[path.name] = difference(system, direction, path)
+            given = example(system, direction, side, side)
+            for form in also:
+                path = temporary / f"{direction}{SUFFIXES[form]}"
+                worst[path.name] = WRITERS[form](OneDirection(system, direction), given, INPUTS[: len(given)], path)
+        for name, found in worst.items():
+            if found is not None and not found <= TOLERANCE:
                 raise UserError(
-                    f"The ONNX file of {direction} differs by {worst[direction]:.2g} from the model: update torch, "
-                    "onnx and onnxruntime."
+                    f"The file {name} differs by {found:.2g} from the model: update torch and what wrote the file."
                 )
     return worst
 
