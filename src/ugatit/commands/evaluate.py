@@ -14,7 +14,7 @@ from ugatit.evaluation.evaluate import Evaluator, evaluate_folders, evaluate_mod
 from ugatit.evaluation.metrics import Protocol
 from ugatit.evaluation.sharing import together
 from ugatit.io.errors import UserError
-from ugatit.io.terminal import console, say
+from ugatit.io.terminal import console, say, silence
 from ugatit.systems.base import Range, channels_of
 from ugatit.training.config import check_range
 from ugatit.translation.card import add_figures
@@ -72,11 +72,8 @@ def main(arguments: list[str]) -> None:
             f"{lacks if named else 'Nothing to evaluate was named'}: give MODEL and DATA, or --real DIR and --fake DIR."
         )
     with together() as first:
-        console.quiet = not first
-        try:
+        with silence(not first):
             metrics = measured(options)
-        finally:
-            console.quiet = False
         if not first:
             return
         if options.json:

@@ -11,7 +11,7 @@ from ugatit.apps.space import write_space
 from ugatit.commands.parsing import parse
 from ugatit.io.errors import UserError
 from ugatit.io.files import writing
-from ugatit.io.terminal import say
+from ugatit.io.terminal import console, say
 from ugatit.translation.card import printable_id
 from ugatit.translation.export import export
 from ugatit.translation.hub import model_name, photographs
@@ -51,7 +51,9 @@ def main(arguments: list[str]) -> None:
             write_space(translator, printable_id(model_name(options.model)), options.out)
             say(f"Written to {options.out}: python {options.out / 'app.py'} runs it here; its README.md says the rest.")
             return
-        for name, worst in export(translator, options.out, options.also).items():
+        with console.status("writing and checking"):
+            written = export(translator, options.out, options.also)
+        for name, worst in written.items():
             told = "not run, which only macOS can"
             if worst is not None:
                 told = f"largest difference from PyTorch {worst:.1e} of a range of 2"

@@ -84,7 +84,8 @@ def look_at(files: Iterable[Path], channels: int = 3, root: Path | None = None) 
     if len(new) >= MANY:
         say(f"looking through {len(new)} files")
     with ThreadPoolExecutor() as pool, bars() as progress:
-        told = list(progress.track(pool.map(one, new), len(new), description="looking"))
+        looks = pool.map(one, new)
+        told = list(progress.track(looks, len(new), description="looking") if new else looks)
     memory.save()
     seen = known | dict(zip(new, told, strict=True))
     found = [(file, seen[file]) for file in files]

@@ -16,6 +16,7 @@ from ugatit.evaluation.sharing import is_first
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import atomic_file, writing
 from ugatit.io.sheet import save_figure
+from ugatit.io.terminal import silence
 from ugatit.systems.base import System, channels_of
 from ugatit.translation.translator import Translator
 
@@ -63,7 +64,9 @@ class KidCurve:
         Raises:
             UserError, OSError: the folder cannot be written.
         """
-        found = evaluate_model(self.evaluator, Translator(system, self.evaluator.device), self.tests, None, self.folder)
+        translator = Translator(system, self.evaluator.device)
+        with silence():  # the training's own bar stands there
+            found = evaluate_model(self.evaluator, translator, self.tests, None, self.folder)
         parts = "mean", "std"
         ways: dict[str, Any] = {way: {part: found[way][f"kid_{part}"] for part in parts} for way in system.directions}
         self.points = [point for point in self.points if point["step"] != step] + [{"step": step, **ways}]

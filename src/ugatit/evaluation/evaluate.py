@@ -254,7 +254,7 @@ def write_translations(
         return faith
 
     with shared_folder(folder) as temporary:
-        parts = shared(part, math.ceil(len(files) / BATCH))
+        parts = shared(part, math.ceil(len(files) / BATCH), f"translating {direction}")
     return Files([folder / name for name in names], translator.side), means(parts)
 
 

@@ -80,7 +80,7 @@ def extract(network: FeatureNetwork, pictures: Files, device: torch.device) -> T
     def part(number: int) -> Tensor:
         return network.pool(squares.batch(number).to(device)).double().cpu()
 
-    return torch.cat(shared(part, squares.batches))
+    return torch.cat(shared(part, squares.batches, "measuring"))
 
 
 def kid(real: Tensor, fake: Tensor, protocol: Protocol) -> tuple[float, float, int]:
@@ -139,7 +139,7 @@ def paired(network: FeatureNetwork, fake: Files, truth: Files, device: torch.dev
         }
         return {name: values.cpu() for name, values in found.items()}
 
-    return means(shared(part, fakes.batches))
+    return means(shared(part, fakes.batches, "comparing"))
 
 
 def means(parts: list[dict[str, Tensor]]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch.distributed as dist
 
 from ugatit.io.files import atomic_folder, writing
+from ugatit.io.terminal import bars
 from ugatit.translation.sharing import this_process
 
 T = TypeVar("T")
@@ -32,13 +33,18 @@ def is_first() -> bool:
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
-def shared(work: Callable[[int], T], count: int) -> list[T]:
-    """``[work(0), ..., work(count - 1)]``, of which each process does some; all get all of it."""
+def shared(work: Callable[[int], T], count: int, what: str) -> list[T]:
+    """``[work(0), ..., work(count - 1)]``, of which each process does some; all get all of it. A bar says ``what`` is
+    done."""
+    mine = range(count)
+    if dist.is_initialized():
+        mine = range(dist.get_rank(), count, dist.get_world_size())
+    with bars() as progress:
+        done = {number: work(number) for number in progress.track(mine, description=what)}
     if not dist.is_initialized():
-        return [work(number) for number in range(count)]
-    mine = {number: work(number) for number in range(dist.get_rank(), count, dist.get_world_size())}
+        return list(done.values())
     parts: list[dict[int, T]] = [{}] * dist.get_world_size()
-    dist.all_gather_object(parts, mine)
+    dist.all_gather_object(parts, done)
     every = {number: value for part in parts for number, value in part.items()}
     return [every[number] for number in range(count)]
 

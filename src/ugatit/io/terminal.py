@@ -1,6 +1,7 @@
 """What the program says on the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -24,5 +25,15 @@ def bars() -> Progress:
     """A progress bar for each task that is added; nothing where nobody looks."""
     return Progress(
         TextColumn("{task.description}", markup=False), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(),
-        console=console, disable=not console.is_terminal,
+        console=console, disable=console.quiet or not console.is_terminal,
     )  # fmt: skip
+
+
+@contextmanager
+def silence(wanted: bool = True) -> Iterator[None]:
+    """Within this block nothing is printed, nor a bar begun: while another stands there, or another process speaks."""
+    before, console.quiet = console.quiet, console.quiet or wanted
+    try:
+        yield
+    finally:
+        console.quiet = before
