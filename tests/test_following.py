@@ -53,6 +53,8 @@ def test_the_curve_has_every_measured_step_and_best_is_the_lowest(tested, tmp_pa
     assert all(torch.equal(value, average[name]) for name, value in best.items())
     last = load_file(run / "model" / "translator.safetensors")
     assert any(not torch.equal(value, last[name]) for name, value in best.items())
+    assert "test pictures: A to B 3.00 ± 1.00, B to A 3.00" in (run / "best" / "README.md").read_text()
+    assert "test pictures: A to B 5.00 ± 1.00, B to A 5.00" in (run / "model" / "README.md").read_text()
     told = capsys.readouterr().err
     assert "step 5: A to B 5.00 ± 1.00" in told and "is 4: A to B 3.00" in told  # never the best alone
     assert (run / "kid" / "kid.png").read_bytes().startswith(b"\x89PNG")

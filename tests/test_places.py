@@ -17,7 +17,7 @@ from hub import hub
 from test_hub import point_to
 from test_train import tiny
 from ugatit.cli import main
-from ugatit.data import places
+from ugatit.data import archives, places
 from ugatit.data.finding import find_pictures, find_tests
 from ugatit.data.places import Place, opened, split_names, title
 from ugatit.io.errors import UserError
@@ -107,6 +107,8 @@ def test_two_names_are_needed(after):
 def test_a_folder_with_a_hash_in_its_name_is_a_folder(tmp_path):
     (tmp_path / "set#1,2").mkdir()
     assert split_names(tmp_path / "set#1,2") == (tmp_path / "set#1,2", None)
+    with pytest.raises(UserError, match=r"for what is no folder: give `source=.*set#1,2/a` and `target="):
+        opened(tmp_path / "set#1,2#a,b")
 
 
 @pytest.mark.parametrize("make", [zipped, tarred])
@@ -133,7 +135,7 @@ def test_links_and_devices_of_a_tar_file_are_left_out(tmp_path):
 
 def test_more_than_the_disk_has_room_for_is_refused(tmp_path, monkeypatch, cache):
     path = zipped(tmp_path / "a.zip", USUAL)
-    monkeypatch.setattr(places, "SPARE", 2**60)
+    monkeypatch.setattr(archives, "SPARE", 2**60)
     with pytest.raises(UserError, match=r"a.zip has 0\.0 GiB of pictures, and the disk of .* room for 0\.0"):
         opened(path)
     assert not files_in(cache)

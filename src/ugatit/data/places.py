@@ -7,29 +7,24 @@ more than the disk has room for.
 """
 
 import hashlib
-import json
 import re
 import shutil
 import tarfile
 import urllib.request
 import zipfile
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from platformdirs import user_cache_path
 
+from ugatit.data.archives import PICTURES, choose_folders, contents, copy, entries_of, is_picture, need_all, need_room
 from ugatit.data.memory import stamp_of
-from ugatit.io.errors import UserError, package
+from ugatit.data.tables import write_tables
+from ugatit.io.errors import UserError
 from ugatit.io.files import atomic_file, atomic_folder, real, writing
 from ugatit.io.terminal import bars, say
 
 HUB, PAPER = "hub:", "paper:"
-PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".npy", ".jp2", ".ppm"}
-PARTS = "trainA", "trainB", "testA", "testB"
-TESTS = "test", "val", "valid", "validation"
-SPARE = 2**30  # bytes of the disk that unpacking leaves free
 DRIT = "http://vllab.ucmerced.edu/hylee/DRIT/datasets/"
 CYCLEGAN = "https://efrosgans.eecs.berkeley.edu/cyclegan/datasets/"
 
@@ -89,13 +84,18 @@ def opened(data: Path) -> Path:
     Raises:
         UserError: it cannot be had, is damaged, or does not tell which pictures are A's and which B's.
     """
+    plain, names = split_names(data)
+    if names and plain.is_dir():
+        raise UserError(
+            f"{data}: names after # are for what is no folder: give `source={plain / names[0]}` and "
+            f"`target={plain / names[1]}` instead."
+        )
     if not is_packed(data):
         return data
-    plain, names = split_names(data)
     if str(plain).startswith(HUB):
-        return from_hub(str(plain).removeprefix(HUB), names)
+        return from_hub(plain.as_posix().removeprefix(HUB), names)
     if str(plain).startswith(PAPER):
-        return from_paper(str(plain).removeprefix(PAPER), names)
+        return from_paper(plain.as_posix().removeprefix(PAPER), names)
     return from_archive(real(plain), names, title(plain))
 
 
@@ -133,124 +133,6 @@ def from_archive(path: Path, names: tuple[str, str] | None, name: str) -> Path:
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise UserError(f"{path} is damaged or no zip or tar file of pictures ({error}): get it again.") from None
     return folder
-
-
-def entries_of(path: Path) -> Iterator[tuple[PurePosixPath, int]]:
-    """Path and size of an archive's pictures."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            for one in archive.infolist():
-                if one.flag_bits & 1 and not one.is_dir():
-                    raise ValueError("it is locked with a password")
-                if not one.is_dir() and is_picture(one.filename):
-                    yield PurePosixPath(one.filename.replace("\\", "/")), one.file_size
-        return
-    with tarfile.open(path) as archive:
-        for member in archive:
-            if member.isreg() and is_picture(member.name):
-                yield PurePosixPath(member.name), member.size
-
-
-def contents(path: Path, chosen: Iterable[PurePosixPath]) -> Iterator[tuple[PurePosixPath, BinaryIO]]:
-    """The chosen pictures of an archive, in its order."""
-    wanted = set(chosen)
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            for one in archive.infolist():
-                place = PurePosixPath(one.filename.replace("\\", "/"))
-                if place in wanted and not one.is_dir():
-                    with archive.open(one) as file:
-                        yield place, file  # type: ignore[misc]
-        return
-    with tarfile.open(path) as archive:
-        for member in archive:
-            if member.isreg() and PurePosixPath(member.name) in wanted:
-                yield PurePosixPath(member.name), archive.extractfile(member)  # type: ignore[misc]
-
-
-def copy(file: BinaryIO, target: Path, size: int) -> None:
-    """Write a picture; never more bytes than were claimed."""
-    with target.open("wb") as written:
-        left = size
-        while left and (data := file.read(min(left, 2**20))):
-            left -= written.write(data)
-
-
-def need_room(size: int, folder: Path, name: str) -> None:
-    """Raises UserError if a disk has not room for so many bytes."""
-    free = shutil.disk_usage(folder).free - SPARE
-    if size > free:
-        raise UserError(
-            f"{name} has {size / 2**30:.1f} GiB of pictures, and the disk of {folder.parent} room for "
-            f"{max(0, free) / 2**30:.1f}: free some space, or unpack it elsewhere and give the folder."
-        )
-
-
-def need_all(chosen: dict[PurePosixPath, Path], folder: Path, path: Path) -> None:
-    """Raises ValueError if not all chosen files were there."""
-    lost = next((entry for entry, place in chosen.items() if not (folder / place).is_file()), None)
-    if lost:
-        raise ValueError(f"{lost} is not in {path.name}")
-
-
-def is_picture(name: str) -> bool:
-    """Whether a file is called like a picture, and not hidden."""
-    place = PurePosixPath(name.replace("\\", "/"))
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in place.parts)
-    return place.suffix.lower() in PICTURES and not hidden
-
-
-# Which folder is which part
-
-
-def choose_folders(
-    entries: list[PurePosixPath], names: tuple[str, str] | None, where: str
-) -> dict[PurePosixPath, Path]:
-    """Where each picture goes: below trainA, trainB, testA or testB.
-
-    Args:
-        entries: paths of the pictures.
-        names: of A and B.
-        where: the archive or data set, for what is said.
-
-    Raises:
-        UserError: it cannot be told.
-    """
-    folders = {parent for entry in entries for parent in entry.parents}
-    a, b = names or ("A", "B")
-    found: dict[str, PurePosixPath] = {}
-    for side, name in (("A", a), ("B", b)):
-        for part, whens in (("test", TESTS), ("train", ("train",))):
-            spelt = {f"{when}{end}" for when in whens for end in (name, f"_{name}", f"-{name}", f"/{name}")}
-            spelt |= {f"{name}/{when}" for when in whens}
-            fits = [folder for folder in folders if ends_with(folder, spelt)]
-            if part == "train" and names and not fits:
-                fits = [folder for folder in folders - set(found.values()) if ends_with(folder, {name})]
-            if fits:
-                found[f"{part}{side}"] = min(fits, key=lambda folder: (len(folder.parts), str(folder)))
-    if not {"trainA", "trainB"} <= found.keys():
-        lowest = sorted({entry.parent.as_posix() for entry in entries})
-        if not entries:
-            raise UserError(f"{where} has no pictures: give another.")
-        have = ", ".join(lowest[:8]) + (f" and {len(lowest) - 8} more" if len(lowest) > 8 else "")
-        lost = f"no folders {a} and {b}" if names else "no folders trainA and trainB"
-        raise UserError(f"{where} has {lost} but {have}: tell which are A and B, as in {where}#cats,dogs.")
-    chosen: dict[PurePosixPath, Path] = {}
-    for entry in entries:
-        homes = [(part, folder) for part, folder in found.items() if folder in entry.parents]
-        if homes:
-            part, folder = max(homes, key=lambda home: len(home[1].parts))
-            inside = [re.sub(r'[\x00-\x1f<>:"|?*\\]', "_", word) for word in entry.relative_to(folder).parts]
-            if ".." not in inside:
-                chosen[entry] = Path(part, *inside)
-    return chosen
-
-
-def ends_with(folder: PurePosixPath, spelt: set[str]) -> bool:
-    """Whether a path's last one or two parts are spelt like one of these, in whatever case."""
-    parts = [part.lower() for part in folder.parts]
-    wanted = {word.lower() for word in spelt}
-    return bool(parts) and (parts[-1] in wanted or "/".join(parts[-2:]) in wanted)
 
 
 # The paper's
@@ -338,105 +220,3 @@ def from_hub(given: str, names: tuple[str, str] | None) -> Path:
             (temporary / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(entries[entry], temporary / place)
     return folder
-
-
-class Column(NamedTuple):
-    """A part of a data set in tables: a column of pictures, in one split or all, perhaps of one label only."""
-
-    name: str
-    split: str | None = None
-    label: tuple[str, Any] | None = None  # a column, and its value
-
-
-def write_tables(tables: list[Path], names: tuple[str, str] | None, folder: Path, where: str) -> None:
-    """Write the pictures of Parquet files into a folder, by domain.
-
-    Raises:
-        UserError: they have no pictures, are damaged, or do not tell the domains.
-    """
-    parquet = package("pyarrow.parquet", "hub")
-    try:
-        schema = parquet.read_schema(tables[0])
-        splits = {table: split_of(table) for table in tables}
-        domains = choose_columns(schema, sorted(set(splits.values())), names, where)
-        with writing(folder, "empty the cache"), atomic_folder(folder) as temporary:
-            need_room(sum(table.stat().st_size for table in tables), temporary, where)
-            say(f"unpacking {where} into {folder}")
-            with bars() as progress:
-                for table in progress.track(tables, description="unpacking"):
-                    for side, column in zip("AB", domains, strict=True):
-                        if column.split in (None, splits[table]):
-                            part = "test" if splits[table].lower().startswith(TESTS) else "train"
-                            write_column(parquet.ParquetFile(table), column, temporary / f"{part}{side}", table.stem)
-            for part in ("trainA", "trainB"):
-                if not (temporary / part).is_dir():
-                    raise UserError(f"{where} has no pictures for {part}: tell which are A and B, as in {where}#x,y.")
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{where} is damaged ({error}): get it again, or give another.") from None
-
-
-def split_of(table: Path) -> str:
-    """The split that a Parquet file belongs to, by its name, or its folder's."""
-    name = re.sub(r"(-\d+-of-\d+.*|-?\d*)$", "", table.stem)
-    return name if name and name != "data" else table.parent.name
-
-
-def choose_columns(schema: Any, splits: list[str], names: tuple[str, str] | None, where: str) -> list[Column]:
-    """What A and B are in tables.
-
-    Raises:
-        UserError: it cannot be told.
-    """
-    columns = [field.name for field in schema if is_picture_column(field)]
-    labels = labels_of(schema)
-    if not columns:
-        raise UserError(f"{where} has no column of pictures: give another data set.")
-    if names and set(names) <= set(columns):
-        return [Column(name) for name in names]
-    if names and set(names) <= set(splits):
-        return [Column(columns[0], split=name) for name in names]
-    if names and set(names) <= labels.keys():
-        return [Column(columns[0], label=labels[name]) for name in names]
-    if names is None and len(columns) == 2:
-        return [Column(name) for name in columns]
-    if names is None and {"trainA", "trainB"} <= set(splits):
-        return [Column(columns[0], split="trainA"), Column(columns[0], split="trainB")]
-    if names is None and len(labels) == 2:
-        return [Column(columns[0], label=label) for label in labels.values()]
-    have = f"columns {', '.join(columns)}; splits {', '.join(splits)}"
-    have += f"; labels {', '.join(list(labels)[:8])}" if labels else ""
-    raise UserError(f"{where} does not tell which pictures are A's and B's ({have}): name two, as in {where}#x,y.")
-
-
-def is_picture_column(field: Any) -> bool:
-    """Whether a column holds pictures as the hub's data sets keep them."""
-    kind = field.type
-    return str(kind).startswith("struct") and {"bytes", "path"} <= {kind.field(i).name for i in range(kind.num_fields)}
-
-
-def labels_of(schema: Any) -> dict[str, tuple[str, Any]]:
-    """Column and value by the name of a label, as the hub's data sets note them."""
-    with suppress(KeyError, ValueError, TypeError, AttributeError):
-        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
-        for column, feature in features.items():
-            if feature.get("_type") == "ClassLabel":
-                return {name: (column, number) for number, name in enumerate(feature["names"])}
-    return {}
-
-
-def write_column(table: Any, column: Column, folder: Path, stem: str) -> None:
-    """Write a column's pictures as files, called by their row."""
-    wanted = [column.name] + ([column.label[0]] if column.label else [])
-    number = 0
-    for batch in table.iter_batches(batch_size=64, columns=wanted):
-        for row in batch.to_pylist():
-            number += 1
-            picture = row[column.name]
-            if picture is None or picture["bytes"] is None:
-                continue
-            if column.label and row[column.label[0]] != column.label[1]:
-                continue
-            suffix = PurePosixPath(picture["path"] or "x.png").suffix.lower()
-            folder.mkdir(parents=True, exist_ok=True)
-            name = f"{stem}-{number:07d}{suffix if suffix in PICTURES else '.png'}"
-            (folder / name).write_bytes(picture["bytes"])

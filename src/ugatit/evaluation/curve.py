@@ -95,6 +95,12 @@ class KidCurve:
         axes.legend()
         save_figure(figure, self.folder / "kid.png")
 
+    def measured(self, step: int) -> list[str]:
+        """What a model's card tells of a step, in lines; nothing if it was not measured."""
+        count = " + ".join(str(len(files)) for files in self.tests.values())
+        found = [point for point in self.points if point["step"] == step]
+        return [f"KID x 100 of efficientnet-lite0's features, {count} test pictures: {told(point)}." for point in found]
+
     def summary(self) -> list[str]:
         """The last measurement and the best, each in a line."""
         if not self.points:

@@ -92,6 +92,9 @@ class Curve(Protocol):
     def __call__(self, system: System, step: int) -> tuple[dict[str, float], bool]:
         """Figures for the log, and whether this step is the best so far."""
 
+    def measured(self, step: int) -> list[str]:
+        """What a model's card tells of a step, in lines; nothing if it was not measured."""
+
     def summary(self) -> list[str]:
         """What is told at the end, in lines."""
 
@@ -473,7 +476,8 @@ class Trainer:
                 shutil.copyfile(sheets[-1], temporary)
         pictures = len(self.pictures.train_a), len(self.pictures.train_b)
         training = Training(data_name(self.config), pictures, self.step, shared_settings(self.config))
-        write_card(folder, card_text(self.system, self.run.resolve().name, training, bool(sheets)))
+        figures = self.curve.measured(self.step) if self.curve else []
+        write_card(folder, card_text(self.system, self.run.resolve().name, training, bool(sheets), figures))
 
     def check_agreement(self) -> None:
         """Hold every process's weights, pools, averages and optimiser state against the first's.

@@ -1,7 +1,7 @@
 """The card of a model, ``README.md`` in its folder, which the Hugging Face hub shows."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,9 @@ class Training:
     """All settings of the run, by the names of their options."""
 
 
-def card_text(system: System, name: str, training: Training | None = None, sheet: bool = False) -> str:
+def card_text(
+    system: System, name: str, training: Training | None = None, sheet: bool = False, figures: Sequence[str] = ()
+) -> str:
     """A model's card.
 
     Args:
@@ -40,6 +42,7 @@ def card_text(system: System, name: str, training: Training | None = None, sheet
         name: what it is called.
         training: how it was trained, if that is known.
         sheet: whether ``sheet.png`` lies beside the card.
+        figures: what was measured, in lines.
     """
     config, (a, b) = system.config, channels_of(system.config)
     kind = type(system).__name__.replace("UGATIT", "U-GAT-IT")
@@ -76,7 +79,7 @@ def card_text(system: System, name: str, training: Training | None = None, sheet
         "",
         "## Figures",
         "",
-        NOT_MEASURED,
+        *(figures or [NOT_MEASURED]),
         "",
         "## Training",
         "",

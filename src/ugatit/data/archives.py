@@ -1,0 +1,136 @@
+"""Zip and tar files of pictures, which may be anybody's: what they hold, and which domain each picture is of.
+
+Only regular files that are called like pictures are taken, and no more bytes than were claimed are written.
+"""
+
+import re
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from ugatit.io.errors import UserError
+
+PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".npy", ".jp2", ".ppm"}
+TESTS = "test", "val", "valid", "validation"
+SPARE = 2**30  # bytes of the disk that unpacking leaves free
+
+
+def entries_of(path: Path) -> Iterator[tuple[PurePosixPath, int]]:
+    """Path and size of an archive's pictures."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for one in archive.infolist():
+                if one.flag_bits & 1 and not one.is_dir():
+                    raise ValueError("it is locked with a password")
+                if not one.is_dir() and is_picture(one.filename):
+                    yield PurePosixPath(one.filename.replace("\\", "/")), one.file_size
+        return
+    with tarfile.open(path) as archive:
+        for member in archive:
+            if member.isreg() and is_picture(member.name):
+                yield PurePosixPath(member.name), member.size
+
+
+def contents(path: Path, chosen: Iterable[PurePosixPath]) -> Iterator[tuple[PurePosixPath, BinaryIO]]:
+    """The chosen pictures of an archive, in its order."""
+    wanted = set(chosen)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for one in archive.infolist():
+                place = PurePosixPath(one.filename.replace("\\", "/"))
+                if place in wanted and not one.is_dir():
+                    with archive.open(one) as file:
+                        yield place, file  # type: ignore[misc]
+        return
+    with tarfile.open(path) as archive:
+        for member in archive:
+            if member.isreg() and PurePosixPath(member.name) in wanted:
+                yield PurePosixPath(member.name), archive.extractfile(member)  # type: ignore[misc]
+
+
+def copy(file: BinaryIO, target: Path, size: int) -> None:
+    """Write a picture; never more bytes than were claimed."""
+    with target.open("wb") as written:
+        left = size
+        while left and (data := file.read(min(left, 2**20))):
+            left -= written.write(data)
+
+
+def need_room(size: int, folder: Path, name: str) -> None:
+    """Raises UserError if a disk has not room for so many bytes."""
+    free = shutil.disk_usage(folder).free - SPARE
+    if size > free:
+        raise UserError(
+            f"{name} has {size / 2**30:.1f} GiB of pictures, and the disk of {folder.parent} room for "
+            f"{max(0, free) / 2**30:.1f}: free some space, or unpack it elsewhere and give the folder."
+        )
+
+
+def need_all(chosen: dict[PurePosixPath, Path], folder: Path, path: Path) -> None:
+    """Raises ValueError if not all chosen files were there."""
+    lost = next((entry for entry, place in chosen.items() if not (folder / place).is_file()), None)
+    if lost:
+        raise ValueError(f"{lost} is not in {path.name}")
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file is called like a picture, and not hidden."""
+    place = PurePosixPath(name.replace("\\", "/"))
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in place.parts)
+    return place.suffix.lower() in PICTURES and not hidden
+
+
+# Which folder is which part
+
+
+def choose_folders(
+    entries: list[PurePosixPath], names: tuple[str, str] | None, where: str
+) -> dict[PurePosixPath, Path]:
+    """Where each picture goes: below trainA, trainB, testA or testB.
+
+    Args:
+        entries: paths of the pictures.
+        names: of A and B.
+        where: the archive or data set, for what is said.
+
+    Raises:
+        UserError: it cannot be told.
+    """
+    folders = {parent for entry in entries for parent in entry.parents}
+    a, b = names or ("A", "B")
+    found: dict[str, PurePosixPath] = {}
+    for side, name in (("A", a), ("B", b)):
+        for part, whens in (("test", TESTS), ("train", ("train",))):
+            spelt = {f"{when}{end}" for when in whens for end in (name, f"_{name}", f"-{name}", f"/{name}")}
+            spelt |= {f"{name}/{when}" for when in whens}
+            fits = [folder for folder in folders if ends_with(folder, spelt)]
+            if part == "train" and names and not fits:
+                fits = [folder for folder in folders - set(found.values()) if ends_with(folder, {name})]
+            if fits:
+                found[f"{part}{side}"] = min(fits, key=lambda folder: (len(folder.parts), str(folder)))
+    if not {"trainA", "trainB"} <= found.keys():
+        lowest = sorted({entry.parent.as_posix() for entry in entries})
+        if not entries:
+            raise UserError(f"{where} has no pictures: give another.")
+        have = ", ".join(lowest[:8]) + (f" and {len(lowest) - 8} more" if len(lowest) > 8 else "")
+        lost = f"no folders {a} and {b}" if names else "no folders trainA and trainB"
+        raise UserError(f"{where} has {lost} but {have}: tell which are A and B, as in {where}#cats,dogs.")
+    chosen: dict[PurePosixPath, Path] = {}
+    for entry in entries:
+        homes = [(part, folder) for part, folder in found.items() if folder in entry.parents]
+        if homes:
+            part, folder = max(homes, key=lambda home: len(home[1].parts))
+            inside = [re.sub(r'[\x00-\x1f<>:"|?*\\]', "_", word) for word in entry.relative_to(folder).parts]
+            if ".." not in inside:
+                chosen[entry] = Path(part, *inside)
+    return chosen
+
+
+def ends_with(folder: PurePosixPath, spelt: set[str]) -> bool:
+    """Whether a path's last one or two parts are spelt like one of these, in whatever case."""
+    parts = [part.lower() for part in folder.parts]
+    wanted = {word.lower() for word in spelt}
+    return bool(parts) and (parts[-1] in wanted or "/".join(parts[-2:]) in wanted)
