@@ -162,6 +162,25 @@ def test_a_picture_that_is_not_as_its_sum_says_is_damage(tmp_path):
         opened(path)
 
 
+@pytest.mark.parametrize("kind", ["deflated", "lzma", "gz"])
+def test_damage_within_packed_data_is_said(kind, tmp_path, cache):
+    path = tmp_path / "a.zip"
+    if kind == "gz":
+        tarred(path, USUAL)
+    else:
+        how = {"deflated": zipfile.ZIP_DEFLATED, "lzma": zipfile.ZIP_LZMA}[kind]
+        with zipfile.ZipFile(path, "w", how) as archive:
+            for number, name in enumerate(USUAL):
+                archive.writestr(name, picture(number))
+    data = bytearray(path.read_bytes())
+    for place in range(200, len(data) // 2, 97):
+        data[place] ^= 255
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"a\.zip is damaged"):
+        opened(path)
+    assert not files_in(cache)
+
+
 @pytest.mark.parametrize(("names", "told"), [(["notes.txt"], "has no pictures"), (["a.png"], "no folders trainA")])
 def test_an_archive_without_domains_is_refused(names, told, tmp_path):
     with pytest.raises(UserError, match=told):
@@ -231,6 +250,21 @@ def test_two_columns_of_pictures_are_a_and_b(online):
     counts = [len(part) for part in (pictures.train_a, pictures.train_b, pictures.test_a, pictures.test_b)]
     assert counts == [2, 2, 2, 2]
     assert pictures.train_b[0].read_bytes() == picture(3)
+
+
+def test_splits_that_are_called_like_folders_are_these(online):
+    parts = {part: table({"image": [picture(n)]}) for n, part in enumerate(("trainA", "trainB", "testA", "testB"))}
+    online.repos["datasets/me/four"] = {"main": {f"data/{part}-00000-of-00001.parquet": d for part, d in parts.items()}}
+    folder = opened(Path("hub:me/four"))
+    found = {file.relative_to(folder).parts[0]: file.read_bytes() for file in folder.rglob("*.png")}
+    assert found == {part: picture(n) for n, part in enumerate(parts)}
+
+
+def test_several_configurations_are_not_mixed(online):
+    one = table({"imageA": [picture(1)], "imageB": [picture(2)]})
+    online.repos["datasets/me/two"] = {"main": {"x/train-0.parquet": one, "y/train-0.parquet": one}}
+    with pytest.raises(UserError, match=r"several configurations \(x, y\)"):
+        opened(Path("hub:me/two"))
 
 
 def test_splits_or_labels_are_a_and_b(online):

@@ -3,10 +3,12 @@
 Only regular files that are called like pictures are taken, and no more bytes than were claimed are written.
 """
 
+import lzma
 import re
 import shutil
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -15,6 +17,16 @@ from ugatit.io.errors import UserError
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".npy", ".jp2", ".ppm"}
 TESTS = "test", "val", "valid", "validation"
+UNREADABLE = (  # what reading a damaged archive raises
+    OSError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    lzma.LZMAError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 SPARE = 2**30  # bytes of the disk that unpacking leaves free
 
 
@@ -52,10 +64,21 @@ def contents(path: Path, chosen: Iterable[PurePosixPath]) -> Iterator[tuple[Pure
 
 
 def copy(file: BinaryIO, target: Path, size: int) -> None:
-    """Write a picture; never more bytes than were claimed."""
+    """Write a picture; never more bytes than were claimed.
+
+    Raises:
+        ValueError: it cannot be read.
+        OSError: it cannot be written.
+    """
     with target.open("wb") as written:
         left = size
-        while left and (data := file.read(min(left, 2**20))):
+        while left:
+            try:
+                data = file.read(min(left, 2**20))
+            except UNREADABLE as error:
+                raise ValueError(str(error)) from None
+            if not data:
+                raise ValueError(f"{target.name} ends too early")
             left -= written.write(data)
 
 

@@ -9,15 +9,23 @@ more than the disk has room for.
 import hashlib
 import re
 import shutil
-import tarfile
 import urllib.request
-import zipfile
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from platformdirs import user_cache_path
 
-from ugatit.data.archives import PICTURES, choose_folders, contents, copy, entries_of, is_picture, need_all, need_room
+from ugatit.data.archives import (
+    PICTURES,
+    UNREADABLE,
+    choose_folders,
+    contents,
+    copy,
+    entries_of,
+    is_picture,
+    need_all,
+    need_room,
+)
 from ugatit.data.memory import stamp_of
 from ugatit.data.tables import write_tables
 from ugatit.io.errors import UserError
@@ -118,6 +126,9 @@ def from_archive(path: Path, names: tuple[str, str] | None, name: str) -> Path:
         return folder
     try:
         entries = dict(entries_of(path))
+    except (*UNREADABLE, ValueError) as error:
+        raise UserError(f"{path} is damaged or no zip or tar file of pictures ({error}): get it again.") from None
+    try:
         chosen = choose_folders(list(entries), names, path.name)
         size = sum(entries[entry] for entry in chosen)
         with writing(folder, "empty the cache"), atomic_folder(folder) as temporary:
@@ -130,8 +141,8 @@ def from_archive(path: Path, names: tuple[str, str] | None, name: str) -> Path:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     copy(file, target, entries[entry])
             need_all(chosen, temporary, path)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise UserError(f"{path} is damaged or no zip or tar file of pictures ({error}): get it again.") from None
+    except (*UNREADABLE, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}): get it again.") from None
     return folder
 
 

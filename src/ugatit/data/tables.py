@@ -28,6 +28,9 @@ def write_tables(tables: list[Path], names: tuple[str, str] | None, folder: Path
     """
     parquet = package("pyarrow.parquet", "hub")
     try:
+        if len({table.name for table in tables}) < len(tables):
+            several = ", ".join(sorted({table.parent.name for table in tables}))
+            raise UserError(f"{where} has several configurations ({several}): download one, and give its folder.")
         schema = parquet.read_schema(tables[0])
         splits = {table: split_of(table) for table in tables}
         domains = choose_columns(schema, sorted(set(splits.values())), names, where)
@@ -37,8 +40,7 @@ def write_tables(tables: list[Path], names: tuple[str, str] | None, folder: Path
             with bars() as progress:
                 for table in progress.track(tables, description="unpacking"):
                     for side, column in zip("AB", domains, strict=True):
-                        if column.split in (None, splits[table]):
-                            part = "test" if splits[table].lower().startswith(TESTS) else "train"
+                        if part := part_of(column, splits[table]):
                             write_column(parquet.ParquetFile(table), column, temporary / f"{part}{side}", table.stem)
             for part in ("trainA", "trainB"):
                 if not (temporary / part).is_dir():
@@ -51,6 +53,15 @@ def split_of(table: Path) -> str:
     """The split that a Parquet file belongs to, by its name, or its folder's."""
     name = re.sub(r"(-\d+-of-\d+.*|-?\d*)$", "", table.stem)
     return name if name and name != "data" else table.parent.name
+
+
+def part_of(column: Column, split: str) -> str | None:
+    """Whether a column's pictures of a split are "train" or "test"; None if they are not wanted."""
+    if column.split is not None and split == column.split.replace("train", "test"):
+        return "train" if split == column.split else "test"
+    if column.split not in (None, split):
+        return None
+    return "test" if split.lower().startswith(TESTS) else "train"
 
 
 def choose_columns(schema: Any, splits: list[str], names: tuple[str, str] | None, where: str) -> list[Column]:
