@@ -1,12 +1,13 @@
 """Fixtures: small pictures, small runs, and the shared data where it is there."""
 
+import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import torch
 from PIL import Image
 
 import ugatit
+from ugatit.cli import main
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import System
 
@@ -74,6 +76,14 @@ def run_ugatit(*arguments: object, **options) -> subprocess.CompletedProcess:
     """A real process."""
     command = [sys.executable, "-m", "ugatit", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=one_thread(), timeout=300, **options)
+
+
+def run_here(*arguments: object) -> subprocess.CompletedProcess:
+    """The same within this process, which spares the start, for what needs no process of its own."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main([str(argument) for argument in arguments])
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def run_torchrun(processes: int, *arguments: object) -> subprocess.CompletedProcess:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import TINY, run_ugatit, tiny_model
+from conftest import TINY, run_here, tiny_model
 from ugatit.cli import main
 from ugatit.data.sampling import TurnedCrop, to_tensor_transform, train_transform
 from ugatit.nn.augment import KINDS, DiffAugment, color, cutout, translation
@@ -101,7 +101,7 @@ def test_it_is_off_by_default_and_kept_in_the_run(data, tmp_path):
     few = [data, *TINY, "--steps", "2", "--preview-every", 0]
     kinds = ["--diff-augment", "color", "translation", "cutout"]
     for out, options in (("plain", []), ("again", []), ("augmented", kinds)):
-        made = run_ugatit("train", *few, *options, "-o", tmp_path / out)
+        made = run_here("train", *few, *options, "-o", tmp_path / out)
         assert made.returncode == 0, made.stderr
     losses = [
         (tmp_path / out / "metrics.jsonl").read_text().split("steps_per")[0] for out in ("plain", "again", "augmented")

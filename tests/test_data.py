@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from conftest import TINY, run_ugatit, tiny_model, write_picture
+from conftest import TINY, run_here, tiny_model, write_picture
 from ugatit.data.finding import (
     check_pictures,
     common_range,
@@ -96,7 +96,7 @@ def scans(tmp_path):
 def test_a_folder_has_one_range_which_the_run_and_the_model_keep(scans, tmp_path):
     looks = look_at(find_files(scans)).good.values()
     assert common_range(looks) == (-10, 250) and common_range(looks, every=True) == (-10, 1400)
-    done = run_ugatit("train", scans, *TINY, "--steps", "1", "-o", tmp_path / "run")
+    done = run_here("train", scans, *TINY, "--steps", "1", "-o", tmp_path / "run")
     assert done.returncode == 0
     assert "The samples of domain A go from -10 to 250, its --range from now on." in done.stderr
     assert "4 pictures of domain B come out nearly black, as their samples stay far below 65535" in done.stderr
@@ -105,18 +105,18 @@ def test_a_folder_has_one_range_which_the_run_and_the_model_keep(scans, tmp_path
         model = record.get("model") or record["config"]
         assert (model["range"], model["range_b"]) == ([-10, 250], "type")
     (scans / "trainA" / "3.tif").unlink()  # the range stays
-    done = run_ugatit("train", "--resume", tmp_path / "run", "--steps", "2")
+    done = run_here("train", "--resume", tmp_path / "run", "--steps", "2")
     assert done.returncode == 0 and "samples of domain A" not in done.stderr
     translator = Translator.load(tmp_path / "run" / "model", "cpu")
     x = translator.read(scans / "trainA" / "0.tif", "a2b")
     assert x.max().item() == pytest.approx(2 * 200 / 260 - 1, abs=1e-6)
     assert torch.equal(translator.to_tensor(Image.open(scans / "trainA" / "0.tif"), "a2b"), x), "one reading"
-    done = run_ugatit("train", scans, *TINY, "--steps", "1", "-o", tmp_path / "two", "--range", "-100", "400",
+    done = run_here("train", scans, *TINY, "--steps", "1", "-o", tmp_path / "two", "--range", "-100", "400",
                       "--range-b", "auto")  # fmt: skip
     model = json.loads((tmp_path / "two" / "config.json").read_text())["model"]
     assert (model["range"], model["range_b"]) == ([-100, 400], [0, 1400]) and "nearly black" not in done.stderr
     for given, sentence in ((("5", "3"), "--range = (5.0, 3.0): 5 is not below 3"), (("0", "nan"), "--range = nan")):
-        done = run_ugatit("train", scans, *TINY, "-o", tmp_path / "three", "--range", *given)
+        done = run_here("train", scans, *TINY, "-o", tmp_path / "three", "--range", *given)
         assert done.returncode == 2 and sentence in done.stderr
 
 
@@ -126,13 +126,13 @@ def test_what_needs_a_range_is_said_where_there_is_none(scans, tmp_path):
     assert {reason for _, reason in skipped} == {UNSCALED}
     assert check_pictures(find_files(scans), Samples(3, (0, 1)))[1] == []
     save_model(tiny_model(), tmp_path / "model", step=0)
-    done = run_ugatit("inspect", tmp_path / "model", scans / "trainA", "-o", tmp_path / "looked")
+    done = run_here("inspect", tmp_path / "model", scans / "trainA", "-o", tmp_path / "looked")
     assert done.returncode == 2 and f"0.tif {UNSCALED}" in done.stderr
     shutil.copytree(scans / "trainA", scans / "testA")
     shutil.copytree(scans / "trainB", scans / "testB")
-    done = run_ugatit("evaluate", tmp_path / "model", scans, "--features", "efficientnet-lite0", "-o", tmp_path / "out")
+    done = run_here("evaluate", tmp_path / "model", scans, "--features", "efficientnet-lite0", "-o", tmp_path / "out")
     assert done.returncode == 2 and f"{UNSCALED}, and this model has no range for them" in done.stderr
-    done = run_ugatit("evaluate", "--real", scans / "testB", "--fake", scans / "testA", "-o", tmp_path / "out",
+    done = run_here("evaluate", "--real", scans / "testB", "--fake", scans / "testA", "-o", tmp_path / "out",
                       "--features", "efficientnet-lite0")  # fmt: skip
     assert (
         done.returncode == 2
@@ -148,7 +148,7 @@ def test_translation_reads_all_inputs_with_one_range(scans, tmp_path):
         translator(Image.open(scans / "trainA" / "0.tif"))
 
     def results(part, *options) -> tuple[list[np.ndarray], str]:
-        done = run_ugatit("translate", tmp_path / "model", scans / part, "-o", tmp_path / "out", *options)
+        done = run_here("translate", tmp_path / "model", scans / part, "-o", tmp_path / "out", *options)
         assert done.returncode == 0, done.stderr
         return [np.asarray(Image.open(f)) for f in find_files(tmp_path / "out") if f.name[0] in "013"], done.stderr
 

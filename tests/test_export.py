@@ -54,12 +54,12 @@ def test_onnx_runtime_gives_the_same_pictures_and_attention(name, options, tmp_p
 def test_a_file_that_does_something_else_is_noticed(tmp_path, monkeypatch):
     """The check that stands between a wrong ONNX file and its user."""
     translator = Translator(tiny_model(), "cpu")
-    export(translator, tmp_path / "right")
+    write_onnx(translator.system, "a2b", tmp_path / "a2b.onnx")
     other = tiny_model()
     with torch.no_grad():
         other.gen_a2b.out[0].weight.add_(0.01)
-    right = difference(translator.system, "a2b", tmp_path / "right" / "a2b.onnx")
-    wrong = difference(other, "a2b", tmp_path / "right" / "a2b.onnx")
+    right = difference(translator.system, "a2b", tmp_path / "a2b.onnx")
+    wrong = difference(other, "a2b", tmp_path / "a2b.onnx")
     assert 0 < right < 1e-4 < 1e-3 < wrong
     x = torch.rand(1, 3, 32, 36) * 2 - 1
     with torch.no_grad():

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import run_ugatit, write_picture
+from conftest import run_here, write_picture
 from test_train import assert_same_run, tiny
 from ugatit.evaluation.curve import KidCurve
 from ugatit.io.errors import UserError
@@ -63,9 +63,7 @@ def test_the_curve_has_every_measured_step_and_best_is_the_lowest(tested, tmp_pa
 def test_a_measured_figure_is_that_of_ugatit_evaluate(tested, tmp_path):
     run = tmp_path / "run"
     train(tiny(tested, run, steps=2, evaluate_every=2), start_curve=KidCurve)
-    done = run_ugatit(
-        "evaluate", run / "model", tested, "--features", "efficientnet-lite0", "-o", tmp_path / "e", cwd=tmp_path
-    )
+    done = run_here("evaluate", run / "model", tested, "--features", "efficientnet-lite0", "-o", tmp_path / "e")
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "e" / "metrics.json").read_text())
     assert found["a2b"]["kid_mean"] == pytest.approx(points(run)[-1]["a2b"]["mean"], abs=1e-9)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import originals
-from conftest import TINY, run_ugatit, tiny_model
+from conftest import TINY, run_here, tiny_model
 from ugatit.io.errors import UserError
 from ugatit.nn.switch import fast_forms
 from ugatit.systems.cyclegan import CycleGAN
@@ -54,7 +54,7 @@ def test_checkpoints_of_the_authors_tensorflow_code(kind, shared, tmp_path):
     folder = shared / "parity_tensorflow" / kind
     recorded = np.load(folder / "numbers.npz")
     options = [] if recorded["smoothing"] else ["--no-smoothing"]
-    done = run_ugatit("import", folder, "-o", tmp_path / "m", "--size", "64", *options)
+    done = run_here("import", folder, "-o", tmp_path / "m", "--size", "64", *options)
     assert done.returncode == 0 and "It has no discriminators" in done.stderr, done.stderr
     model = load_model(tmp_path / "m")
     assert model.config.release == "tensorflow" and model.config.light == (kind == "light")
@@ -79,7 +79,7 @@ def test_checkpoints_of_the_authors_tensorflow_code(kind, shared, tmp_path):
     for path in [*given, tmp_path / "all.zip"]:
         again = import_checkpoint([path], 64, smoothing=bool(recorded["smoothing"]))
         assert all(torch.equal(t, model.state_dict()[n]) for n, t in again.state_dict().items() if not t.is_meta)
-    done = run_ugatit("translate", folder, tmp_path, "-o", tmp_path / "out")
+    done = run_here("translate", folder, tmp_path, "-o", tmp_path / "out")
     assert done.returncode == 2 and f"ugatit import {folder} -o MODEL" in done.stderr
 
 
@@ -113,10 +113,10 @@ def test_damaged_checkpoints_of_tensorflow_are_refused(shared, tmp_path):
 
 def test_a_run_goes_on_from_a_checkpoint_of_tensorflow(shared, data, tmp_path):
     source = shared / "parity_tensorflow" / "light"
-    assert run_ugatit("import", source, "-o", tmp_path / "m", "--size", "64").returncode == 0
+    assert run_here("import", source, "-o", tmp_path / "m", "--size", "64").returncode == 0
     options = ["--preset", "light", "--release", "tensorflow", "--width", "4", "--size", "64", "--workers", "0"]
     start = ["--start", tmp_path / "m", "--steps", "2", "-o", tmp_path / "run"]
-    done = run_ugatit("train", data, *options, *start)
+    done = run_here("train", data, *options, *start)
     assert done.returncode == 0, done.stderr
     assert "afresh begin: disc_global_a, disc_global_b, disc_local_a, disc_local_b." in done.stderr.replace("\n", " ")
     before, after = load_model(tmp_path / "m").state_dict(), load_model(tmp_path / "run" / "model").state_dict()
@@ -142,7 +142,7 @@ def test_a_wrapped_generator_with_other_channels_becomes_a_model_of_one_directio
     state = toolkit_names(ours.gen_b2a, 6 if dropout else 5)
     torch.save({name: tensor.half() for name, tensor in state.items()}, tmp_path / "latest_net_G.pth")
     options = "--direction", "b2a", "--size", "32"
-    done = run_ugatit("import", tmp_path / "latest_net_G.pth", "-o", tmp_path / "m", *options)
+    done = run_here("import", tmp_path / "latest_net_G.pth", "-o", tmp_path / "m", *options)
     assert done.returncode == 0 and "CycleGAN, b2a, width 4, 2 blocks, 1 and 3 channels, size 32" in done.stderr
     model = load_model(tmp_path / "m")
     x = torch.rand(1, 3, 32, 32)
@@ -170,7 +170,7 @@ def test_released_checkpoints_wrapped_halved_and_without_discriminators(tmp_path
     system = import_checkpoint([tmp_path / "a_params_1.pt"], size=32)
     assert torch.allclose(system.gen_a2b.mlp[0].weight, states["genA2B"]["FC.0.weight"], atol=1e-3)
     torch.save({name: states[name] for name in ("genA2B", "genB2A")}, tmp_path / "b_params_2.pt")
-    done = run_ugatit("import", tmp_path / "b_params_2.pt", "-o", tmp_path / "m", "--size", "32")
+    done = run_here("import", tmp_path / "b_params_2.pt", "-o", tmp_path / "m", "--size", "32")
     assert done.returncode == 0 and "It has no discriminators" in done.stderr
     assert sorted(file.name for file in (tmp_path / "m").iterdir()) == ["config.json", "translator.safetensors"]
     Translator.load(tmp_path / "m", "cpu")(torch.rand(1, 3, 32, 32))
@@ -200,28 +200,28 @@ def test_what_is_no_known_checkpoint_is_named(tmp_path, data):
                     ["serve", tmp_path / "other.pth"],
                     ["evaluate", tmp_path / "other.pth", data, "-o", tmp_path / "out"],
                     ["export", tmp_path / "other.pth", "-o", tmp_path / "out"]):  # fmt: skip
-        done = run_ugatit(*command)
+        done = run_here(*command)
         assert done.returncode == 2 and f"ugatit import {tmp_path / 'other.pth'} -o MODEL" in done.stderr, done.stderr
 
 
 def test_a_run_begins_with_the_weights_of_a_smaller_size(data, tmp_path):
     light = [*TINY, "--preset", "light", "--ema", "0"]
-    done = run_ugatit("train", data, *light, "--steps", "2", "-o", tmp_path / "small")
+    done = run_here("train", data, *light, "--steps", "2", "-o", tmp_path / "small")
     assert done.returncode == 0, done.stderr
     options = [*light, "--size", "64", "--steps", "1", "--lr", "1e-12", "-o", tmp_path / "large"]
-    done = run_ugatit("train", data, *options, "--start", tmp_path / "small" / "model")
+    done = run_here("train", data, *options, "--start", tmp_path / "small" / "model")
     assert done.returncode == 0 and "afresh begin: disc_global_a" in done.stderr.replace("\n", " "), done.stderr
     small, large = (load_model(tmp_path / run / "model", with_training=True).state_dict() for run in ("small", "large"))
     for name, tensor in large.items():
         if name.startswith(("gen_", "disc_local_")) and not name.endswith((".u", ".v")):
             assert torch.allclose(tensor, small[name], atol=1e-6), name
     shutil.rmtree(tmp_path / "small")
-    done = run_ugatit("train", "--resume", tmp_path / "large", "--steps", "2")
+    done = run_here("train", "--resume", tmp_path / "large", "--steps", "2")
     assert done.returncode == 0, "the model is not needed any more"
     start = "--start", tmp_path / "large" / "model"
-    done = run_ugatit("train", data, *TINY, *start, "--width", "3", "-o", tmp_path / "w")
+    done = run_here("train", data, *TINY, *start, "--width", "3", "-o", tmp_path / "w")
     assert done.returncode == 2 and "Nothing of the model of --start fits (width 2, here width 3)" in done.stderr
-    done = run_ugatit("train", data, *TINY, "--start", tmp_path / "none", "-o", tmp_path / "n")
+    done = run_here("train", data, *TINY, "--start", tmp_path / "none", "-o", tmp_path / "n")
     assert done.returncode == 2 and "does not exist" in done.stderr
 
 
@@ -240,7 +240,7 @@ def test_full_models_of_another_size_keep_all_but_the_layers_that_see_the_size()
 def imported(checkpoint, tmp_path, name):
     """What the command makes of a checkpoint of that name."""
     torch.save(checkpoint, tmp_path / name)
-    done = run_ugatit("import", tmp_path / name, "-o", tmp_path / "m", "--size", 64)
+    done = run_here("import", tmp_path / name, "-o", tmp_path / "m", "--size", 64)
     assert done.returncode == 0, done.stderr
     return Translator.load(tmp_path / "m", "cpu")
 

@@ -148,7 +148,7 @@ def cut(path: Path) -> None:
 @pytest.mark.parametrize("make", [zipped, tarred])
 def test_a_damaged_archive_is_said_in_a_sentence_and_leaves_nothing(make, tmp_path, cache):
     cut(path := make(tmp_path / "a.zip", USUAL))
-    with pytest.raises(UserError, match="is damaged or no zip or tar file"):
+    with pytest.raises(UserError, match="no zip or tar file, or a damaged one"):
         opened(path)
     assert not files_in(cache)
 
@@ -158,7 +158,7 @@ def test_a_picture_that_is_not_as_its_sum_says_is_damage(tmp_path):
     data = bytearray(path.read_bytes())
     data[data.find(b"IDAT") + 8] ^= 255
     path.write_bytes(data)
-    with pytest.raises(UserError, match="is damaged"):
+    with pytest.raises(UserError, match="damaged"):
         opened(path)
 
 
@@ -176,7 +176,7 @@ def test_damage_within_packed_data_is_said(kind, tmp_path, cache):
     for place in range(200, len(data) // 2, 97):
         data[place] ^= 255
     path.write_bytes(data)
-    with pytest.raises(UserError, match=r"a\.zip is damaged"):
+    with pytest.raises(UserError, match=r"a\.zip is .*damaged"):
         opened(path)
     assert not files_in(cache)
 
@@ -190,7 +190,7 @@ def test_an_archive_without_domains_is_refused(names, told, tmp_path):
 def test_a_file_that_is_no_archive_is_refused(tmp_path, capsys):
     (tmp_path / "a.png").write_bytes(picture(0))
     assert main(["train", str(tmp_path / "a.png"), "-o", str(tmp_path / "run")]) == 2
-    assert "no zip or tar file of pictures" in capsys.readouterr().err
+    assert "is a file, and no zip or tar file, or a damaged one" in capsys.readouterr().err
 
 
 def test_a_run_trains_on_a_zip_file_and_resumes_without_what_was_unpacked(tmp_path, monkeypatch):

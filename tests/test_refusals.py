@@ -46,7 +46,7 @@ SENTENCES = {
     "compare data --systems foo": "--systems foo is not known: choose of ugatit, cyclegan, unit, munit, drit, "
     "aggan, cartoongan.",
     "compare nowhere": "The folder {tmp}/nowhere does not exist: check the path.",
-    "compare file": "The folder {tmp}/file is a file, where a folder is needed: give that.",
+    "compare file": "{tmp}/file is a file, and no zip or tar file, or a damaged one (",
     "ablate data": "The folder {tmp}/data has no folder trainB: put the pictures of domain B there.",
     "evaluate --real in --fake data/trainA -o in/x --features efficientnet-lite0": "in/x lies in in, where the sheet "
     "would count as a picture: give another -o.",
@@ -56,7 +56,7 @@ SENTENCES = {
     "inspect model empty": "None of the pictures can be used: see the reasons above, or give others.",
     "study report in": "in is a folder: give the file that ugatit study wrote.",
     "train nowhere": "The folder {tmp}/nowhere does not exist: check the path.",
-    "train file": "The folder {tmp}/file is a file, where a folder is needed: give that.",
+    "train file": "{tmp}/file is a file, and no zip or tar file, or a damaged one (",
     "translate model empty -o out": "There are no files in empty: check the path.",
     "translate empty in -o out": "empty is not a model folder, it has no config.json: give the folder RUN/model of a "
     "run.",

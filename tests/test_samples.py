@@ -12,7 +12,7 @@ import torch
 from imagecodecs import png_decode, png_encode
 from PIL import Image, ImageCms
 
-from conftest import TINY, run_ugatit, tiny_model, write_picture
+from conftest import TINY, run_here, tiny_model, write_picture
 from test_reading import swapped_profile
 from ugatit.apps.page import browser_samples
 from ugatit.data.finding import find_files, find_pictures, look_at
@@ -187,18 +187,18 @@ def test_domains_of_other_channels(system, tmp_path):
         part for name, value in DIFFERENT[system].items() for part in (f"--{name.replace('_', '-')}", str(value))
     ]
     options += ["--size", "64"] if system != "cyclegan" else []
-    done = run_ugatit("train", tmp_path / "data", *TINY, "--system", system, "--steps", "3", "--channels", "1",
+    done = run_here("train", tmp_path / "data", *TINY, "--system", system, "--steps", "3", "--channels", "1",
                       "--channels-b", "5", *options, "-o", tmp_path / "run")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "run" / "previews").iterdir())
     model = tmp_path / "run" / "model"
-    done = run_ugatit("translate", model, tmp_path / "data" / "trainA", "-o", tmp_path / "a2b", "--size", "tiles")
+    done = run_here("translate", model, tmp_path / "data" / "trainA", "-o", tmp_path / "a2b", "--size", "tiles")
     assert done.returncode == 0 and tifffile.imread(tmp_path / "a2b" / "0.tif").shape == (70, 64, 5), done.stderr
-    done = run_ugatit("translate", model, tmp_path / "data" / "trainB", "-o", tmp_path / "b2a", "--direction", "b2a")
+    done = run_here("translate", model, tmp_path / "data" / "trainB", "-o", tmp_path / "b2a", "--direction", "b2a")
     assert done.returncode == 0 and Image.open(tmp_path / "b2a" / "0.tif").mode == "L", done.stderr
-    done = run_ugatit("inspect", model, tmp_path / "data" / "trainA", "-o", tmp_path / "looked")
+    done = run_here("inspect", model, tmp_path / "data" / "trainA", "-o", tmp_path / "looked")
     assert done.returncode == 0, done.stderr
-    done = run_ugatit("evaluate", model, tmp_path / "data", "--features", "efficientnet-lite0", "-o", tmp_path / "e")
+    done = run_here("evaluate", model, tmp_path / "data", "--features", "efficientnet-lite0", "-o", tmp_path / "e")
     assert done.returncode == 2 and "1 and 5 channels: KID and FID are known for grey and colour only" in done.stderr
 
 
@@ -210,7 +210,7 @@ def test_systems_that_need_equal_channels_say_so(data, tmp_path):
         REGISTRY["cyclegan"].Config(channels_b=1)
     with pytest.raises(UserError, match=r"`channels=4`: CartoonGAN asks a network .* take 1 or 3"):
         REGISTRY["cartoongan"].Config(channels=4)
-    done = run_ugatit("train", data, *TINY, "--channels-b", "1", "-o", tmp_path / "run")
+    done = run_here("train", data, *TINY, "--channels-b", "1", "-o", tmp_path / "run")
     assert done.returncode == 2 and "Traceback" not in done.stderr and "--channels-b 1" in done.stderr
 
 

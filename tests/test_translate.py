@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import ugatit
-from conftest import run_ugatit, tiny_model, write_picture
+from conftest import run_here, run_ugatit, tiny_model, write_picture
 from ugatit.cli import main
 from ugatit.data.finding import Skipped, find_files
 from ugatit.data.reading import read_picture
@@ -453,7 +453,7 @@ def test_commands_without_what_they_need_say_what(tmp_path, data):
         (["train", data, "--lr", "inf"], "--lr = inf: give a finite number"),
         (["evaluate", tmp_path, data, "--seed", str(2**40)], "--seed = 1099511627776: Input should be less than"),
     ):
-        done = run_ugatit(*command)
+        done = run_here(*command)
         assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 

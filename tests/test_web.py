@@ -21,7 +21,7 @@ import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from conftest import run_ugatit, served, tiny_model, write_picture
+from conftest import run_here, served, tiny_model, write_picture
 from ugatit.apps.guard import GoneError
 from ugatit.apps.serve import Desk, ServeConfig, Waiting, endpoint
 from ugatit.data.reading import read_picture
@@ -352,7 +352,7 @@ def test_bad_options_are_explained(tmp_path):
         ([tmp_path / "model", "--examples", tmp_path / "none.png"], "--examples: "),
         ([tmp_path / "model", "--root-path", "art/"], "--root-path art/ is not the path of an address: give one like"),
     ):
-        done = run_ugatit("serve", *options)
+        done = run_here("serve", *options)
         assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr
 
 

@@ -127,7 +127,9 @@ def from_archive(path: Path, names: tuple[str, str] | None, name: str) -> Path:
     try:
         entries = dict(entries_of(path))
     except (*UNREADABLE, ValueError) as error:
-        raise UserError(f"{path} is damaged or no zip or tar file of pictures ({error}): get it again.") from None
+        raise UserError(
+            f"{path} is a file, and no zip or tar file, or a damaged one ({error}): give a folder, or get it again."
+        ) from None
     try:
         chosen = choose_folders(list(entries), names, path.name)
         size = sum(entries[entry] for entry in chosen)

@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from ugatit.io.files import atomic_file
+from ugatit.io.files import atomic_file, printable
 from ugatit.systems.base import System, channels_of
 
 CARD_FILES = ["README.md", "sheet.png"]
@@ -44,6 +44,7 @@ def card_text(
         sheet: whether ``sheet.png`` lies beside the card.
         figures: what was measured, in lines.
     """
+    name = printable(name)  # of a folder, which may hold line breaks and bytes that are no text
     config, (a, b) = system.config, channels_of(system.config)
     kind = type(system).__name__.replace("UGATIT", "U-GAT-IT")
     tags = ["image-to-image-translation", "unpaired", type(system).__name__.lower()]
@@ -102,8 +103,9 @@ def printable_id(name: str) -> str:
 def training_lines(training: Training) -> list[str]:
     """What a card says of the training, in lines."""
     settings = [f"| {name} | {shown(value)} |" for name, value in training.settings.items()]
+    a, b = training.pictures
     return [
-        f"{training.steps:,} steps on {training.data}: {training.pictures[0]:,} + {training.pictures[1]:,} pictures.",
+        f"{training.steps:,} steps on {printable(training.data)}: {a:,} + {b:,} pictures.",
         "",
         *(["| setting | |", "| --- | --- |", *settings] if settings else []),
     ]
