@@ -97,7 +97,8 @@ def test_a_model_goes_to_the_hub_with_its_card_and_comes_back(online, model, tmp
     sent = online.repos["models/me/cats"]
     assert set(sent) == {"main", "v1"}
     assert set(sent["main"]) == {"README.md", "config.json", "sheet.png", "translator.safetensors"}
-    assert sent["v1"]["README.md"] == (model / "README.md").read_bytes()
+    mine, theirs = (model / "README.md").read_text(), sent["v1"]["README.md"].decode()
+    assert mine.replace(f"{OURS}\n\n", "").replace("USER/my-run", "me/cats") == theirs and "me/cats" in theirs
     write_picture(tmp_path / "p.png", 3)
     for number, name in enumerate(("me/cats", "me/cats@v1", f"me/cats@{commit_of('v1')}")):
         out = tmp_path / f"out{number}"
@@ -165,6 +166,17 @@ def test_a_hub_that_refuses_or_is_away_is_said_in_a_sentence(online, model, tmp_
         translator.push_to_hub("me/other", token=TOKEN)
     with pytest.raises(UserError, match="cannot be had from the hub"):
         Translator.load("me/away")
+
+
+def test_what_cannot_be_saved_makes_no_empty_model_on_the_hub(online, model, monkeypatch):
+    def refuse(*_, **__):
+        raise UserError("This has no weights.")
+
+    translator = Translator.load(model)
+    monkeypatch.setattr(translator, "save", refuse)
+    with pytest.raises(UserError, match="no weights"):
+        translator.push_to_hub("me/empty", token=TOKEN)
+    assert "models/me/empty" not in online.repos
 
 
 def test_a_revision_is_named_once():

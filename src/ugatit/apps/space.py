@@ -57,11 +57,12 @@ def write_space(translator: Translator, name: str, out: Path) -> None:
             if translator.folder and (translator.folder / file).is_file():
                 shutil.copyfile(translator.folder / file, model / file)
         if not (model / "README.md").exists():
-            (model / "README.md").write_text(card_text(translator.system, name))
+            (model / "README.md").write_text(card_text(translator.system, name), "utf-8")
         (temporary / "app.py").write_text(APP.replace("NAME", name))
         (temporary / "requirements.txt").write_text(f"ugatit[web,prepare]=={ugatit.__version__}\n")
         kind = type(translator.system).__name__
-        (temporary / "README.md").write_text(READ_ME.format(name=name, kind=kind, gradio=gradio_version()))
+        read_me = READ_ME.format(name=name, kind=kind, gradio=gradio_version())
+        (temporary / "README.md").write_text(read_me, "utf-8")
 
 
 def gradio_version() -> str:

@@ -12,13 +12,12 @@ from ugatit.commands.parsing import parse
 from ugatit.data.finding import find_tests
 from ugatit.evaluation.evaluate import Evaluator, evaluate_folders, evaluate_model, metrics_table, protocol_text
 from ugatit.evaluation.metrics import Protocol
-from ugatit.evaluation.sharing import together
+from ugatit.evaluation.sharing import is_first, together
 from ugatit.io.errors import UserError
 from ugatit.io.terminal import console, say, silence
 from ugatit.systems.base import Range, channels_of
 from ugatit.training.config import check_range
 from ugatit.translation.card import add_figures
-from ugatit.translation.hub import find_model
 from ugatit.translation.translator import Translator, find_device
 
 
@@ -79,8 +78,6 @@ def main(arguments: list[str]) -> None:
         if options.json:
             print(json.dumps(metrics, indent=2))
         console.print(metrics_table(metrics))
-        if options.model and add_figures(find_model(options.model), metrics):
-            say(f"The model's card, {find_model(options.model) / 'README.md'}, has these figures now.")
         say(f"Protocol:\n{protocol_text(metrics)}\nWritten to {options.out}")
 
 
@@ -103,4 +100,8 @@ def measured(options: EvaluateConfig) -> dict[str, Any]:
     for one in skipped:
         say(f"  skipped: {one}")
     evaluator = Evaluator(options.protocol, translator.device)
-    return evaluate_model(evaluator, translator, tests, roots if options.paired else None, options.out)
+    metrics = evaluate_model(evaluator, translator, tests, roots if options.paired else None, options.out)
+    folder = translator.folder
+    if folder and is_first() and add_figures(folder, metrics):
+        say(f"The model's card, {folder / 'README.md'}, has these figures now.")
+    return metrics

@@ -124,10 +124,10 @@ def write_card(folder: Path, text: str) -> None:
         OSError: it could not be written.
     """
     path = folder / "README.md"
-    if path.exists() and OURS not in path.read_text(errors="replace"):
+    if path.exists() and OURS not in path.read_text("utf-8", "replace"):
         return
     with atomic_file(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, "utf-8")
 
 
 def add_figures(folder: Path, metrics: Mapping[str, Any]) -> bool:
@@ -140,7 +140,7 @@ def add_figures(folder: Path, metrics: Mapping[str, Any]) -> bool:
         OSError: it could not be written.
     """
     path = folder / "README.md"
-    text = path.read_text(errors="replace") if path.is_file() else ""
+    text = path.read_text("utf-8", "replace") if path.is_file() else ""
     if OURS not in text or not FIGURES.search(text):
         return False
     protocol = metrics["protocol"]
@@ -154,3 +154,10 @@ def add_figures(folder: Path, metrics: Mapping[str, Any]) -> bool:
     figures = "\n".join([*table, "", f"{how} Figures of other protocols cannot be compared.", "", ""])
     write_card(folder, FIGURES.sub(lambda _: figures, text, count=1))
     return True
+
+
+def shared_card(text: str, repo_id: str) -> str:
+    """A card as it is on the hub: with the model's id in its examples, and nobody who writes it anew."""
+    if OURS not in text:
+        return text
+    return re.sub(r"USER/[\w.-]+", lambda _: repo_id, text.replace(f"{OURS}\n\n", ""))

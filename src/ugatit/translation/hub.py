@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
 
 from ugatit.io.errors import UserError
 from ugatit.systems.base import System
-from ugatit.translation.card import CARD_FILES, card_text
+from ugatit.translation.card import CARD_FILES, card_text, shared_card
 
 # By whole names: a pattern would match in sub-folders too.
 MODEL_FILES = ["config.json", "translator.safetensors", "training.safetensors"]
@@ -111,26 +111,25 @@ def push(
         UserError: the hub refuses.
     """
     api = HfApi(token=token)
-    try:
-        address = api.create_repo(repo_id, private=private, exist_ok=True)
-        if revision:
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
-        with tempfile.TemporaryDirectory() as temporary:
-            place = Path(temporary)
-            save(place)
-            for name in CARD_FILES:
-                if folder and (folder / name).is_file():
-                    shutil.copyfile(folder / name, place / name)
-            if not (place / "README.md").exists():
-                (place / "README.md").write_text(card_text(system, repo_id.split("/")[-1]))
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        save(place)
+        for name in CARD_FILES:
+            if folder and (folder / name).is_file():
+                shutil.copyfile(folder / name, place / name)
+        card = place / "README.md"
+        text = card.read_text("utf-8", "replace") if card.exists() else card_text(system, repo_id.split("/")[-1])
+        card.write_text(shared_card(text, repo_id), "utf-8")
+        try:
+            address = api.create_repo(repo_id, private=private, exist_ok=True)
+            if revision:
+                api.create_branch(repo_id, branch=revision, exist_ok=True)
             api.upload_folder(
                 repo_id=repo_id, folder_path=place, revision=revision, commit_message="Upload a ugatit model"
             )
-    except UserError:
-        raise
-    except Exception as error:  # the hub's library and its HTTP client have no common class
-        told = " ".join(str(error).split())
-        raise UserError(f"{repo_id} cannot be uploaded to the hub ({told:.200}): {LOG_IN}.") from None
+        except Exception as error:  # the hub's library and its HTTP client have no common class
+            told = " ".join(str(error).split())
+            raise UserError(f"{repo_id} cannot be uploaded to the hub ({told:.200}): {LOG_IN}.") from None
     return str(address)
 
 
