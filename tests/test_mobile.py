@@ -15,7 +15,7 @@ from ugatit.translation.folder import save_model
 from ugatit.translation.mobile import write_coreml, write_litert
 from ugatit.translation.translator import Translator
 
-MODELS = [("ugatit", {}), ("ugatit", {"light": False}), ("munit", {}), ("aggan", {})]
+MODELS = [("ugatit", {}), ("ugatit", {"light": False}), ("munit", {})]
 
 
 def parts(system: System) -> tuple[OneDirection, tuple[torch.Tensor, ...], tuple[str, ...]]:
