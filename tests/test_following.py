@@ -118,6 +118,20 @@ def test_trackers_get_losses_and_pictures_offline(data, tmp_path):
     assert list(record.parent.glob("files/media/images/*"))
 
 
+@pytest.mark.parametrize(
+    ("module", "changes", "told"),
+    [
+        ("wandb", {"track": ("wandb",)}, r"wandb is not installed: pip install 'ugatit\[track\]'"),
+        ("efficientnet_lite_pytorch", {"evaluate_every": 1}, r"pip install 'ugatit\[offline\]'"),
+    ],
+)
+def test_what_is_not_installed_is_told_before_a_folder_is_made(module, changes, told, tested, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=told):
+        train(tiny(tested, tmp_path / "run", **changes), start_curve=KidCurve)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_of_before_is_followed_as_before(data, tmp_path):
     run = tmp_path / "run"
     train(tiny(data, run, steps=2))

@@ -44,7 +44,8 @@ class KidCurve:
     def __init__(self, pictures: Pictures, system: System, run: Path, device: torch.device, step: int):
         if not {1, 3}.issuperset(channels_of(system.config)):
             raise UserError("`evaluate_every`: KID is known for grey and colour pictures only: leave it out.")
-        package("matplotlib", "evaluate")
+        package("efficientnet_lite_pytorch", "offline")  # which brings all else
+        package("matplotlib", "offline")
         both = {"A": pictures.test_a, "B": pictures.test_b}
         self.tests = {
             domain: spread(enough(files, f"`evaluate_every`: domain {domain}'s test pictures"), PICTURES)

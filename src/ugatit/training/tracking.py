@@ -13,6 +13,12 @@ from ugatit.io.files import atomic_file
 from ugatit.io.sheet import shown
 
 
+def need_trackers(names: tuple[str, ...]) -> None:
+    """Raises UserError if what a run shall be followed in is not installed."""
+    for name in names:
+        package(name, "track")
+
+
 def start_tracking(accelerator: Accelerator, names: tuple[str, ...], run: Path, step: int, settings: Any):
     """Let a run be followed.
 
@@ -24,11 +30,9 @@ def start_tracking(accelerator: Accelerator, names: tuple[str, ...], run: Path, 
         settings: the run's, as JSON has them.
 
     Raises:
-        UserError: a package is missing, or Weights & Biases cannot be reached.
+        UserError: Weights & Biases cannot be reached.
         OSError: the folder cannot be written.
     """
-    for name in names:
-        package(name, "track")
     trackers: list[Any] = []
     if "tensorboard" in names:
         trackers.append(TensorBoardTracker("tensorboard", run, purge_step=step + 1))

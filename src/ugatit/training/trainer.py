@@ -81,7 +81,7 @@ from ugatit.training.preview import preview_columns
 from ugatit.training.recorded import Recorded, Step, take_from_card
 from ugatit.training.signs import Signs, unchanged
 from ugatit.training.start import model_to_start, take_weights
-from ugatit.training.tracking import start_tracking, track_pictures
+from ugatit.training.tracking import need_trackers, start_tracking, track_pictures
 from ugatit.translation.card import Training, card_text, write_card
 from ugatit.translation.folder import save_model
 
@@ -709,6 +709,7 @@ def train(config: TrainConfig, resume: bool = False, start_curve: StartCurve | N
     before = read_run(run) if resume else config
     changed_settings(before, config)  # what cannot change is told before anything is looked at
     config = check_range(run_adapter(config.system), config)
+    need_trackers(config.track)
     if not resume and (run / "config.json").exists():
         raise UserError(f"{run} already holds a run: continue it with --resume {run}, or give another -o.")
     try:
