@@ -34,7 +34,7 @@ from ugatit.evaluation.inspection import held_bytes, translation_cost
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import printable
 from ugatit.io.sheet import overlay, png, to_picture
-from ugatit.systems.base import Direction, System, Translation, faces_of
+from ugatit.systems.base import WAYS, Direction, System, Translation, faces_of
 from ugatit.translation.faces import (
     Finder,
     How,
@@ -48,7 +48,6 @@ from ugatit.translation.hub import model_name, photographs
 from ugatit.translation.translator import Precision, Size, Translator, tile_starts
 
 T = TypeVar("T")
-DIRECTIONS: dict[Direction, str] = {"a2b": "A to B", "b2a": "B to A"}
 UNTOLD = "The model does not tell how its training pictures were cut: faces have the usual margin."
 FACES: dict[str, How | None] = {"The picture": None, "The face": "crop", "All faces, in the picture": "back"}
 ASKED = ("model", "direction", "size", "style", "attention", "faces")  # what the endpoint is asked with
@@ -648,7 +647,7 @@ def page(desk: Desk, shelf: Shelf) -> Any:
     import gradio as gr
 
     systems = [translator.system for translator in desk.translators.values()]
-    labels = {label: d for d, label in DIRECTIONS.items() if any(d in system.directions for system in systems)}
+    labels = {label: d for d, label in WAYS.items() if any(d in system.directions for system in systems)}
 
     def translated(
         path: str, way: Direction, style: int, faces: How | None, stop: threading.Event

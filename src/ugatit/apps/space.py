@@ -1,11 +1,10 @@
 """A folder that runs as a Hugging Face Space: the page of `ugatit serve` for one model."""
 
-import shutil
 from pathlib import Path
 
 import ugatit
 from ugatit.io.files import atomic_folder
-from ugatit.translation.card import CARD_FILES, card_text
+from ugatit.translation.hub import save_with_card
 from ugatit.translation.translator import Translator
 
 APP = '''"""The page of `ugatit serve` for the model in the folder NAME beside this file: python app.py"""
@@ -51,13 +50,7 @@ def write_space(translator: Translator, name: str, out: Path) -> None:
         OSError: it cannot be written.
     """
     with atomic_folder(out) as temporary:
-        model = temporary / name
-        translator.save(model)
-        for file in CARD_FILES:
-            if translator.folder and (translator.folder / file).is_file():
-                shutil.copyfile(translator.folder / file, model / file)
-        if not (model / "README.md").exists():
-            (model / "README.md").write_text(card_text(translator.system, name), "utf-8")
+        save_with_card(translator.save, translator.system, translator.folder, name, temporary / name)
         (temporary / "app.py").write_text(APP.replace("NAME", name))
         (temporary / "requirements.txt").write_text(f"ugatit[web,prepare]=={ugatit.__version__}\n")
         kind = type(translator.system).__name__

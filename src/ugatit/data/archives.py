@@ -9,9 +9,10 @@ import shutil
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ugatit.io.errors import UserError
 
@@ -30,37 +31,24 @@ UNREADABLE = (  # what reading a damaged archive raises
 SPARE = 2**30  # bytes of the disk that unpacking leaves free
 
 
-def entries_of(path: Path) -> Iterator[tuple[PurePosixPath, int]]:
-    """Path and size of an archive's pictures."""
+def members(path: Path) -> Iterator[tuple[PurePosixPath, int, Callable[[], Any]]]:
+    """An archive's pictures in its order: path, size as is claimed, and what opens each meanwhile.
+
+    Raises:
+        ValueError: it is locked.
+    """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             for one in archive.infolist():
                 if one.flag_bits & 1 and not one.is_dir():
                     raise ValueError("it is locked with a password")
                 if not one.is_dir() and is_picture(one.filename):
-                    yield PurePosixPath(one.filename.replace("\\", "/")), one.file_size
+                    yield PurePosixPath(one.filename.replace("\\", "/")), one.file_size, partial(archive.open, one)
         return
     with tarfile.open(path) as archive:
         for member in archive:
             if member.isreg() and is_picture(member.name):
-                yield PurePosixPath(member.name), member.size
-
-
-def contents(path: Path, chosen: Iterable[PurePosixPath]) -> Iterator[tuple[PurePosixPath, BinaryIO]]:
-    """The chosen pictures of an archive, in its order."""
-    wanted = set(chosen)
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            for one in archive.infolist():
-                place = PurePosixPath(one.filename.replace("\\", "/"))
-                if place in wanted and not one.is_dir():
-                    with archive.open(one) as file:
-                        yield place, file  # type: ignore[misc]
-        return
-    with tarfile.open(path) as archive:
-        for member in archive:
-            if member.isreg() and PurePosixPath(member.name) in wanted:
-                yield PurePosixPath(member.name), archive.extractfile(member)  # type: ignore[misc]
+                yield PurePosixPath(member.name), member.size, partial(archive.extractfile, member)
 
 
 def copy(file: BinaryIO, target: Path, size: int) -> None:

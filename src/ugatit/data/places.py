@@ -10,6 +10,7 @@ import hashlib
 import re
 import shutil
 import urllib.request
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -19,10 +20,9 @@ from ugatit.data.archives import (
     PICTURES,
     UNREADABLE,
     choose_folders,
-    contents,
     copy,
-    entries_of,
     is_picture,
+    members,
     need_all,
     need_room,
 )
@@ -125,7 +125,7 @@ def from_archive(path: Path, names: tuple[str, str] | None, name: str) -> Path:
     if folder.is_dir():
         return folder
     try:
-        entries = dict(entries_of(path))
+        entries = {entry: size for entry, size, _ in members(path)}
     except (*UNREADABLE, ValueError) as error:
         raise UserError(
             f"{path} is a file, and no zip or tar file, or a damaged one ({error}): give a folder, or get it again."
@@ -137,11 +137,12 @@ def from_archive(path: Path, names: tuple[str, str] | None, name: str) -> Path:
             need_room(size, temporary, path.name)
             say(f"unpacking {len(chosen)} pictures of {path.name} into {folder}")
             with bars() as progress:
-                stream = progress.track(contents(path, chosen), len(chosen), description="unpacking")
-                for entry, file in stream:
+                wanted = (member for member in members(path) if member[0] in chosen)
+                for entry, _, open_entry in progress.track(wanted, len(chosen), description="unpacking"):
                     target = temporary / chosen[entry]
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    copy(file, target, entries[entry])
+                    with open_entry() as file:
+                        copy(file, target, entries[entry])
             need_all(chosen, temporary, path)
     except (*UNREADABLE, ValueError) as error:
         raise UserError(f"{path} is damaged ({error}): get it again.") from None
@@ -193,6 +194,7 @@ def download(address: str, path: Path) -> None:
 # The hub's
 
 
+@lru_cache  # a command opens its data set several times, and the hub need be asked once
 def from_hub(given: str, names: tuple[str, str] | None) -> Path:
     """A data set of the hub: folders of pictures, or Parquet files with columns of pictures.
 

@@ -17,11 +17,10 @@ from ugatit.io.errors import UserError, package
 from ugatit.io.files import atomic_file, writing
 from ugatit.io.sheet import save_figure
 from ugatit.io.terminal import silence
-from ugatit.systems.base import System, channels_of
+from ugatit.systems.base import WAYS, Direction, System, channels_of
 from ugatit.translation.translator import Translator
 
 PICTURES = 200  # of each domain's test pictures, evenly spread
-WAYS = {"a2b": "A to B", "b2a": "B to A"}
 
 
 class KidCurve:
@@ -118,7 +117,7 @@ class KidCurve:
         ]
 
 
-def ways_of(point: dict[str, Any]) -> list[str]:
+def ways_of(point: dict[str, Any]) -> list[Direction]:
     """The directions that a point has figures of."""
     return [way for way in WAYS if way in point]
 

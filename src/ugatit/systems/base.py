@@ -28,6 +28,7 @@ def rising(given: tuple[float, float]) -> tuple[float, float]:
 
 
 Range = Annotated[tuple[Finite, Finite], AfterValidator(rising)]  # the samples of a picture file that become -1 and 1
+WAYS: dict[Direction, str] = {"a2b": "A to B", "b2a": "B to A"}  # what people call directions
 BEATEN = 0.02  # a discriminator's loss below which it hardly errs; guessing gives 0.5 or more
 LONG = 100_000  # steps of a run that serves as an example
 

@@ -354,13 +354,12 @@ class Trainer:
     def log(self, progress: Progress) -> str:
         """Write the mean losses since the last log; a short line of them."""
         rows, self.pending = self.pending, []
-        counted = len(rows)
         names = dict.fromkeys(name for row in rows for name in row)
         means = {name: fmean(row[name] for row in rows if name in row) for name in names}  # not all steps have all
         began, first = self.started
         speed = (self.step - first) / (time.monotonic() - began)
         short = "  ".join(f"{k.removeprefix('loss/')} {v:.4g}" for k, v in means.items() if k.startswith("loss/"))
-        self.signs.add(means, counted)
+        self.signs.add(means, len(rows))
         self.warn(self.system.signs(self.signs.means))
         if self.accelerator.is_main_process:
             lr = {f"lr/{name}": float(o.param_groups[0]["lr"]) for name, o in self.optimizers.items()}

@@ -9,13 +9,12 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from ugatit.io.files import atomic_file, printable
-from ugatit.systems.base import System, channels_of
+from ugatit.systems.base import WAYS, System, channels_of
 
 CARD_FILES = ["README.md", "sheet.png"]
 OURS = "<!-- ugatit writes this card anew while this line is in it. Take the line out to keep what you write. -->"
 NOT_MEASURED = "Not measured yet: `ugatit evaluate MODEL DATA` does."
 FIGURES = re.compile(r"(?<=^## Figures\n\n).*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
-WAYS = {"a2b": "A to B", "b2a": "B to A"}
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,24 @@ def download(name: str, revision: str | None, token: str | None) -> Path:
     raise UserError(f"The model {name} is no folder here and cannot be had from the hub ({reason}): {advice}.")
 
 
+def save_with_card(save: Callable[[Path], None], system: System, folder: Path | None, name: str, place: Path) -> None:
+    """Write what translation needs of a model, with its card and its sheet.
+
+    Args:
+        save: writes the former into a folder.
+        system: the model.
+        folder: where it was loaded from, if it has a card and a sheet; without a card it gets one.
+        name: what it is called.
+        place: the folder to write.
+    """
+    save(place)
+    for file in CARD_FILES:
+        if folder and (folder / file).is_file():
+            shutil.copyfile(folder / file, place / file)
+    if not (place / "README.md").exists():
+        (place / "README.md").write_text(card_text(system, name), "utf-8")
+
+
 def push(
     save: Callable[[Path], None],
     system: System,
@@ -113,13 +131,9 @@ def push(
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
-        save(place)
-        for name in CARD_FILES:
-            if folder and (folder / name).is_file():
-                shutil.copyfile(folder / name, place / name)
+        save_with_card(save, system, folder, repo_id.split("/")[-1], place)
         card = place / "README.md"
-        text = card.read_text("utf-8", "replace") if card.exists() else card_text(system, repo_id.split("/")[-1])
-        card.write_text(shared_card(text, repo_id), "utf-8")
+        card.write_text(shared_card(card.read_text("utf-8", "replace"), repo_id), "utf-8")
         try:
             address = api.create_repo(repo_id, private=private, exist_ok=True)
             if revision:
