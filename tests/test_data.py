@@ -372,6 +372,23 @@ def test_a_full_disk_keeps_nothing(tmp_path, monkeypatch):
     assert kept.get(file, "how") is None and not list((tmp_path / "kept").iterdir())
 
 
+def test_processes_of_one_number_on_two_machines_keep_their_own(tmp_path, monkeypatch):
+    """Containers have equal numbers, and one folder."""
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    files = [write_picture(tmp_path / f"{number}.png", number) for number in range(2)]
+    mine, other = (Kept(tmp_path / "kept", 10**6) for _ in range(2))
+    save = np.save
+
+    def slow(opened, values):
+        monkeypatch.setattr(np, "save", save)
+        other.put(files[1], "how", Image.new("L", (3, 2), 200))
+        save(opened, values)
+
+    monkeypatch.setattr(np, "save", slow)
+    mine.put(files[0], "how", Image.new("L", (3, 2), 10))
+    assert [mine.get(file, "how").getpixel((0, 0)) for file in files] == [10, 200]
+
+
 def test_pictures_are_resized_once_and_seen_as_the_paper_has_it(data):
     """Flipped, resized, cropped: in that order, to the bit."""
     files = find_files(data / "trainA")

@@ -1,8 +1,10 @@
 """Sharing: a model's card, and models on the hub, against a stand-in of its HTTP interface."""
 
+import errno
 import re
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -166,6 +168,19 @@ def test_a_hub_that_refuses_or_is_away_is_said_in_a_sentence(online, model, tmp_
         translator.push_to_hub("me/other", token=TOKEN)
     with pytest.raises(UserError, match="cannot be had from the hub"):
         Translator.load("me/away")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (Exception("peer closed connection"), r"the download ended early, Exception\): start again"),
+        (OSError(errno.ENOSPC, "No space left on device"), r"the disk is full\): free some space"),
+    ],
+)
+def test_a_download_that_ends_early_says_what_to_do(error, told, monkeypatch):
+    monkeypatch.setattr("ugatit.translation.hub.snapshot_download", Mock(side_effect=error))
+    with pytest.raises(UserError, match=told):
+        Translator.load("me/model")
 
 
 def test_what_cannot_be_saved_makes_no_empty_model_on_the_hub(online, model, monkeypatch):

@@ -207,6 +207,43 @@ def test_a_run_trains_on_a_zip_file_and_resumes_without_what_was_unpacked(tmp_pa
     assert [file.name for file in tests["A"]] == ["3.png"]
 
 
+def test_second_names_of_a_picture_in_a_tar_file_are_pictures(tmp_path):
+    path = tarred(tmp_path / "a.tar.gz", ["trainA/1.png", "trainB/1.png"])
+    with tarfile.open(tmp_path / "b.tar", "w") as archive, tarfile.open(path) as before:
+        link = tarfile.TarInfo("./trainA/again.png")
+        link.type, link.linkname = tarfile.LNKTYPE, "trainA/1.png"
+        first, second = before.getmembers()
+        archive.addfile(first, before.extractfile(first))
+        archive.addfile(link)
+        archive.addfile(second, before.extractfile(second))
+    folder = opened(tmp_path / "b.tar")
+    assert files_in(folder) == {"trainA/1.png", "trainA/again.png", "trainB/1.png"}
+    assert (folder / "trainA" / "again.png").read_bytes() == picture(0)
+
+
+def test_what_is_left_out_of_an_archive_is_said(tmp_path, capsys):
+    names = ["p1/trainA/1.png", "p1/trainB/1.png", "p2/trainA/2.png"]
+    assert files_in(opened(zipped(tmp_path / "two.zip", names))) == {"trainA/1.png", "trainB/1.png"}
+    told = "left out: 1 pictures of two.zip, in p2/trainA; trainA is p1/trainA, trainB is p1/trainB"
+    assert told in capsys.readouterr().err
+
+
+def test_names_that_disks_cannot_hold_or_tell_apart_lose_no_picture(tmp_path):
+    long = "猫" * 100 + ".png"
+    names = ["trainA/x:1.png", "trainA/x_1.png", "trainA/X_1.png", f"trainA/{long}", "trainB/1.jfif", "trainB/2.avif"]
+    folder = opened(zipped(tmp_path / "names.zip", names))
+    assert {file.read_bytes() for file in folder.rglob("*.*")} == {picture(number) for number in range(6)}
+    assert len({str(file).casefold() for file in folder.rglob("*.*")}) == 6
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_of_a_picture_that_was_packed_twice_the_last_counts(tmp_path):
+    path = zipped(tmp_path / "twice.zip", ["trainA/1.png", "trainB/1.png"])
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("trainA/1.png", picture(7) + bytes(1000))
+    assert (opened(path) / "trainA" / "1.png").read_bytes() == picture(7) + bytes(1000)
+
+
 # The hub
 
 
@@ -265,6 +302,20 @@ def test_several_configurations_are_not_mixed(online):
     online.repos["datasets/me/two"] = {"main": {"x/train-0.parquet": one, "y/train-0.parquet": one}}
     with pytest.raises(UserError, match=r"several configurations \(x, y\)"):
         opened(Path("hub:me/two"))
+    converted = {f"default/{split}/0000.parquet": one for split in ("train", "validation", "test")}
+    online.repos["datasets/me/converted"] = {"main": converted}
+    folder = opened(Path("hub:me/converted"))
+    assert [len(list((folder / part).iterdir())) for part in ("trainA", "trainB", "testA", "testB")] == [1, 1, 2, 2]
+
+
+def test_pictures_that_a_table_names_and_does_not_hold_are_said(online, capsys):
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    cells = pa.array([{"bytes": picture(1), "path": None}, {"bytes": None, "path": "far.png"}], kind)
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"imageA": cells, "imageB": cells}), buffer)
+    online.repos["datasets/me/far"] = {"main": {"data/train-0.parquet": buffer.getvalue()}}
+    assert len(files_in(opened(Path("hub:me/far")))) == 2
+    assert "left out: 2 pictures of hub:me/far" in capsys.readouterr().err
 
 
 def test_splits_or_labels_are_a_and_b(online):

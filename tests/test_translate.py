@@ -174,6 +174,32 @@ def test_folders_files_and_globs_keep_their_names(light, pictures, tmp_path):
     assert globbed.returncode == 0 and [f.name for f in (tmp_path / "g").iterdir()] == ["two.jpg"]
 
 
+def test_results_that_lie_within_what_is_translated_are_not_translated_again(light, pictures, tmp_path):
+    out = pictures / "out"
+    first = run_here("translate", light, pictures, "-o", out)
+    again = run_here("translate", light, pictures, "-o", out)
+    assert first.returncode == again.returncode == 0, again.stderr
+    assert "left out: 4 files" in again.stderr
+    globbed = run_here("translate", light, pictures / "*", "-o", out)
+    assert globbed.returncode == 0 and "left out: 4 files" in globbed.stderr
+    assert {file.name for file in out.iterdir()} == {"one.png", "two.jpg", "deep", "three.webp", "four.png"}
+
+
+def test_what_a_file_system_refuses_is_a_sentence(light, pictures, tmp_path, monkeypatch, capsys):
+    long = tmp_path / ("n" * 300)
+    for command in (["translate", light, long, "-o", tmp_path / "out"], ["train", long], ["serve", long / "model"]):
+        made = run_here(*command)
+        assert made.returncode == 2 and "nnn" in made.stderr, made.stderr
+
+    def closed(folder, onerror, **_):
+        onerror(PermissionError(13, "Permission denied", str(pictures / "deep")))
+        yield str(pictures), [], ["one.png"]
+
+    monkeypatch.setattr(os, "walk", closed)
+    assert find_files(pictures) == [pictures / "one.png"]
+    assert "deep cannot be looked into (Permission denied)" in capsys.readouterr().err
+
+
 def test_results_are_yielded_as_they_are_written(light, pictures, tmp_path):
     jobs = plan_jobs([str(pictures)], tmp_path / "out")
     (pictures / "one.png").write_bytes(b"")

@@ -8,6 +8,7 @@ import time
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from unittest.mock import Mock
 
 import av
 import numpy as np
@@ -19,6 +20,7 @@ from conftest import EMOJI, one_thread, run_ugatit, tiny_model, write_picture
 from ugatit.data.finding import find_files
 from ugatit.io.errors import UserError
 from ugatit.systems.base import Translation
+from ugatit.translation import video
 from ugatit.translation.folder import save_model
 from ugatit.translation.frames import frames, opened, upright
 from ugatit.translation.joining import not_kept
@@ -212,6 +214,17 @@ def test_films_beside_pictures_and_what_is_no_film(tmp_path):
     for options, reason in (([], "short.mp4 cannot be read"), (["--attention"], "so not of")):
         done = run_ugatit("translate", tmp_path / "model", tmp_path / "short.mp4", "-o", tmp_path / "out", *options)
         assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
+
+
+def test_one_film_ends_no_other(same, tmp_path, monkeypatch):
+    """Its name may be as long as names may be, or its sound fit into no result."""
+    film(tmp_path / "in.mp4", 3)
+    long = tmp_path / ("n" * 251 + ".mp4")
+    run(same, tmp_path / "in.mp4", long)
+    assert content(long)["pictures"].shape[0] == 3 and not list(tmp_path.glob(".*"))
+    monkeypatch.setattr(video, "join", Mock(side_effect=ValueError("no such codec")))
+    with pytest.raises(ValueError, match=r"cannot be joined with its sound in .* \(no such codec\); its pictures stay"):
+        run(same, tmp_path / "in.mp4", tmp_path / "out.mp4")
 
 
 LISTS = {

@@ -2,6 +2,7 @@
 
 import ast
 import atexit
+import errno
 import gc
 import os
 import signal
@@ -14,6 +15,7 @@ import ugatit
 from ugatit.io.errors import UserError, with_options
 from ugatit.io.terminal import say
 
+REFUSED = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO)  # what file systems say to a path
 COMMANDS = {  # name: its file
     "demo": "demo",
     "prepare": "prepare",
@@ -80,6 +82,12 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # who reads what is printed, such as head, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.errno not in REFUSED or error.filename is None:
+            raise
+        name = " ".join(str(error.filename).splitlines())
+        say(f"error: {name} cannot be used ({error.strerror}): check the path and its rights.")
+        return 2
     except KeyboardInterrupt:
         say("Stopped; what was written stays.")
         return 130

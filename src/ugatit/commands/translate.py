@@ -1,6 +1,7 @@
 """Translate pictures and videos with a trained model."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
@@ -14,6 +15,8 @@ from tyro.conf import Positional, arg
 
 from ugatit.commands.parsing import parse
 from ugatit.data.finding import Skipped, common_range, look_at, unscaled
+from ugatit.data.reading import Look, extent_of_pages
+from ugatit.data.samples import SHALLOW
 from ugatit.io.errors import UserError, with_options
 from ugatit.io.files import printable, real
 from ugatit.io.terminal import bars, console, say, some
@@ -90,7 +93,7 @@ def main(arguments: list[str]) -> None:
     jobs = plan_jobs(options.inputs, options.out, options.samples, (origin.channels, target.channels))
     if not jobs:
         raise UserError(f"There are no files in {some(options.inputs)}: check the path.")
-    set_range(options, translator, [job.source for job in jobs])
+    set_range(options, translator, [job.source for job in jobs if not is_video(job.source)])
     if options.style is not None or options.samples > 1:
         translator.set_style(read_style(options.style or "0", translator, options.direction))
     process = this_process()
@@ -214,7 +217,9 @@ def attempt(job: Job, work: Callable[[], None]) -> Job | Skipped:
 
 def translate_one_animation(translator: Translator, job: Job, options: TranslateConfig) -> None:
     """Translate all pictures of one file."""
-    translate_animation(translator, job.source, job.target, options.direction, options.size, options.batch)
+    way, size = options.direction, options.size
+    if translate_animation(translator, job.source, job.target, way, size, options.batch):
+        say(f"{job.source}: its pictures {SHALLOW}", "yellow")
 
 
 def translate_one_video(translator: Translator, job: Job, options: TranslateConfig) -> None:
@@ -240,7 +245,8 @@ def set_range(options: TranslateConfig, translator: Translator, files: list[Path
     needed = options.range is None and own.range is None and unscaled(files)
     if not needed and options.range is None:
         return
-    found = common_range(look_at(files, own.channels).good.values(), every=not needed)
+    looks = look_at(files, own.channels).good
+    found = common_range((of_all_pages(*look, own.channels) for look in looks.items()), every=not needed)
     if found is None:
         return
     if found[0] == found[1]:
@@ -251,6 +257,15 @@ def set_range(options: TranslateConfig, translator: Translator, files: list[Path
         translator.floats = found
     else:
         translator.range = found
+
+
+def of_all_pages(file: Path, look: Look, channels: int) -> Look:
+    """What is known of a file, of which all pictures count; a damaged one is skipped later."""
+    if is_animation(file, channels):
+        with suppress(ValueError):
+            low, high = extent_of_pages(file, channels)
+            return look._replace(low=low, high=high)
+    return look
 
 
 def read_style(given: str, translator: Translator, direction: Direction) -> Tensor | int:

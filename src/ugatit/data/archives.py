@@ -4,6 +4,7 @@ Only regular files that are called like pictures are taken, and no more bytes th
 """
 
 import lzma
+import os
 import re
 import shutil
 import tarfile
@@ -11,12 +12,17 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from ugatit.io.errors import UserError
+from ugatit.io.terminal import say, some
 
-PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".npy", ".jp2", ".ppm"}
+PICTURES = {
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".tga",
+    ".heic", ".heif", ".npy", ".jp2", ".j2k", ".ppm", ".pgm", ".pnm",
+}  # fmt: skip
 TESTS = "test", "val", "valid", "validation"
 UNREADABLE = (  # what reading a damaged archive raises
     OSError,
@@ -31,8 +37,17 @@ UNREADABLE = (  # what reading a damaged archive raises
 SPARE = 2**30  # bytes of the disk that unpacking leaves free
 
 
-def members(path: Path) -> Iterator[tuple[PurePosixPath, int, Callable[[], Any]]]:
-    """An archive's pictures in its order: path, size as is claimed, and what opens each meanwhile.
+class Member(NamedTuple):
+    """A picture in an archive."""
+
+    path: PurePosixPath
+    size: int  # as is claimed
+    open: Callable[[], Any]  # while the archive is gone through
+    same: PurePosixPath | None = None  # the picture before it that it is a second name of
+
+
+def members(path: Path) -> Iterator[Member]:
+    """An archive's pictures in its order, second names of some last.
 
     Raises:
         ValueError: it is locked.
@@ -43,12 +58,23 @@ def members(path: Path) -> Iterator[tuple[PurePosixPath, int, Callable[[], Any]]
                 if one.flag_bits & 1 and not one.is_dir():
                     raise ValueError("it is locked with a password")
                 if not one.is_dir() and is_picture(one.filename):
-                    yield PurePosixPath(one.filename.replace("\\", "/")), one.file_size, partial(archive.open, one)
+                    name = PurePosixPath(one.filename.replace("\\", "/"))
+                    yield Member(name, one.file_size, partial(archive.open, one))
         return
     with tarfile.open(path) as archive:
+        sizes: dict[PurePosixPath, int] = {}
+        links = []
         for member in archive:
+            name = PurePosixPath(member.name)
             if member.isreg() and is_picture(member.name):
-                yield PurePosixPath(member.name), member.size, partial(archive.extractfile, member)
+                sizes[name] = member.size
+                yield Member(name, member.size, partial(archive.extractfile, member))
+            elif member.islnk() and is_picture(member.name):
+                links.append(member)
+        for link in links:
+            same = PurePosixPath(link.linkname)
+            if same in sizes:
+                yield Member(PurePosixPath(link.name), sizes[same], partial(archive.extractfile, link), same)
 
 
 def copy(file: BinaryIO, target: Path, size: int) -> None:
@@ -130,14 +156,35 @@ def choose_folders(
         lost = f"no folders {a} and {b}" if names else "no folders trainA and trainB"
         raise UserError(f"{where} has {lost} but {have}: tell which are A and B, as in {where}#cats,dogs.")
     chosen: dict[PurePosixPath, Path] = {}
+    taken: set[str] = set()
     for entry in entries:
         homes = [(part, folder) for part, folder in found.items() if folder in entry.parents]
         if homes:
             part, folder = max(homes, key=lambda home: len(home[1].parts))
-            inside = [re.sub(r'[\x00-\x1f<>:"|?*\\]', "_", word) for word in entry.relative_to(folder).parts]
+            inside = entry.relative_to(folder).parts
             if ".." not in inside:
-                chosen[entry] = Path(part, *inside)
+                place = Path(part, *map(file_name, inside))
+                if str(place).casefold() in taken:  # some disks take two of them for one
+                    place = place.with_name(told_apart(place.name, str(entry)))
+                taken.add(str(place).casefold())
+                chosen[entry] = place
+    if left := [entry for entry in entries if entry not in chosen]:
+        parts = ", ".join(f"{part} is {folder}" for part, folder in sorted(found.items()))
+        homes_left = some(sorted({entry.parent.as_posix() for entry in left}))
+        say(f"left out: {len(left)} pictures of {where}, in {homes_left}; {parts}", "yellow")
     return chosen
+
+
+def file_name(word: str) -> str:
+    """A part of a path as all file systems take it."""
+    name = re.sub(r'[\x00-\x1f<>:"|?*\\]', "_", word)
+    return name if len(os.fsencode(name)) <= 255 else told_apart(name, word)
+
+
+def told_apart(name: str, whole: str) -> str:
+    """A name that is not too long and another one for whatever else it stands for."""
+    suffix = PurePosixPath(name).suffix[:8]
+    return f"{name[:40]}-{sha256(os.fsencode(whole)).hexdigest()[:16]}{suffix}"
 
 
 def ends_with(folder: PurePosixPath, spelt: set[str]) -> bool:

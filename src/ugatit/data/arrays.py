@@ -5,6 +5,7 @@ import io
 import logging
 import math
 from contextlib import suppress
+from importlib.util import find_spec
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 NPY, PNG = b"\x93NUMPY", b"\x89PNG"
 MOST_BANDS = 8
-BITS, BANDS = 258, 277  # tags of TIFF
+BITS, PHOTOMETRIC, ORIENTATION, BANDS = 258, 262, 274, 277  # tags of TIFF
 TRANSPARENT = (1, 2)  # of TIFF's extra samples
 # How TIFF's samples may be packed: not at all, LZW, Deflate, PackBits, Zstandard, LZMA. What others unpack to is known
 # only when it is in memory.
@@ -120,6 +121,34 @@ def read_tiff(file: io.BytesIO | io.BufferedReader, channels: int) -> Whole:
         extra = [int(each) for each in first.extrasamples]
         alpha = len(extra) == 1 and extra[0] in TRANSPARENT
         return Whole(as_bands(bands[0] if len(bands) == 1 else np.stack(bands, 2)), alpha=alpha)
+
+
+def read_deep_pages(file: io.BytesIO | io.BufferedReader, opened: Image.Image, channels: int) -> list[Whole] | None:
+    """All pages of a TIFF file of which Pillow holds less than there is.
+
+    Args:
+        file, opened, channels: as `read_array` takes them.
+
+    Returns:
+        None for what Pillow holds whole, or where the packages for more are not installed.
+    """
+    if not holds_less(opened, channels) or not all(map(find_spec, ("tifffile", "imagecodecs"))):
+        return None
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    profile = opened.info.get("icc_profile")
+    with package("tifffile", "scientific").TiffFile(file, is_ome=False) as tiff:
+        for page in tiff.pages:
+            check_page(page, size)
+        check_total(sum(math.prod(page.shape) for page in tiff.pages))
+        return [whole._replace(picture=in_srgb(whole, profile)) for whole in map(whole_page, tiff.pages)]
+
+
+def whole_page(page: "tifffile.TiffPage") -> Whole:
+    """A page of a TIFF file that was checked."""
+    extra = [int(each) for each in page.extrasamples]
+    turn = page.tags.valueof(ORIENTATION, 1)
+    return Whole(as_bands(page.asarray()), int(turn), alpha=len(extra) == 1 and extra[0] in TRANSPARENT)
 
 
 def check_page(page: "tifffile.TiffPage", size: int) -> None:

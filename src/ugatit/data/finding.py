@@ -41,9 +41,14 @@ class Skipped(NamedTuple):
 
 
 def find_files(folder: Path) -> list[Path]:
-    """All files below a folder in a fixed order, hidden ones left out; linked folders are looked into, each once."""
+    """All files below a folder in a fixed order, hidden ones left out; linked folders are looked into, each once, and
+    what cannot be looked into is said."""
+
+    def refused(error: OSError) -> None:
+        say(f"  skipped: {error.filename} cannot be looked into ({error.strerror})", "yellow")
+
     found, seen = [], {real(folder)}
-    for root, folders, names in os.walk(folder, followlinks=True):
+    for root, folders, names in os.walk(folder, onerror=refused, followlinks=True):
         found += [Path(root, name) for name in names if not name.startswith(".")]
         kept = []
         for name in sorted(folders, key=lambda name: (Path(root, name).is_symlink(), name)):

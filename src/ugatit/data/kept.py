@@ -1,7 +1,6 @@
 """Pictures at the size that training needs, kept in a folder that all processes of a run share and find again."""
 
 import multiprocessing
-import os
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ugatit.data.memory import stamp_of
+from ugatit.io.files import temporary_name
 
 Picture = Image.Image | Tensor
 
@@ -59,10 +59,12 @@ class Kept:
             if values.nbytes > self.room.value:
                 return
             self.room.value -= values.nbytes
-        mine = self.folder / f"{os.getpid()}.part"
         with suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with mine.open("wb") as opened:
-                np.save(opened, values)
-            mine.replace(self.path_of(file, how))
-        mine.unlink(missing_ok=True)  # the disk was full
+            mine = temporary_name(self.folder)  # other machines' processes may have the same number
+            try:
+                with mine.open("wb") as opened:
+                    np.save(opened, values)
+                mine.replace(self.path_of(file, how))
+            finally:
+                mine.unlink(missing_ok=True)  # the disk was full

@@ -8,6 +8,7 @@ import io
 import re
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import count
 
 from PIL import Image
@@ -17,10 +18,14 @@ LONGEST = 2**30  # bytes of a file that has to be read as a whole
 SCANS = 256  # of a JPEG file; each goes over the whole picture, and progressive files have about 10
 SEGMENTS = 2**13  # of a JPEG file; a profile in colour has a few hundred
 METADATA = 2**16  # bytes of Exif or XMP that are looked at
+MOST_TAGS = 2**20  # of a TIFF file; its pages have about 15 each
 
 MARKER = re.compile(rb"\xff+[^\x00\xff]")
 IN_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # restarts belong to the scan
 SOS, EOI, APP1, APP2 = 0xDA, 0xD9, 0xE1, 0xE2
+# The kinds of files like MP4 that are pictures; films are long, and not read for nothing.
+STILL = {b"avif", b"avis", b"mif1", b"msf1", *(b"he" + kind for kind in (b"ic", b"ix", b"im", b"is"))}
+STILL |= {b"hev" + kind for kind in (b"c", b"x", b"m", b"s")}
 EXIF_ITEM = re.compile(rb"infe[\x02\x03].{3}(?:..|.{4})..Exif", re.DOTALL)  # of AVIF's list of its parts
 ALONE = {0x01, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)}  # markers without a length, for Pillow
 ORIENTATION = 0x0112
@@ -59,7 +64,7 @@ def stripper(head: bytes) -> Callable[[bytearray], int] | None:
         return strip_tags
     if head.startswith(b"GIF8"):
         return check_extensions
-    return hide_exif if head[4:8] == b"ftyp" else None
+    return hide_exif if head[4:8] == b"ftyp" and head[8:12] in STILL else None
 
 
 def strip_segments(data: bytearray) -> int:
@@ -128,16 +133,17 @@ def orientation(exif: bytes) -> int:
 
 
 def strip_tags(data: bytearray) -> int:
-    """Make the tags of a TIFF file that say nothing of its pixels unreadable, in place; the orientation among them.
+    """Make the tags of a TIFF file that say nothing of its pixels unreadable, in place, in all its directories; the
+    orientation of its first picture. Those of further ones stay, as each has its own.
 
     Raises:
         ValueError: the tags that are left are longer than the file: they lie over each other.
     """
     turn = left = 0
-    for place, tag, size, value in entries(memoryview(data)):
-        if tag == ORIENTATION:
+    for number, place, tag, size, value in all_entries(memoryview(data)):
+        if tag == ORIENTATION and number == 0:
             turn = value
-        if tag in PIXEL_TAGS:
+        if tag in PIXEL_TAGS or (tag == ORIENTATION and number):
             left += size
         else:
             data[place + 2 : place + 4] = bytes(2)  # a type that does not exist
@@ -171,16 +177,31 @@ WHOLE = {1: "B", 3: "H", 4: "I"}  # TIFF's types of whole numbers
 SIZES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)  # bytes of a value, by TIFF's number of its type
 
 
-def entries(data: memoryview) -> Iterator[tuple[int, int, int, int]]:
-    """The first directory of a TIFF file: place, tag, bytes of the value, and the value if it is an orientation.
+def layout(data: memoryview) -> tuple[str, bool, int]:
+    """How a TIFF file is written: its bytes' order for `struct`, whether it is a BigTIFF, where its first directory is.
+
+    Raises:
+        struct.error: the file is too short.
+    """
+    order = "<" if data[:2] == b"II" else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    (start,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+    return order, big, start
+
+
+def entries(data: memoryview, start: int | None = None) -> Iterator[tuple[int, int, int, int]]:
+    """A directory of a TIFF file: place, tag, bytes of the value, and the value if it is an orientation.
+
+    Args:
+        data: the file.
+        start: where the directory is; the first one if not given.
 
     Raises:
         struct.error, OverflowError: the file is too short.
         ValueError: it has more tags than any honest one.
     """
-    order = "<" if data[:2] == b"II" else ">"
-    big = data[2:4] in (b"+\0", b"\0+")
-    (start,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+    order, big, first = layout(data)
+    start = first if start is None else start
     (tags,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
     if tags >= 2**16:
         raise ValueError("it has too many tags")
@@ -191,3 +212,34 @@ def entries(data: memoryview) -> Iterator[tuple[int, int, int, int]]:
         if tag == ORIENTATION and kind in WHOLE:
             (value,) = struct.unpack_from(order + WHOLE[kind], data, place + inside)
         yield place, tag, (SIZES[kind] if kind < len(SIZES) else 0) * number, value if 1 <= value <= 8 else 0
+
+
+def all_entries(data: memoryview) -> Iterator[tuple[int, int, int, int, int]]:
+    """The directories of a TIFF file one after the other, as far as they can be read: number of the directory, and what
+    `entries` tells.
+
+    Raises:
+        struct.error, OverflowError: the file is too short for one directory.
+        ValueError: it has more tags than any honest one.
+    """
+    start, seen, total = layout(data)[2], set[int](), 0
+    while start not in seen:
+        for entry in entries(data, start):
+            total += 1
+            if total > MOST_TAGS:
+                raise ValueError("it has too many tags")
+            yield len(seen), *entry
+        seen.add(start)
+        start = following(data, start)
+
+
+def following(data: memoryview, start: int) -> int:
+    """Where the directory after that at ``start`` is; the same if there is none that can be read."""
+    order, big, _ = layout(data)
+    short, long, step, head = ("Q", "Q", 20, 8) if big else ("H", "I", 12, 2)
+    with suppress(struct.error, OverflowError):
+        (tags,) = struct.unpack_from(order + short, data, start)
+        (after,) = struct.unpack_from(order + long, data, start + head + tags * step)
+        struct.unpack_from(order + short, data, after)
+        return after or start
+    return start

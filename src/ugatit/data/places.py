@@ -125,7 +125,7 @@ def from_archive(path: Path, names: tuple[str, str] | None, name: str) -> Path:
     if folder.is_dir():
         return folder
     try:
-        entries = {entry: size for entry, size, _ in members(path)}
+        entries = {member.path: member.size for member in members(path)}
     except (*UNREADABLE, ValueError) as error:
         raise UserError(
             f"{path} is a file, and no zip or tar file, or a damaged one ({error}): give a folder, or get it again."
@@ -137,12 +137,13 @@ def from_archive(path: Path, names: tuple[str, str] | None, name: str) -> Path:
             need_room(size, temporary, path.name)
             say(f"unpacking {len(chosen)} pictures of {path.name} into {folder}")
             with bars() as progress:
-                wanted = (member for member in members(path) if member[0] in chosen)
-                for entry, _, open_entry in progress.track(wanted, len(chosen), description="unpacking"):
-                    target = temporary / chosen[entry]
+                wanted = (member for member in members(path) if member.path in chosen)
+                for member in progress.track(wanted, len(chosen), description="unpacking"):
+                    target = temporary / chosen[member.path]
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    with open_entry() as file:
-                        copy(file, target, entries[entry])
+                    there = temporary / chosen[member.same] if member.same in chosen else None
+                    with there.open("rb") if there else member.open() as file:
+                        copy(file, target, member.size)
             need_all(chosen, temporary, path)
     except (*UNREADABLE, ValueError) as error:
         raise UserError(f"{path} is damaged ({error}): get it again.") from None

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageCms, ImageSequence, UnidentifiedImageError
 
-from ugatit.data.arrays import holds_less, is_array, read_array
+from ugatit.data.arrays import PHOTOMETRIC, holds_less, is_array, read_array, read_deep_pages
 from ugatit.data.metadata import orientation_of, without_metadata
 from ugatit.data.samples import (
     BandsError,
@@ -28,6 +28,7 @@ from ugatit.data.samples import (
     check_shape,
     check_total,
     extent,
+    has_scale,
     is_deep,
     kind_of,
     scaled,
@@ -37,7 +38,7 @@ from ugatit.data.samples import (
 from ugatit.io.files import digest, open_regular, printable
 from ugatit.systems.base import Range, Samples
 
-PAGED = ("GIF", "PNG", "TIFF", "WEBP")  # Pillow's names of the formats that may hold several pictures
+PAGED = {"GIF", "PNG", "TIFF", "WEBP", "AVIF", "HEIF"}  # Pillow's names of the formats that may hold several pictures
 # What strangers may send. Pillow reads more, some of it with code that few have looked at.
 UPLOADS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 REFUSED = {"EPS"}  # is run by another program, Ghostscript
@@ -203,13 +204,25 @@ def opened_picture(
                     whole = read_array(file, opened, channels)
                 if whole is None:
                     assert opened is not None
-                    whole = Whole(opened, lost=holds_less(opened, channels))
-                    if decode:
-                        opened.load()
+                    whole = decoded(opened, channels) if decode else Whole(opened)
+                elif opened is not None and not turn:
+                    opened.load()  # PNG's Exif may come after its pixels
+                turn = turn or (orientation_of(opened) if opened else 0)
             if isinstance(whole.picture, np.ndarray):
                 check_shape(whole.picture.shape[1], whole.picture.shape[0])
             with phrased():
                 yield whole._replace(turn=turn)
+
+
+def decoded(opened: Image.Image, channels: int) -> Whole:
+    """A picture as Pillow decodes it; 16 bits of TIFF that count from white, as radiographs do, count from black then,
+    as Pillow has 8 bits do."""
+    lost = holds_less(opened, channels)
+    opened.load()
+    from_white = opened.format == "TIFF" and opened.tag_v2.get(PHOTOMETRIC) == 0  # type: ignore[attr-defined]
+    if from_white and has_scale(opened):
+        return Whole(65535 - np.asarray(opened).astype(np.uint16)[:, :, None], lost=lost)
+    return Whole(opened, lost=lost)
 
 
 def by_pillow(file: io.BytesIO | io.BufferedReader, formats: list[str], arrays: bool) -> Image.Image | None:
@@ -229,25 +242,37 @@ class Pages(NamedTuple):
 
     pictures: list[Sampled]
     milliseconds: list[float]  # how long each is shown; empty for stacks
-    loop: int  # how often an animation is repeated, 0 for ever; 1 for stacks
+    loop: int | None  # how often an animation is repeated, 0 for ever; None if the file does not tell
+    aside: bool  # whether the first is no part of the animation, but for what shows none
+
+
+def paged(file: io.BytesIO | io.BufferedReader) -> tuple[Image.Image, int]:
+    """A file that may hold several pictures, opened, and how its first is turned; errors are those of Pillow."""
+    bare, turn = without_metadata(file)
+    opened = Image.open(bare, formats=sorted(PAGED & set(known_formats())))
+    return opened, turn or orientation_of(opened)
 
 
 def count_pages(source: Path) -> int:
-    """How many pictures a file has; 1 for what cannot be read."""
-    try:
-        with open_regular(source) as file, phrased():
-            bare, _ = without_metadata(file)
-            return getattr(Image.open(bare, formats=list(PAGED)), "n_frames", 1)
-    except ValueError:
-        return 1
+    """How many pictures a file has; 1 for what is none, and 2 for what ends before they can be counted, of which
+    `read_pages` tells what is wrong."""
+    with suppress(ValueError), open_regular(source) as file:
+        if file.read(3) == b"\xff\xd8\xff":  # JPEG; most files are
+            return 1
+        with phrased():
+            opened, _ = paged(file)
+        try:
+            with opened, phrased():
+                return getattr(opened, "n_frames", 1)
+        except ValueError:
+            return 2
+    return 1
 
 
 def has_pages(file: io.BytesIO) -> bool:
     """Whether a file that was sent has more than its first picture; not for what cannot be read."""
-    with suppress(ValueError), phrased():
-        bare, _ = without_metadata(file)
-        with Image.open(bare, formats=list(PAGED)) as opened:
-            return bool(getattr(opened, "is_animated", False))
+    with suppress(ValueError), phrased(), paged(file)[0] as opened:
+        return bool(getattr(opened, "is_animated", False))
     return False
 
 
@@ -259,19 +284,46 @@ def read_pages(source: Path, samples: Samples) -> Pages:
         UnscaledError: as `read_picture`.
     """
     pictures, times = [], []
+    with opened_pages(source, samples.channels) as (opened, pages):
+        for page in pages:
+            pictures.append(sampled(page, samples))
+            times.append(float(opened.info.get("duration", 0)))
+        stack, aside = opened.format == "TIFF", bool(opened.info.get("default_image"))
+        return Pages(pictures, [] if stack else times, opened.info.get("loop"), aside)
+
+
+@contextmanager
+def opened_pages(source: Path, channels: int) -> Iterator[tuple[Image.Image, Iterator[Whole]]]:
+    """A file as Pillow opened it, and its pictures one after the other; errors are those of `read_pages`."""
     with open_regular(source) as file, phrased():
-        bare, turn = without_metadata(file)
-        with Image.open(bare, formats=list(PAGED)) as opened:
+        opened, turn = paged(file)
+        with opened:
             check_total(opened.width * opened.height * getattr(opened, "n_frames", 1))
-            pixels = 0
-            for page in ImageSequence.Iterator(opened):
-                check_shape(*page.size)
-                pixels += page.width * page.height
-                check_total(pixels)
-                pictures.append(sampled(Whole(page, turn, lost=holds_less(page, samples.channels)), samples))
-                times.append(float(opened.info.get("duration", 0)))
-            stack = opened.format == "TIFF"
-            return Pages(pictures, [] if stack else times, 1 if stack else int(opened.info.get("loop", 1)))
+            deep = read_deep_pages(file, opened, channels)
+            yield opened, iter(deep) if deep else pages_of(opened, turn, channels)
+
+
+def pages_of(opened: Image.Image, turn: int, channels: int) -> Iterator[Whole]:
+    """The pictures of a file that Pillow opened, one after the other."""
+    pixels = 0
+    for page in ImageSequence.Iterator(opened):
+        check_shape(*page.size)
+        pixels += page.width * page.height
+        check_total(pixels)
+        yield decoded(page, channels)._replace(turn=turn)
+        if page.format == "TIFF":
+            turn = 0  # Pillow turns further ones itself
+
+
+def extent_of_pages(source: Path, channels: int) -> tuple[float, float]:
+    """The lowest and the highest sample of all pictures of a file; errors are those of `read_pages`."""
+    with opened_pages(source, channels) as (_, pages):
+        found = [extent(page.picture) for page in pages]
+    counted = [(low, high) for low, high in found if low is not None and high is not None]
+    if not counted:
+        raise ValueError("has no samples that are numbers")
+    lows, highs = zip(*counted, strict=True)
+    return min(lows), max(highs)
 
 
 def plain(picture: Image.Image, channels: int, turn: int = 0, range: Range | None = None) -> Image.Image:
@@ -362,7 +414,7 @@ def to_eight_bit(picture: Image.Image, range: Range | None = None) -> Image.Imag
     Raises:
         UnscaledError: samples are floats or of 32 bits, and no range is given.
     """
-    if picture.has_transparency_data:
+    if picture.has_transparency_data and not is_deep(picture):
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     if range is None and not is_deep(picture):

@@ -14,7 +14,9 @@ from ugatit.systems.base import Range, Samples
 
 Kind = Literal["uint8", "uint16", "float32"]  # what samples are written as; 32 bits are taken for floats
 UNSCALED = "has float or 32-bit samples, which do not tell what is black and what is white"
-SHALLOW = "have 16 bits a colour, of which 8 are read: pip install 'ugatit[scientific]' for all"
+SHALLOW = (
+    "have 16 bits a colour, of which 8 are read: as PNG or TIFF all are read, with pip install 'ugatit[scientific]'"
+)
 SMALLEST = 16  # pixels on a side; smaller pictures are skipped
 LENGTH = 100  # times as long as wide, at most
 MOST_PIXELS = 2**29  # of all the pictures or bands of one file, which are held at once
@@ -52,7 +54,7 @@ class Whole(NamedTuple):
     picture: Image.Image | np.ndarray
     turn: int = 0  # EXIF's orientation; 0 if it is not told
     alpha: bool = False  # whether the last band of an array says how opaque it is
-    lost: bool = False  # whether the file has 16 bits a sample where the picture has 8
+    lost: bool = False  # whether the file has more bits a sample than the picture
 
 
 class Sampled(NamedTuple):

@@ -28,7 +28,7 @@ def write_tables(tables: list[Path], names: tuple[str, str] | None, folder: Path
     """
     parquet = package("pyarrow.parquet", "hub")
     try:
-        if len({table.name for table in tables}) < len(tables):
+        if len({(split_of(table), table.name) for table in tables}) < len(tables):
             several = ", ".join(sorted({table.parent.name for table in tables}))
             raise UserError(f"{where} has several configurations ({several}): download one, and give its folder.")
         schema = parquet.read_schema(tables[0])
@@ -37,11 +37,16 @@ def write_tables(tables: list[Path], names: tuple[str, str] | None, folder: Path
         with writing(folder, "empty the cache"), atomic_folder(folder) as temporary:
             need_room(sum(table.stat().st_size for table in tables), temporary, where)
             say(f"unpacking {where} into {folder}")
+            absent = 0
             with bars() as progress:
                 for table in progress.track(tables, description="unpacking"):
+                    stem = table.stem if table.stem.startswith(splits[table]) else f"{splits[table]}-{table.stem}"
                     for side, column in zip("AB", domains, strict=True):
                         if part := part_of(column, splits[table]):
-                            write_column(parquet.ParquetFile(table), column, temporary / f"{part}{side}", table.stem)
+                            place = temporary / f"{part}{side}"
+                            absent += write_column(parquet.ParquetFile(table), column, place, stem)
+            if absent:
+                say(f"left out: {absent} pictures of {where}, which names their files and does not hold them", "yellow")
             for part in ("trainA", "trainB"):
                 if not (temporary / part).is_dir():
                     raise UserError(f"{where} has no pictures for {part}: tell which are A and B, as in {where}#x,y.")
@@ -107,19 +112,21 @@ def labels_of(schema: Any) -> dict[str, tuple[str, Any]]:
     return {}
 
 
-def write_column(table: Any, column: Column, folder: Path, stem: str) -> None:
-    """Write a column's pictures as files, called by their row."""
+def write_column(table: Any, column: Column, folder: Path, stem: str) -> int:
+    """Write a column's pictures as files, called by their row; returns how many are named, and not there."""
     wanted = [column.name] + ([column.label[0]] if column.label else [])
-    number = 0
+    number = absent = 0
     for batch in table.iter_batches(batch_size=64, columns=wanted):
         for row in batch.to_pylist():
             number += 1
             picture = row[column.name]
-            if picture is None or picture["bytes"] is None:
+            if picture is None or (column.label and row[column.label[0]] != column.label[1]):
                 continue
-            if column.label and row[column.label[0]] != column.label[1]:
+            if picture["bytes"] is None:
+                absent += 1
                 continue
             suffix = PurePosixPath(picture["path"] or "x.png").suffix.lower()
             folder.mkdir(parents=True, exist_ok=True)
             name = f"{stem}-{number:07d}{suffix if suffix in PICTURES else '.png'}"
             (folder / name).write_bytes(picture["bytes"])
+    return absent

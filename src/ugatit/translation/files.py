@@ -23,7 +23,7 @@ from ugatit.io.files import printable, real, writing
 from ugatit.io.sheet import overlay, save_picture, to_picture
 from ugatit.io.terminal import say, some
 from ugatit.systems.base import Direction, Samples, Translation
-from ugatit.translation.animation import is_animation
+from ugatit.translation.animation import ANIMATED, has_more, is_animation
 from ugatit.translation.results import save_result, suffix_of
 from ugatit.translation.translator import Size, Translator, batched
 from ugatit.translation.video import WRITTEN
@@ -71,21 +71,7 @@ def plan_jobs(inputs: list[str], out: Path, samples: int = 1, channels: tuple[in
     Raises:
         UserError: an input does not exist, or two results, or a result and an input, would be the same file.
     """
-    found: list[tuple[Path, Path]] = []
-    for given in inputs:
-        path = Path(given)
-        if path.is_dir():
-            inside = find_files(path)
-            found += [(file, out / file.relative_to(path)) for file in inside]
-            if not inside:
-                say(f"  skipped: {printable(given)} holds no files", "yellow")
-            continue
-        if path.exists() and not path.is_file():
-            raise UserError(f"The input {given} is not a regular file: give a picture, a video or a folder.")
-        files = [path] if path.is_file() else [Path(f) for f in sorted(glob.glob(given, recursive=True))]
-        if not files:
-            raise UserError(f"The input {given} does not exist and matches nothing: check the path.")
-        found += [(file, out / file.name) for file in files if file.is_file()]
+    found = [pair for given in inputs for pair in targets_of(given, out)]
     if samples > 1:
         numbers = range(1, samples + 1)
         found = [(s, t.with_stem(f"{t.stem}-{number}")) for number in numbers for s, t in found]
@@ -101,6 +87,37 @@ def plan_jobs(inputs: list[str], out: Path, samples: int = 1, channels: tuple[in
                 f"{other} and {job.source} would both be written to {job.target}: translate them to two folders."
             )
     return jobs
+
+
+def targets_of(given: str, out: Path) -> Iterator[tuple[Path, Path]]:
+    """The files of one input, and their places below ``out``; what lies there already, of an earlier start, is none.
+
+    Raises:
+        UserError: there is no such file or folder.
+    """
+    there = Path(given).exists()
+    paths = [Path(given)] if there else [Path(path) for path in sorted(glob.glob(given, recursive=True))]
+    if not paths:
+        raise UserError(f"The input {given} does not exist and matches nothing: check the path.")
+    through = not there and "**" in given  # goes into all folders itself
+    results = real(out)
+    around = not there or (results != real(given) and results.is_relative_to(real(given)))
+    before = 0
+    for path in paths:
+        if path.is_dir():
+            files = [] if through else find_files(path)
+            if not files and not through:
+                say(f"  skipped: {printable(str(path))} holds no files", "yellow")
+            pairs = [(file, out / file.relative_to(path)) for file in files]
+        elif path.is_file():
+            pairs = [(path, out / path.name)]
+        else:
+            raise UserError(f"The input {path} is not a regular file: give a picture, a video or a folder.")
+        new = [pair for pair in pairs if not (around and real(pair[0]).is_relative_to(results))]
+        before += len(pairs) - len(new)
+        yield from new
+    if before:
+        say(f"  left out: {before} files in {out}, which is where the results go", "yellow")
 
 
 def named(found: list[tuple[Path, Path]], channels: tuple[int, int]) -> list[Job]:
@@ -155,6 +172,7 @@ def translate_files(
     skipped: list[Skipped] = []
     dark: list[Path] = []
     shallow: list[Path] = []
+    longer: list[Path] = []  # than their first picture
     origin, target = (translator.samples(domain) for domain in direction.split("2"))
 
     def decode(job: Job) -> Source | Skipped:
@@ -162,6 +180,8 @@ def translate_files(
             read = read_samples(job.source, origin)
             if read.lost:
                 shallow.append(job.source)
+            if has_more(job.source):
+                longer.append(job.source)
             return Source(job, to_tensor_transform()(read.pixels)[None], read.kind)
         except ValueError as error:
             return Skipped(job.source, str(error))
@@ -184,6 +204,8 @@ def translate_files(
             try:
                 future.result()
                 yield job
+            except ValueError as error:
+                skipped.append(Skipped(job.source, str(error)))
             except OSError as error:
                 skipped.append(not_written(job, error))
 
@@ -205,6 +227,12 @@ def translate_files(
         )
     if shallow:
         say(f"{len(shallow)} pictures {SHALLOW}: {some(sorted(shallow))}", "yellow")
+    if longer:
+        say(
+            f"{len(longer)} files hold several pictures, of which the first is translated: {some(sorted(longer))}. For "
+            f"all of them, name the files as what they are ({', '.join(sorted(ANIMATED))}).",
+            "yellow",
+        )
     yield from skipped
 
 

@@ -17,6 +17,7 @@ from huggingface_hub.errors import (
 )
 
 from ugatit.io.errors import UserError
+from ugatit.io.files import is_full
 from ugatit.systems.base import System
 from ugatit.translation.card import CARD_FILES, card_text, shared_card
 
@@ -79,8 +80,12 @@ def download(name: str, revision: str | None, token: str | None) -> Path:
     except RepositoryNotFoundError:
         reason = "there is no such model, or it is private"
         advice = f"check the name, or, for a private one, {LOG_IN}"
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         reason, advice = type(error).__name__, "give a folder like RUN/model, or a hub id like user/name"
+    except Exception as error:  # the hub's library and its HTTP client have no common class
+        full = isinstance(error, OSError) and error.errno is not None and is_full(error)
+        reason = "the disk is full" if full else f"the download ended early, {type(error).__name__}"
+        advice = "free some space and start again" if full else "start again, it goes on where it ended"
     raise UserError(f"The model {name} is no folder here and cannot be had from the hub ({reason}): {advice}.")
 
 

@@ -1,5 +1,7 @@
 """Translations written as their sources were: in 8 or 16 bits or floats, in the target domain's range and bands."""
 
+import io
+import struct
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -89,6 +91,7 @@ def save_result(x: Tensor, path: Path, kind: Kind, target: Samples) -> None:
 
     Raises:
         OSError: it could not be written.
+        ValueError: the format has not its size; the message is a phrase that says so.
         UserError: a package is missing.
     """
     save_arrays(to_arrays([x], path, kind, target), path)
@@ -108,24 +111,29 @@ def save_arrays(arrays: list[np.ndarray], path: Path, **options: Any) -> None:
         path: of the file.
         options: how Pillow writes them.
     """
-    suffix, channels = path.suffix.lower(), arrays[0].shape[2]
+    kind = path.suffix[1:].upper()
+    try:
+        encoded = encode(arrays, path.suffix.lower(), options)
+    except (OSError, struct.error, OverflowError, RuntimeError, ValueError) as error:
+        raise ValueError(f"cannot be written as {kind} ({error})") from None
     with atomic_file(path) as temporary:
-        if suffix == ".npy":
-            with temporary.open("wb") as file:
-                np.save(file, arrays[0][:, :, 0] if channels == 1 else arrays[0])
-        elif channels == 1 or (arrays[0].dtype == np.uint8 and channels in MODES):
-            first, *others = [Image.fromarray(each.squeeze(2) if channels == 1 else each) for each in arrays]
-            pages = {"save_all": True, "append_images": others} if others else {}
-            first.save(temporary, Image.registered_extensions()[suffix], quality=95, **pages, **options)
-        elif suffix == ".png":
-            temporary.write_bytes(package("imagecodecs", "scientific").png_encode(arrays[0]))
-        else:
-            write_tiff(arrays, temporary)
+        temporary.write_bytes(encoded)
 
 
-def write_tiff(arrays: list[np.ndarray], path: Path) -> None:
-    """Write arrays, each H x W x bands, as the pages of a TIFF file."""
-    colour = arrays[0].shape[2] in (3, 4)
-    with package("tifffile", "scientific").TiffWriter(path) as tiff:
-        for each in arrays:
-            tiff.write(each, photometric="rgb" if colour else "minisblack", planarconfig="contig", metadata=None)
+def encode(arrays: list[np.ndarray], suffix: str, options: dict[str, Any]) -> bytes:
+    """Arrays as a file of the format that a suffix names; a time or size that it has not raises anything."""
+    file, channels = io.BytesIO(), arrays[0].shape[2]
+    if suffix == ".npy":
+        np.save(file, arrays[0][:, :, 0] if channels == 1 else arrays[0])
+    elif channels == 1 or (arrays[0].dtype == np.uint8 and channels in MODES):
+        first, *others = [Image.fromarray(each.squeeze(2) if channels == 1 else each) for each in arrays]
+        pages = {"save_all": True, "append_images": others} if others else {}
+        first.save(file, Image.registered_extensions()[suffix], quality=95, **pages, **options)
+    elif suffix == ".png":
+        file.write(package("imagecodecs", "scientific").png_encode(arrays[0]))
+    else:
+        colour = channels in (3, 4)
+        with package("tifffile", "scientific").TiffWriter(file) as tiff:
+            for each in arrays:
+                tiff.write(each, photometric="rgb" if colour else "minisblack", planarconfig="contig", metadata=None)
+    return file.getvalue()
