@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import run_here, write_picture
+from conftest import run_here, tiny_model, write_picture
 from test_train import assert_same_run, tiny
 from ugatit.evaluation.curve import KidCurve
 from ugatit.io.errors import UserError
@@ -20,7 +20,8 @@ from ugatit.systems.base import BEATEN
 from ugatit.systems.ugatit import CHANCE
 from ugatit.training.config import read_run
 from ugatit.training.signs import SETTLED, WINDOW, Signs, unchanged
-from ugatit.training.trainer import train, what_next
+from ugatit.training.trainer import Trainer, train, what_next
+from ugatit.translation.folder import save_model
 
 
 @pytest.fixture
@@ -81,6 +82,29 @@ def test_measuring_does_not_change_what_is_trained_and_resumes(tested, tmp_path)
     train(replace(config, recipe=replace(config.recipe, steps=6)), resume=True, start_curve=KidCurve)
     after = points(one)
     assert after[:2] == before and [p["step"] for p in after] == [2, 4, 6] and after[2]["a2b"]["mean"] > 0
+
+
+def test_a_test_picture_that_vanishes_does_not_end_the_run(tested, tmp_path, monkeypatch, capsys):
+    step = Trainer.train_step
+
+    def lose(self, *pictures):
+        (tested / "testA" / "0.png").unlink(missing_ok=True)
+        return step(self, *pictures)
+
+    monkeypatch.setattr(Trainer, "train_step", lose)
+    train(tiny(tested, tmp_path / "run", evaluate_every=2), start_curve=KidCurve)
+    told = capsys.readouterr().err
+    assert "Step 2 was not measured" in told and "0.png does not exist: put it back" in told and "Done." in told
+
+
+def test_a_best_step_whose_model_could_not_be_kept_is_not_said_to_be(tmp_path):
+    curve = KidCurve.__new__(KidCurve)
+    curve.run, curve.tests = tmp_path, {"A": [], "B": []}
+    curve.points = [{"step": step, "a2b": {"mean": float(kid), "std": 1.0}} for step, kid in ((2, 9), (4, 3), (5, 5))]
+    save_model(tiny_model(), tmp_path / "best", step=2)
+    assert "is 4: A to B 3.00 ± 1.00, of which no model could be kept" in curve.summary()[1]
+    save_model(tiny_model(), tmp_path / "best", step=4)
+    assert f"kept in {tmp_path / 'best'}" in curve.summary()[1]
 
 
 def test_a_folder_that_cannot_be_written_does_not_end_the_run(tested, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """What a shell meets: completion, JSON for programs, exit codes."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -75,3 +76,18 @@ def test_programs_read_json_from_the_standard_output(data, tmp_path, capsys):
 def test_the_help_tells_the_exit_codes(capsys):
     assert main(["nothing"]) == 2 and main(["train", "/nowhere"]) == 2 and main([]) == 0
     assert "0 done, 2 bad input" in usage()
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["translate"]])
+@pytest.mark.parametrize("buffered", [True, False])
+def test_nobody_who_reads_is_no_failure(words, buffered):
+    """As where head has enough: one exit code, and nothing said."""
+    read, write = os.pipe()
+    os.close(read)
+    environment = os.environ | ({} if buffered else {"PYTHONUNBUFFERED": "1"})
+    command = [sys.executable, "-m", "ugatit", *words]
+    done = subprocess.run(
+        command, stdout=write, stderr=write if words == ["translate"] else subprocess.PIPE, env=environment
+    )
+    os.close(write)
+    assert done.returncode == 141 and not done.stderr

@@ -1,5 +1,6 @@
 """Whole runs: what they leave behind, stopping, killing, resuming, and what can go wrong on the way."""
 
+import errno
 import json
 import os
 import shutil
@@ -10,9 +11,11 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
+from unittest.mock import Mock
 
 import pytest
 import torch
+from accelerate.tracking import TensorBoardTracker
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
@@ -20,6 +23,7 @@ from torch import nn
 import ugatit.training.trainer
 from conftest import TINY, least_side, one_thread, run_ugatit, write_picture
 from ugatit.cli import main
+from ugatit.experiments.runs import Run
 from ugatit.io.errors import UserError
 from ugatit.io.files import save_tensors
 from ugatit.nn.fast.adam import ChunkedAdam
@@ -28,9 +32,12 @@ from ugatit.nn.linear import LargeLinear
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import Preset, Recipe, System, Translation, Update
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
-from ugatit.training.config import TrainConfig, preset_config, read_run
+from ugatit.training.checkpoint import checkpoints, pack_optimizers, unpack_optimizers
+from ugatit.training.config import TrainConfig, preset_config, read_run, write_run
 from ugatit.training.ema import Ema
+from ugatit.training.start import take_weights
 from ugatit.training.trainer import Trainer, train
+from ugatit.translation.folder import saved_step
 from ugatit.translation.translator import Translator
 
 
@@ -144,7 +151,7 @@ def test_a_run_killed_at_any_moment_resumes_bit_for_bit(wait_for, data, tmp_path
     assert not list(killed.rglob(".*"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])  # SIGTERM ends the runs of other tests
 def test_a_signal_saves_and_exits_cleanly_and_the_run_goes_on(number, data, tmp_path):
     options = [*TINY, "--steps", 40, "--log-every", 4, "--checkpoint-every", 100, "--preview-every", 0]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
@@ -206,6 +213,7 @@ t.Trainer.train_step = stop
         (["--system", "unit"], "--system cannot be changed"),
         (["--out", "elsewhere"], "--out cannot be changed"),
         (["--width", 3], "other networks"),
+        (["--decoder-norm", "ln"], "--decoder-norm cannot be changed"),
     ],
 )
 def test_what_a_run_cannot_change_is_refused_and_changes_nothing(given, says, data, tmp_path, monkeypatch, capsys):
@@ -281,6 +289,114 @@ t.train = train_here
 """
     code, errors = two_processes(script, "train", "--resume", run, "--steps", 9)
     assert code == 2 and errors.count("process 0 finds step 6 and process 1 step 0") == 2, errors
+
+
+def test_a_finished_run_whose_model_is_not_of_its_last_step_gets_it_when_it_is_resumed(data, tmp_path, monkeypatch):
+    """A disk that is full between the two lets the last checkpoint stand beside an older model, or none."""
+    run = tmp_path / "run"
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    config = tiny(data, run)
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "keep_model", full)
+        with pytest.raises(UserError, match=r"No space left on device\): free some space and use --resume"):
+            train(replace(config, checkpoint_every=4))
+    row = Run("U-GAT-IT", 0, config, run)
+    assert row.step() == 4 and not row.done()
+    train(read_run(run), resume=True)
+    assert saved_step(run / "model") == 4 and row.done()
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_begins_with_its_model_again(data, tmp_path, capsys):
+    train(tiny(data, tmp_path / "before", steps=2))
+    start = tmp_path / "before" / "model"
+    write_run(tiny(data, tmp_path / "run", steps=2, start=start), tmp_path / "run")
+    train(tiny(data, tmp_path / "run", steps=2, start=start), resume=True)
+    assert f"The weights are those of {start}" in capsys.readouterr().err
+    train(tiny(data, tmp_path / "whole", steps=2, start=start))
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_what_a_run_does_not_take_of_the_model_it_starts_from_is_said():
+    large, small = UGATIT(UGATITConfig(size=32, width=2, blocks=2)), UGATIT(UGATITConfig(size=32, width=2, blocks=1))
+    large.init_weights()
+    _, left = take_weights(small, large)
+    assert left == ["gen_a2b.decoder", "gen_a2b.encoder", "gen_b2a.decoder", "gen_b2a.encoder"]
+    other = UGATIT(UGATITConfig(size=32, width=2, blocks=1, release="tensorflow"))
+    with pytest.raises(UserError, match="authors' tensorflow release: give `release=tensorflow`"):
+        take_weights(small, other)
+
+
+def test_states_of_other_parameters_are_not_put_back():
+    weight = nn.Parameter(torch.ones(3, 2))
+    adam = torch.optim.Adam([weight])
+    weight.sum().backward()
+    adam.step()
+    packed = pack_optimizers({"gen": adam})
+    with pytest.raises(ValueError, match="parameter 0 of gen has another shape"):
+        unpack_optimizers({"gen": torch.optim.Adam([nn.Parameter(torch.ones(2, 3))])}, packed)
+
+
+@pytest.mark.parametrize(
+    ("reason", "told", "steps"),
+    [
+        ("[enforce fail] DefaultCPUAllocator: can't allocate memory", "needs more memory than there is: try --ch", []),
+        (
+            "DataLoader worker (pid 7) exited unexpectedly",
+            r"step 1 is saved: continue with --resume .* --workers 0",
+            [1],
+        ),
+    ],
+)
+def test_short_memory_and_lost_workers_are_a_sentence(reason, told, steps, data, tmp_path, monkeypatch):
+    run, step = tmp_path / "run", Trainer.train_step
+
+    def fails(self, *pictures):
+        if self.step == 1:
+            raise RuntimeError(reason)
+        return step(self, *pictures)
+
+    monkeypatch.setattr(Trainer, "train_step", fails)
+    with pytest.raises(UserError, match=told):
+        train(tiny(data, run))
+    assert [int(path.name[5:]) for path in checkpoints(run / "checkpoints")] == steps
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(errno.ENOSPC, "No space left on device")])
+def test_a_log_that_cannot_be_written_ends_no_run(error, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(ugatit.training.trainer, "say", Mock(side_effect=error))
+    train(tiny(data, tmp_path / "run", log_every=1))
+    assert saved_step(tmp_path / "run" / "model") == 4
+
+
+def test_a_tracker_that_fails_ends_no_run_and_is_told_once(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(TensorBoardTracker, "log", Mock(side_effect=RuntimeError("the writer is gone")))
+    train(tiny(data, tmp_path / "run", log_every=1, track=("tensorboard",)))
+    told = capsys.readouterr().err
+    assert told.count("the run is not followed (the writer is gone)") == 1 and "Done." in told
+    assert len(metrics(tmp_path / "run")) == 4
+
+
+def test_a_line_that_a_full_disk_cut_off_does_not_spoil_the_next(data, tmp_path):
+    run = tmp_path / "run"
+    train(tiny(data, run))
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "loss')
+    assert Run("U-GAT-IT", 0, tiny(data, run), run).logged() == 4
+    trainer = Trainer(tiny(data, run), run, resume=False)
+    trainer.write_metrics({"step": 6})
+    assert (run / "metrics.jsonl").read_text().endswith('"loss\n{"step": 6}\n')
+
+
+def test_half_precision_is_recorded_only_with_optimisers_that_look_on_the_card_alone(data, tmp_path, monkeypatch):
+    trainer = Trainer(tiny(data, tmp_path / "run"), tmp_path / "run", resume=False)
+    assert trainer.scales_on_card()
+    monkeypatch.setattr(trainer.accelerator, "scaler", torch.amp.GradScaler("cpu"))
+    assert trainer.scales_on_card(), "U-GAT-IT's are fused"
+    trainer.optimizers = {"gen": torch.optim.Adam([nn.Parameter(torch.ones(1))])}
+    assert not trainer.scales_on_card()
 
 
 def test_a_broken_checkpoint_falls_back_to_the_one_before(data, tmp_path, capsys):
@@ -466,6 +582,27 @@ def test_several_processes_are_one_and_go_on_to_the_bit(case, processes, data, t
     assert_same_run(whole, killed)
     for alone, together in zip(metrics(one), metrics(whole), strict=True):
         assert alone == pytest.approx(together, rel=2e-4)
+
+
+def test_processes_that_measure_end_together_where_one_cannot_write(data, tmp_path):
+    """And training goes on, in both."""
+    script = """
+import ugatit.evaluation.evaluate as e
+def save(picture, path, save=e.save_picture):
+    if os.environ.get("RANK") == "0":
+        raise OSError(28, "No space left on device")
+    save(picture, path)
+e.save_picture = save
+"""
+    for part in ("testA", "testB"):
+        for number in range(4):
+            write_picture(data / part / f"{number}.png", number)
+    code, errors = two_processes(
+        script, "train", data, "-o", tmp_path / "run", *SMALL, "--steps", 2, "--evaluate-every", 1
+    )
+    assert code == 0, errors
+    assert errors.count("was not measured") == 2 and "No space left on device" in errors
+    assert (tmp_path / "run" / "model" / "config.json").exists()
 
 
 def test_processes_that_drift_apart_are_stopped(data, tmp_path):

@@ -13,7 +13,7 @@ from types import ModuleType
 
 import ugatit
 from ugatit.io.errors import UserError, with_options
-from ugatit.io.terminal import say
+from ugatit.io.terminal import endings, say
 
 REFUSED = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO)  # what file systems say to a path
 COMMANDS = {  # name: its file
@@ -59,7 +59,29 @@ def load(command: str) -> ModuleType:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 2 for bad input, or 130 if it was stopped."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        return run(sys.argv[1:] if arguments is None else arguments)
+    except BrokenPipeError:  # who reads what is printed, such as head, has enough
+        return 141
+    finally:
+        let_go()
+
+
+def let_go() -> None:
+    """Print what is not printed yet; Python would complain at its end where nobody reads it."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def run(arguments: list[str]) -> int:
+    """One command; its exit code.
+
+    Raises:
+        BrokenPipeError: nobody reads what it prints.
+    """
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return 0
@@ -73,15 +95,13 @@ def main(arguments: list[str] | None = None) -> int:
     # busy program that made steps 50 times as long (docs/performance.md).
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's end is a person's Ctrl-C
+    for number in endings():  # a batch system's end, or that of a connection, is a person's Ctrl-C
+        signal.signal(number, signal.default_int_handler)
     try:
         load(arguments[0]).main(arguments[1:])
     except UserError as error:
         say(f"error: {' '.join(with_options(str(error)).splitlines())}")  # names may hold line breaks
         return 2
-    except BrokenPipeError:  # who reads what is printed, such as head, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except OSError as error:
         if error.errno not in REFUSED or error.filename is None:
             raise

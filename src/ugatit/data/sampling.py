@@ -98,7 +98,7 @@ def read_tests(files: list[Path], size: int, samples: Samples) -> Tensor:
     """Test pictures as one batch, N x channels x size x size in [-1, 1].
 
     Raises:
-        UserError: samples need a range, and there is none.
+        UserError: samples need a range, and there is none, or a picture cannot be read any more.
     """
     transform, read = v2.Compose([squared(size), to_tensor_transform()]), []
     for file in files:
@@ -109,6 +109,8 @@ def read_tests(files: list[Path], size: int, samples: Samples) -> Tensor:
                 f"{file} {error}, and this model has no range for them: convert it to 8 or 16 bits, or train a model "
                 "on such pictures."
             ) from None
+        except ValueError as error:
+            raise UserError(f"{file} {error}: put it back, or leave it out.") from None
     return torch.stack(read)
 
 

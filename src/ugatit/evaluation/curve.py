@@ -18,6 +18,7 @@ from ugatit.io.files import atomic_file, writing
 from ugatit.io.sheet import save_figure
 from ugatit.io.terminal import silence
 from ugatit.systems.base import WAYS, Direction, System, channels_of
+from ugatit.translation.folder import saved_step
 from ugatit.translation.translator import Translator
 
 PICTURES = 200  # of each domain's test pictures, evenly spread
@@ -110,10 +111,11 @@ class KidCurve:
         if best is last:
             return [*lines, f"No earlier step of the {len(self.points)} that were measured is better."]
         where = self.run / "best"
+        kept = f"kept in {where}" if saved_step(where) == best["step"] else "of which no model could be kept"
         return [
             *lines,
-            f"The best of the {len(self.points)} steps that were measured is {best['step']}: {told(best)}, kept in "
-            f"{where}. Being the best on these pictures it is flattered: measure it on others.",
+            f"The best of the {len(self.points)} steps that were measured is {best['step']}: {told(best)}, {kept}. "
+            "Being the best on these pictures it is flattered: measure it on others.",
         ]
 
 

@@ -59,7 +59,10 @@ class Squares:
 
     def __getitem__(self, n: int) -> Tensor:
         """uint8, 3 x side x side."""
-        return self.transform(read_picture(self.pictures.files[n], range=self.pictures.range))
+        try:
+            return self.transform(read_picture(self.pictures.files[n], range=self.pictures.range))
+        except ValueError as error:
+            raise UserError(f"{self.pictures.files[n]} {error}: put it back, or leave it out.") from None
 
     def batch(self, number: int) -> Tensor:
         """`BATCH` of them, N x 3 x side x side."""

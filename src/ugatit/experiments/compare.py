@@ -27,6 +27,7 @@ from ugatit.nn.precision import tf32
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import LONG, channels_of, samples_of
 from ugatit.training.config import TrainConfig, preset_config, read_run
+from ugatit.training.recorded import AS_USUAL
 from ugatit.training.trainer import Trainer
 
 SOURCE = "source"  # the folder of the sources
@@ -173,10 +174,11 @@ def affordable(config: TrainConfig[Any], minutes: float, jobs: int) -> int:
         seconds = 0.0
         for clock, share in trainer.system.kinds_of_steps():
             trainer.step, marks = clock.step, []
-            for _ in range(5):
+            before = AS_USUAL + 1 if trainer.records else 0  # the steps before those that a run mostly has
+            for number in range(before + 5):
                 losses = trainer.train_step(*pictures)
                 next(iter(losses.values())).item()  # waits for the device
-                marks.append(time.monotonic())
+                marks += [time.monotonic()] if number >= before else []
             seconds += share * median(end - begin for begin, end in pairwise(marks))
     torch.set_num_threads(threads)
     steps = max(1, int(60 * minutes / seconds))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
@@ -29,6 +30,7 @@ from ugatit.io.terminal import bars, console
 from ugatit.systems.base import Direction, channels_of, samples_of
 from ugatit.training.checkpoint import checkpoints
 from ugatit.training.config import TrainConfig, read_run, write_run
+from ugatit.translation.folder import saved_step
 from ugatit.translation.translator import Translator, find_device
 
 SHEET_ROWS = 6
@@ -65,11 +67,19 @@ class Run(NamedTuple):
         found = checkpoints(self.folder / "checkpoints")
         return int(found[-1].name.removeprefix("step-")) if found else 0
 
+    def done(self) -> bool:
+        """Whether all steps are, and the model is that of the last."""
+        steps = self.config.recipe.steps
+        return self.step() >= steps and saved_step(self.folder / "model") == self.step()
+
     def logged(self) -> int:
         """Steps that are done and logged."""
         path = self.folder / "metrics.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
-        return json.loads(lines[-1])["step"] if lines and lines[-1].endswith("}") else self.step()
+        for line in reversed(lines):
+            with suppress(ValueError):  # it is just being written, or the disk was full
+                return json.loads(line)["step"]
+        return self.step()
 
     def claim(self) -> None:
         """Write the run's configuration into its folder, from which it is trained.
@@ -96,7 +106,7 @@ def train_all(runs: list[Run], jobs: int) -> None:
     slots: queue.Queue[int] = queue.Queue()
     for slot in range(jobs):
         slots.put(slot)
-    waiting = [run for run in runs if run.step() < run.config.recipe.steps]
+    waiting = [run for run in runs if not run.done()]
     children: list[subprocess.Popen] = []
     starting, stopped = threading.Lock(), False
 
@@ -108,7 +118,7 @@ def train_all(runs: list[Run], jobs: int) -> None:
                     return run
                 command = [sys.executable, "-m", "ugatit", "train", "--resume", str(run.folder)]
                 children.append(child := subprocess.Popen(command, env=environment(slot, jobs), stdout=log, stderr=log))
-            return None if child.wait() == 0 and run.step() == run.config.recipe.steps else run
+            return None if child.wait() == 0 and run.done() else run
         finally:
             slots.put(slot)
 
@@ -145,7 +155,7 @@ def evaluate_all(runs: list[Run], experiment: Experiment) -> list[dict[str, Any]
     """Metrics of each run; what was measured by the same protocol before is kept.
 
     Args:
-        runs: all of one data folder and size.
+        runs: all of one data folder.
         experiment: how they are measured.
     """
     first = runs[0].config
@@ -157,7 +167,7 @@ def evaluate_all(runs: list[Run], experiment: Experiment) -> list[dict[str, Any]
         path = run.folder / "evaluation" / "metrics.json"
         known = json.loads(path.read_text()) if path.exists() else {}
         complete = not experiment.paired or TRUTH[0] in known.get("a2b", ())
-        if known.get("protocol") != evaluator.description(first.model.size) or not complete:
+        if known.get("protocol") != evaluator.description(run.config.model.size) or not complete:
             tests, roots, _ = find_tests(first.data, first.holdout, run.seed, run.folder, channels_of(run.config.model))
             translator = Translator.load(run.folder / "model")
             known = evaluate_model(evaluator, translator, tests, roots if experiment.paired else None, path.parent)
@@ -253,8 +263,9 @@ def write_tables(
         UserError: the folder cannot be written.
     """
     summary = summarise(runs, measured)
+    sizes = {run.row: run.config.model.size for run in runs}
     result = {
-        "protocol": measured[0]["protocol"],
+        "protocol": measured[0]["protocol"] | ({"sizes": sizes} if len(set(sizes.values())) > 1 else {}),
         "steps": {run.row: run.config.recipe.steps for run in runs},
         "seeds": list(dict.fromkeys(run.seed for run in runs)),
         "rows": summary,

@@ -19,6 +19,8 @@ def with_options(sentence: str) -> str:
 
     def option(found: re.Match) -> str:
         name = found[1].upper() if found[1] == "data" else f"--{found[1].replace('_', '-')}"
+        if found[2] in ("True", "False"):
+            return name if found[2] == "True" else name.replace("--", "--no-", 1)
         value = re.sub("""[()"',]""", "", found[2] or "")
         return f"{name} {value}".rstrip()
 

@@ -1,12 +1,30 @@
 """What the program says on the terminal."""
 
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-console = Console(stderr=True)
+
+class Terminal(Console):
+    """What is printed on; where nobody reads it any more, whoever prints is told and may go on."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+console = Terminal(stderr=True)
+
+
+def endings() -> list[signal.Signals]:
+    """The signals besides Ctrl-C's that ask a program for its end: a batch system's, and that of a terminal which goes
+    away, unless it was told not to mind (nohup)."""
+    found = [signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        found.append(signal.SIGHUP)
+    return found
 
 
 def say(text: str, style: str | None = None) -> None:

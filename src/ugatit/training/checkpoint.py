@@ -119,10 +119,19 @@ def pack_optimizers(optimizers: dict[str, Optimizer]) -> Tensors:
 
 
 def unpack_optimizers(optimizers: dict[str, Optimizer], tensors: Tensors) -> None:
-    """Put back what `pack_optimizers` made; learning rates are left alone."""
+    """Put back what `pack_optimizers` made; learning rates are left alone.
+
+    Raises:
+        ValueError: it is of other parameters; the message is a phrase that says so.
+    """
     states: dict[str, dict[int, Tensors]] = {name: {} for name in optimizers}
     for path, tensor in tensors.items():
         name, index, key = path.split("/")
         states[name].setdefault(int(index), {})[key] = tensor
     for name, optimizer in optimizers.items():
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        for number, state in states[name].items():
+            wanted = parameters[number].shape if number < len(parameters) else None
+            if any(value.dim() and value.shape != wanted for value in state.values()):
+                raise ValueError(f"parameter {number} of {name} has another shape")
         optimizer.load_state_dict({"state": states[name], "param_groups": optimizer.state_dict()["param_groups"]})

@@ -19,7 +19,8 @@ from ugatit.translation.folder import first_problem
 ModelConfig = TypeVar("ModelConfig")
 # Another seed or share would hold out pictures that were trained on; another start is one of another run.
 RUN_CANNOT = "give another -o, or resume it where it can be written"
-FIXED = ("system", "preset", "seed", "holdout", "start")
+# The weights of one decoder's norm fit into another's, and would mean something else there.
+FIXED = ("system", "preset", "seed", "holdout", "start", "decoder_norm")
 
 
 @dataclass(frozen=True)
@@ -202,9 +203,10 @@ def changed_settings(before: TrainConfig, now: TrainConfig) -> dict[str, list[An
         UserError: it is something that cannot change within a run.
     """
     for name in FIXED:
-        if getattr(before, name) != getattr(now, name):
+        had, given = (getattr(config, name, getattr(config.model, name, None)) for config in (before, now))
+        if had != given:
             raise UserError(
-                f"--{name} cannot be changed by --resume, the run has {getattr(before, name)}: leave it out, or start "
+                f"--{name.replace('_', '-')} cannot be changed by --resume, the run has {had}: leave it out, or start "
                 "another run."
             )
     old, new = (settings_of(config) for config in (before, now))

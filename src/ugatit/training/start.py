@@ -29,16 +29,20 @@ def model_to_start(path: Path, system: type[System]) -> System:
 
 
 @torch.no_grad()
-def take_weights(system: System, model: System) -> list[str]:
+def take_weights(system: System, model: System) -> tuple[list[str], list[str]]:
     """Give a system the weights of a model wherever they fit: another size of the pictures keeps a light generator and
     the local discriminators.
 
     Returns:
-        The names of the parts that begin afresh, as the model lacks them or has other shapes.
+        The names of the parts that begin afresh, as the model lacks them or has other shapes; and of those of the
+        model that the system lacks.
 
     Raises:
-        UserError: nothing of what translates fits.
+        UserError: nothing of what translates fits, or the model is built like another release.
     """
+    ours, theirs = (getattr(each.config, "release", None) for each in (system, model))
+    if ours != theirs:
+        raise UserError(f"The model of `start` is built like the authors' {theirs} release: give `release={theirs}`.")
     given = {name: tensor for name, tensor in model.state_dict().items() if not tensor.is_meta}
     afresh, taken = [], set()
     for name, tensor in system.state_dict().items():
@@ -49,8 +53,10 @@ def take_weights(system: System, model: System) -> list[str]:
             taken.add(name.split(".")[0])
         else:
             afresh.append(".".join(name.split(".")[:2]))
+    known = system.state_dict().keys()
+    left = {".".join(name.split(".")[:2]) for name in given if name not in known and not name.startswith("pool")}
     if not taken.intersection(system.translators):
         ours, theirs = (f"width {each.config.width}" for each in (system, model))
         raise UserError(f"Nothing of the model of `start` fits ({theirs}, here {ours}): give its width and blocks.")
     whole = {name.split(".")[0] for name in afresh} - taken
-    return sorted({name.split(".")[0] if name.split(".")[0] in whole else name for name in afresh})
+    return sorted({name.split(".")[0] if name.split(".")[0] in whole else name for name in afresh}), sorted(left)

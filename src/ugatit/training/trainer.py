@@ -14,12 +14,12 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -48,7 +48,7 @@ from ugatit.data.seeds import seed_of
 from ugatit.io.errors import UserError, with_options
 from ugatit.io.files import atomic_file, writing
 from ugatit.io.sheet import draw_sheet
-from ugatit.io.terminal import console, say, some
+from ugatit.io.terminal import console, endings, say, some
 from ugatit.nn.augment import DiffAugment
 from ugatit.nn.fast.factored import show_overflow
 from ugatit.nn.precision import tf32
@@ -83,7 +83,8 @@ from ugatit.training.signs import Signs, unchanged
 from ugatit.training.start import model_to_start, take_weights
 from ugatit.training.tracking import need_trackers, start_tracking, track_pictures
 from ugatit.translation.card import Training, card_text, write_card
-from ugatit.translation.folder import save_model
+from ugatit.translation.files import out_of_memory
+from ugatit.translation.folder import save_model, saved_step
 
 
 class Curve(Protocol):
@@ -118,7 +119,8 @@ class Trainer:
             raise UserError(f"--precision fp16 cannot be used on {self.accelerator.device}: use bf16 or no.")
         if config.recipe.jitter and not {1, 3}.issuperset(channels_of(config.model)):
             raise UserError("--jitter is known for grey and colour pictures only: leave it out.")
-        start = None if resume or not config.start else model_to_start(config.start, REGISTRY[config.system])
+        begun = resume and bool(checkpoints(run / "checkpoints"))
+        start = None if begun or not config.start else model_to_start(config.start, REGISTRY[config.system])
         places = config.data, config.source, config.target
         look = partial(find_pictures, *places, config.holdout, config.seed, self.known, old, channels_of(config.model))
         self.pictures = told_by_first(look, self.accelerator)
@@ -143,7 +145,7 @@ class Trainer:
         self.base_lr = {n: [g["lr"] for g in o.param_groups] for n, o in self.optimizers.items()}
         self.recorded: dict[tuple[int, int], Recorded] = {}
         alone_on_card = self.accelerator.device.type == "cuda" and self.accelerator.num_processes == 1
-        self.records = config.graph and alone_on_card and self.system.recordable
+        self.records = config.graph and alone_on_card and self.system.recordable and self.scales_on_card()
         self.ema = Ema(self.system, config.recipe.ema) if config.recipe.ema else None
         self.step = 0  # steps done
         self.pending: list[dict[str, Any]] = []  # losses of the steps not yet logged
@@ -174,10 +176,12 @@ class Trainer:
         self.signs = Signs()
 
     def begin_with(self, start: System) -> None:
-        """Take the weights of a model, and say which parts begin afresh."""
-        afresh = take_weights(self.system, start)
-        begin = f"; afresh begin: {', '.join(afresh)}." if afresh else "."
-        self.say(f"The weights are those of {self.config.start}{begin}")
+        """Take the weights of a model, and say which parts begin afresh, and which of the model's find no place."""
+        afresh, left = take_weights(self.system, start)
+        told = "".join(
+            f"; {what}: {', '.join(names)}" for what, names in (("afresh begin", afresh), ("not taken", left)) if names
+        )
+        self.say(f"The weights are those of {self.config.start}{told}.", "yellow" if left else None)
 
     # The loop
 
@@ -207,6 +211,8 @@ class Trainer:
             workers=self.workers(),
             pin=accelerator.device.type == "cuda",
         )
+        if self.step == recipe.steps and saved_step(self.run / "model") != self.step:
+            self.guarded(self.refresh_model, "model", fatal=True)  # the last step was saved, and then the disk was full
         self.system.train()
         self.started = (time.monotonic(), self.step)
         forms = fast_forms(config.fast)
@@ -242,7 +248,7 @@ class Trainer:
                     self.check_agreement()
                     self.guarded(self.save, "checkpoint", fatal=last)
                 progress.update(task, completed=self.step)
-        accelerator.end_training()
+        self.track(accelerator.end_training)
 
     def train_step(self, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
         """One step of the system; the losses, on the device."""
@@ -312,6 +318,12 @@ class Trainer:
         if scaler is not None:
             scaler.update()
 
+    def scales_on_card(self) -> bool:
+        """Whether optimisers look on the card alone whether gradients in half precision overflowed."""
+        return self.accelerator.scaler is None or all(
+            getattr(optimizer, "_step_supports_amp_scaling", False) for optimizer in self.optimizers.values()
+        )
+
     def workers(self) -> int:
         if self.config.workers is not None:
             return self.config.workers
@@ -365,9 +377,10 @@ class Trainer:
             lr = {f"lr/{name}": float(o.param_groups[0]["lr"]) for name, o in self.optimizers.items()}
             record = {"step": self.step, **means, **lr, "steps_per_second": round(speed, 4)}
             self.guarded(lambda: self.write_metrics(record), "metrics")
+            self.track(lambda: self.accelerator.log(record, step=self.step))
             if not console.is_terminal:
                 left = (self.config.recipe.steps - self.step) / speed
-                say(f"step {self.step}  {short}  {speed:.2f} steps/s  {left / 60:.0f} min left")
+                self.say(f"step {self.step}  {short}  {speed:.2f} steps/s  {left / 60:.0f} min left")
         return f"{short}  {speed:.2f} steps/s"
 
     def warn(self, signs: list[str]) -> None:
@@ -376,9 +389,19 @@ class Trainer:
             self.say(f"At step {self.step}: {with_options(sentence)}", "yellow")
 
     def write_metrics(self, record: dict[str, float]) -> None:
-        with (self.run / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        self.accelerator.log(record, step=self.step)
+        with (self.run / "metrics.jsonl").open("ab+") as file:
+            if file.seek(0, os.SEEK_END) and not ends_a_line(file):  # the disk was full in the midst of one
+                file.write(b"\n")
+            file.write(json.dumps(record).encode() + b"\n")
+
+    def track(self, tell: Callable[[], None]) -> None:
+        """Tell those that the run is followed in; one that fails ends nothing, and is not asked again."""
+        try:
+            tell()
+        except Exception as error:  # writers of files and of the web have no common class
+            self.accelerator.trackers = []
+            reason = " ".join(str(error).split())
+            self.say(f"From step {self.step} on the run is not followed ({reason:.200}); metrics.jsonl is.", "yellow")
 
     def progress(self) -> Progress:
         return Progress(
@@ -398,7 +421,7 @@ class Trainer:
         path = self.run / "previews" / f"step-{self.step:08d}.png"
         draw_sheet(columns, path)
         self.warn(unchanged(columns))
-        track_pictures(self.accelerator, columns, self.step)
+        self.track(lambda: track_pictures(self.accelerator, columns, self.step))
 
     def evaluate(self) -> None:
         """Measure the test pictures' translations, and keep the best model; all processes together."""
@@ -413,7 +436,7 @@ class Trainer:
             return
         finally:
             self.system.train()
-        self.accelerator.log(figures, step=self.step)
+        self.track(lambda: self.accelerator.log(figures, step=self.step))
         if not console.is_terminal:
             self.say(f"step {self.step}  " + "  ".join(f"{name} {value:.2f}" for name, value in figures.items()))
 
@@ -459,8 +482,13 @@ class Trainer:
         folder = self.run / "checkpoints"
         save_checkpoint(folder, Checkpoint(state, tensors))
         prune(folder, self.config.keep_last, self.config.keep_every)
-        with self.translating():
-            self.keep_model(self.run / "model")
+        self.refresh_model()
+
+    def refresh_model(self) -> None:
+        """Write ``model/``; errors are those of `keep_model`."""
+        if self.accelerator.is_main_process:
+            with self.translating():
+                self.keep_model(self.run / "model")
 
     def keep_model(self, folder: Path) -> None:
         """Write a model folder with a card, and the newest sheet of previews if there is one.
@@ -509,7 +537,12 @@ class Trainer:
             raise UserError(
                 f"{self.run} was trained with other networks ({reason}): resume with its own settings."
             ) from None
-        unpack_optimizers(self.optimizers, checkpoint.tensors["optimizers"])
+        try:
+            unpack_optimizers(self.optimizers, checkpoint.tensors["optimizers"])
+        except ValueError as error:
+            raise UserError(
+                f"{self.run} was trained with other networks ({error}): resume with its own settings."
+            ) from None
         if self.ema:
             saved = checkpoint.tensors.get("ema", {})
             for name, live in self.ema.live.items():
@@ -562,13 +595,13 @@ class Trainer:
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """Within this block SIGINT and SIGTERM ask for the end after the current step; a second one ends at once."""
+        """Within this block Ctrl-C and its like ask for the end after the current step; a second one ends at once."""
 
         def ask(number: int, _frame: Any) -> None:
             self.stop_signal = number
             signal.signal(number, signal.SIG_DFL)
 
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, *endings())}
         try:
             yield
         finally:
@@ -576,8 +609,16 @@ class Trainer:
                 signal.signal(number, handler)
 
     def say(self, text: str, style: str | None = None) -> None:
+        """Print a line, once for all processes; a log that cannot be written, or that nobody reads, ends no run."""
         if self.accelerator.is_main_process:
-            say(text, style)
+            with suppress(OSError):
+                say(text, style)
+
+
+def ends_a_line(file: BinaryIO) -> bool:
+    """Whether a file, which is not empty, ends with a line break."""
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
 
 
 def with_ranges(model: Any, pictures: Pictures, say: Callable[..., None]) -> Any:
@@ -722,6 +763,10 @@ def train(config: TrainConfig, resume: bool = False, start_curve: StartCurve | N
         trainer.train()
     except RuntimeError as error:
         # The libraries below tell it in words only.
+        if out_of_memory(error):
+            raise UserError(short_of_memory(config)) from None
+        if "DataLoader worker" in str(error):
+            raise UserError(lost_worker(trainer, str(error).splitlines()[0])) from None
         if int(os.environ.get("WORLD_SIZE", 1)) == 1 or not re.search("peer|Connection|NCCL", str(error)):
             raise
         reason = str(error).splitlines()[0]
@@ -738,6 +783,32 @@ def train(config: TrainConfig, resume: bool = False, start_curve: StartCurve | N
         for line in [*(trainer.curve.summary() if trainer.curve else []), *what_next(config)]:
             trainer.say(line)
     return run / "model"
+
+
+def short_of_memory(config: TrainConfig) -> str:
+    """What a person does where training does not fit into memory."""
+    recipe, model = config.recipe, config.model
+    ways = [f"--batch {recipe.batch // 2}"] if recipe.batch > 1 else []
+    ways += ["--checkpointing"] if getattr(model, "checkpointing", True) is False else []
+    ways += ["--adam-averages bfloat16"] if getattr(model, "adam_averages", "") == "float32" else []
+    ways += ["--precision bf16"] if config.precision == "no" else []
+    return (
+        f"Training needs more memory than there is: try {', '.join([*ways, 'a smaller --size'])} or --preset quick; "
+        "docs/performance.md tells what each takes."
+    )
+
+
+def lost_worker(trainer: Trainer, reason: str) -> str:
+    """What a person does when a process that decodes pictures has ended; what was trained is saved."""
+    saved = ""
+    if trainer.accelerator.num_processes == 1:
+        trainer.settle()
+        trainer.guarded(trainer.save, "checkpoint", fatal=True)
+        saved = f"step {trainer.step} is saved: "
+    return (
+        f"A process that decodes pictures has ended, perhaps for want of memory ({reason:.200}); {saved}continue with "
+        f"--resume {trainer.run} --workers 0."
+    )
 
 
 def data_name(config: TrainConfig) -> str:

@@ -68,6 +68,15 @@ def save_model(system: System, folder: Path, step: int, with_training: bool = Tr
             save_tensors(tensors, temporary, {"step": str(step)})
 
 
+def saved_step(folder: Path) -> int | None:
+    """After how many steps a model folder was written; None if there is none that tells."""
+    try:
+        with safe_open(folder / "translator.safetensors", "pt") as file:
+            return int(file.metadata()["step"])
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError):
+        return None
+
+
 def configured(folder: Path) -> System:
     """The system that a model folder's config.json describes, on the meta device.
 
