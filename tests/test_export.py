@@ -1,6 +1,7 @@
 """Exported models: ONNX files that do what the model does, and the page that runs them in a browser."""
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -98,8 +99,14 @@ def test_commands_and_the_page_in_a_browser(tmp_path, runtime, browser):
     made = Image.open(download.value.path()).convert("RGB")
     assert np.abs(np.asarray(made, int) - expected).max() <= 1, "the browser makes the same picture"
     assert all(url.startswith(("file:", "blob:")) for url in asked), "nothing is asked of any server"
+    page.set_viewport_size({"width": 360, "height": 800})
+    boxes = [page.locator(f"#{name}").bounding_box() for name in ("source", "result")]
+    assert boxes[0] == boxes[1] and boxes[0]["width"] < 360, "one lies over the other at any size"
     page.set_input_files("#file", {"name": "no.png", "mimeType": "image/png", "buffer": b"no picture"})
     page.wait_for_function("document.getElementById('state').textContent.includes('no.png is not a picture')")
+    page.add_init_script("delete window.DecompressionStream")
+    page.reload()
+    page.wait_for_function("document.getElementById('state').textContent.startsWith('This browser cannot run')")
     page.close()
 
 
@@ -132,20 +139,23 @@ def web_site(folder: Path) -> Iterator[str]:
 
 
 def test_the_page_is_an_app_that_opens_without_a_connection(tmp_path, runtime, browser):
-    export(Translator(tiny_model("cartoongan")), tmp_path)
+    site = tmp_path / "one"
+    export(Translator(tiny_model("cartoongan")), site)
     example = write_picture(tmp_path / "a_face.png", 1, 40)
-    write_page(tmp_path, runtime, "cats & dogs", [example])
-    manifest = json.loads((tmp_path / "app.webmanifest").read_text())
+    write_page(site, runtime, "cats & dogs", [example])
+    shutil.copytree(site, tmp_path / "other")
+    manifest = json.loads((site / "app.webmanifest").read_text())
     assert manifest["name"] == "cats & dogs" and manifest["display"] == "standalone"
     for icon in manifest["icons"]:
-        assert "x".join(map(str, Image.open(tmp_path / icon["src"]).size)) == icon["sizes"]
+        assert "x".join(map(str, Image.open(site / icon["src"]).size)) == icon["sizes"]
     context = browser.new_context(viewport={"width": 390, "height": 800}, color_scheme="dark")
     page = context.new_page()
     with web_site(tmp_path) as address:
-        page.goto(address)
-        page.evaluate("navigator.serviceWorker.ready")
-        page.wait_for_function("navigator.serviceWorker.controller !== null")
-    page.reload()  # the server is gone
+        for name in ("one", "other"):  # neither takes the other's place
+            page.goto(f"{address}{name}/")
+            page.evaluate("navigator.serviceWorker.ready")
+            page.wait_for_function("navigator.serviceWorker.controller !== null")
+    page.goto(f"{address}one/")  # the server is gone
     page.wait_for_function("document.getElementById('state').textContent == 'Ready.'")
     page.get_by_role("button", name="a face").focus()
     page.keyboard.press("Enter")
@@ -170,7 +180,7 @@ def test_a_space_is_the_page_of_its_model(tmp_path, capsys):
         port = free.getsockname()[1]
     environment = one_thread() | {"GRADIO_SERVER_PORT": str(port), "SPACE_HOST": "me-run.hf.space"}
     process = subprocess.Popen(
-        [sys.executable, "app.py"], cwd=tmp_path / "space", env=environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, "space/app.py"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
     )
     try:
         next(line for line in process.stderr if "http://" in line)
@@ -178,8 +188,23 @@ def test_a_space_is_the_page_of_its_model(tmp_path, capsys):
         assert [model["name"] for model in visitor.get("/api/models").json()] == ["run"]
         policy = visitor.get("/").headers["content-security-policy"]
         assert policy.endswith("frame-ancestors https://huggingface.co")
+        framed = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"}
+        assert [visitor.get(path, headers=framed).status_code for path in ("/", "/api/models")] == [200, 403]
+        assert visitor.post("/api/translate", headers=framed).status_code == 403
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(30)
     assert main([*command, str(tmp_path / "run")]) == 2 and "holds other files" in capsys.readouterr().err
+    assert main([*command, str(tmp_path / "space")]) == 0, "it is replaced by its like"
+    (tmp_path / "space" / "thesis.txt").touch()
+    assert main([*command, str(tmp_path / "space")]) == 2
+    assert "space holds other files (thesis.txt): give another -o" in " ".join(capsys.readouterr().err.split())
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "app.py").write_text("import flask")
+    assert main([*command, str(tmp_path / "mine")]) == 2 and "(app.py)" in capsys.readouterr().err
+    (tmp_path / "site").mkdir()
+    for name in ("a2b.onnx", "CNAME"):
+        (tmp_path / "site" / name).touch()
+    assert main(["export", str(tmp_path / "run" / "model"), "-o", str(tmp_path / "site")]) == 2
+    assert "(CNAME)" in capsys.readouterr().err
     assert main([*command, str(tmp_path / "x"), "--page"]) == 2 and "give one of them" in capsys.readouterr().err

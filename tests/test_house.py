@@ -83,7 +83,11 @@ def test_the_architecture_lists_every_file():
     text = (HOUSE.parents[1] / "docs" / "architecture.md").read_text()
     names = {f.relative_to(HOUSE).as_posix() for name, f in modules().items() if room(name) and f.name != "__init__.py"}
     assert [name for name in sorted(names) if f"| `{name}` |" not in text] == []
-    assert set(re.findall(r"\| `([a-z_/]+\.py)` \|", text)) == names | {"cli.py"}
+    told = dict(re.findall(r"\| `([a-z_/]+\.py)` \| (.+) \|\n", text))
+    assert told.keys() == names | {"cli.py"}
+    for name in names:
+        said = (ast.get_docstring(ast.parse((HOUSE / name).read_text())) or "").split("\n\n")[0]
+        assert told[name] == said.replace("\n", " ").replace("``", "`"), name
 
 
 LIBRARY = ("io", "nn", "systems", "data", "translation", "evaluation")
@@ -109,3 +113,20 @@ def test_library_functions_speak_of_arguments_and_the_command_line_of_options():
         ("give `data` or `source`.", "give DATA or --source."),
     ):
         assert with_options(sentence) == expected
+
+
+def test_text_is_written_and_read_the_same_in_every_locale():
+    """Windows and bare containers have others than UTF-8."""
+    calls = [
+        (file, call)
+        for file in HOUSE.rglob("*.py")
+        for call in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
+    ]
+    texts = [(file, call) for file, call in calls if call.func.attr in ("read_text", "write_text")]
+    assert len(texts) > 20
+    for file, call in texts:
+        words = [
+            part.value for part in [*call.args, *[k.value for k in call.keywords]] if isinstance(part, ast.Constant)
+        ]
+        assert "utf-8" in words, f"{file}:{call.lineno}"

@@ -1,7 +1,9 @@
 """The preference study: what participants see, that every judgement is kept once, and what comes of them."""
 
 import csv
+import os
 import re
+import shutil
 import sqlite3
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +13,17 @@ from fastapi.testclient import TestClient
 from scipy.stats import binomtest
 
 from conftest import run_ugatit, served, write_picture
-from ugatit.apps.study import PAPER, Answers, Study, StudyConfig, application, find_questions, shares, wilson
+from ugatit.apps.study import (
+    PAPER,
+    Answers,
+    Study,
+    StudyConfig,
+    application,
+    find_questions,
+    pictures_of,
+    shares,
+    wilson,
+)  # fmt: skip
 from ugatit.io.errors import UserError
 
 METHODS = ("alpha", "beta", "gamma")
@@ -203,6 +215,13 @@ def told(pictures, tmp_path, **options):
     return TestClient(application(config, lambda _: None))
 
 
+def test_a_picture_whose_name_is_no_text_is_left_out(pictures, capsys):
+    odd = pictures / "a2b" / "source" / os.fsdecode(b"na\xefve.png")
+    shutil.copy(pictures / "a2b" / "source" / "0.png", odd)
+    assert "0" in pictures_of(odd.parent) and len(pictures_of(odd.parent)) == 4
+    assert "1 files whose names are no text" in capsys.readouterr().err
+
+
 def test_participants_are_told_the_target_and_shown_some_of_it(pictures, tmp_path):
     for i in range(20):
         write_picture(tmp_path / "dogs" / f"rex-{i}.png", 900 + i, 32)
@@ -248,6 +267,8 @@ def test_two_participants_in_a_browser(browser, pictures, tmp_path):
             page.goto(address)
             page.click("#begin")
             page.wait_for_selector("#candidates img")
+            for held in ("Control", "Alt", "Meta"):
+                page.keyboard.press(f"{held}+1")  # the browser's own
             assert page.inner_text("#which") in (
                 "Which is the best translation into dogs?",
                 "Which is the best translation into cats?",

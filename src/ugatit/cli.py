@@ -36,7 +36,7 @@ COMMANDS = {  # name: its file
 def summary(command: str) -> str:
     """The first sentence of a command's file, read without running it."""
     file = Path(__file__).parent / "commands" / f"{COMMANDS[command]}.py"
-    return (ast.get_docstring(ast.parse(file.read_text())) or "").split("\n\n")[0]
+    return (ast.get_docstring(ast.parse(file.read_text("utf-8"))) or "").split("\n\n")[0]
 
 
 def usage() -> str:

@@ -76,6 +76,8 @@ class Rules:
     """Largest uploads that are taken in at a time: so many bytes are held at most."""
     known: re.Pattern[str] = re.compile("")
     """Beginnings of the paths that exist."""
+    framed: bool = False
+    """Whether other sites may show the page within theirs; the policy says which."""
 
 
 class Guard:
@@ -160,8 +162,9 @@ class Guard:
             )
         foreign = [origin for origin in headers.get("origin", []) if not self.own(origin.lower(), host.lower())]
         site = headers.get("sec-fetch-site", ["none"])
-        visit = headers.get("sec-fetch-mode") == ["navigate"] and headers.get("sec-fetch-dest") == ["document"]
-        linked = visit and scope["method"] in ("GET", "HEAD")  # somebody follows a link to the page
+        places = ["document"], *([["iframe"]] if self.rules.framed and scope["path"] == "/" else [])
+        visit = headers.get("sec-fetch-mode") == ["navigate"] and headers.get("sec-fetch-dest") in places
+        linked = visit and scope["method"] in ("GET", "HEAD")  # somebody follows a link to the page, or a site shows it
         if foreign or not (linked or set(site) <= {"same-origin", "none"}):
             raise RefusalError(403, "This request comes from another site's page: open the page of this server itself.")
 

@@ -27,6 +27,8 @@ VERSION = "1.30.0"  # of onnxruntime-web
 URL = f"https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-{VERSION}.tgz"
 SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 PARTS = {"ort": "ort.wasm.bundle.min.mjs", "wasm": "ort-wasm-simd-threaded.wasm"}
+ICONS = (192, 512)  # pixels
+PAGE_FILES = ["index.html", "app.webmanifest", "sw.js", *(f"icon-{side}.png" for side in ICONS)]
 LARGEST = 300  # MiB of ONNX files that a browser is asked to open at once
 TEMPLATE = Path(__file__).with_name("page.html")
 WORKER = Path(__file__).with_name("page-worker.js")
@@ -87,7 +89,7 @@ def write_app(folder: Path, name: str) -> None:
     Raises:
         OSError: they cannot be written.
     """
-    icons = {f"icon-{side}.png": icon(side) for side in (192, 512)}
+    icons = {f"icon-{side}.png": icon(side) for side in ICONS}
     shown = [
         {"src": file, "sizes": file[5:-4] + "x" + file[5:-4], "type": "image/png", "purpose": "any"} for file in icons
     ]
@@ -102,7 +104,7 @@ def write_app(folder: Path, name: str) -> None:
     }
     kept = ["./", "index.html", "app.webmanifest", *icons]
     version = hashlib.sha256((folder / "index.html").read_bytes()).hexdigest()[:16]
-    worker = WORKER.read_text().replace("VERSION", json.dumps(f"ugatit-{version}")).replace("FILES", json.dumps(kept))
+    worker = WORKER.read_text("utf-8").replace("VERSION", json.dumps(version)).replace("FILES", json.dumps(kept))
     files = {"app.webmanifest": json.dumps(manifest, indent=2).encode(), "sw.js": worker.encode(), **icons}
     for file, data in files.items():
         with atomic_file(folder / file) as temporary:
@@ -151,11 +153,11 @@ def write_page(folder: Path, given: Path | None, name: str = "ugatit", examples:
     ]
     install = '<link rel="manifest" href="app.webmanifest"><link rel="icon" href="icon-192.png">'
     filled = {"INSTALL": install, "SETTINGS": json.dumps(settings), "EXAMPLES": "".join(map(example, examples))}
-    page = TEMPLATE.read_text()
+    page = TEMPLATE.read_text("utf-8")
     for place, text in (filled | {"BLOCKS": "\n".join(blocks)}).items():
         page = page.replace(place, text, 1)
     path = folder / "index.html"
     with atomic_file(path) as temporary:
-        temporary.write_text(page)
+        temporary.write_text(page, "utf-8")
     write_app(folder, name)
     return path

@@ -389,7 +389,7 @@ def write_manifest(config: PrepareConfig, entries: list[Entry], path: Path) -> N
     """Write all settings and what became of each file."""
     manifest = {"format": FORMAT, "settings": asdict(config), "entries": [asdict(entry) for entry in entries]}
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(manifest, indent=1, default=str) + "\n")
+        temporary.write_text(json.dumps(manifest, indent=1, default=str) + "\n", "utf-8")
 
 
 def read_manifest(path: Path, out: Path) -> tuple[PrepareConfig, dict[str, str]]:

@@ -884,4 +884,5 @@ def rules(config: ServeConfig) -> Rules:
             raise UserError(f"`frames={site}` is no web site: give it like https://example.org, without a path.")
     policy = POLICY + (" ".join(config.frames) or "'none'")
     most = int(config.max_mib * 2**20)
-    return Rules(policy, config.names, config.host, TAKES_PICTURES, most + MULTIPART, known=KNOWN)
+    uploads = TAKES_PICTURES, most + MULTIPART
+    return Rules(policy, config.names, config.host, *uploads, known=KNOWN, framed=bool(config.frames))

@@ -12,12 +12,14 @@ APP = '''"""The page of `ugatit serve` for the model in the folder NAME beside t
 import os
 import sys
 
+from pathlib import Path
+
 from ugatit.cli import main
 
 options = ["--host", "0.0.0.0", "--port", os.environ.get("GRADIO_SERVER_PORT", "7860")]
 if name := os.environ.get("SPACE_HOST"):  # what visitors' browsers call this machine
     options += ["--names", name, "--frames", "https://huggingface.co"]
-sys.exit(main(["serve", "NAME", *options]))
+sys.exit(main(["serve", str(Path(__file__).parent / "NAME"), *options]))
 '''
 
 READ_ME = """---
@@ -37,6 +39,13 @@ requirements.txt && python app.py`. [The model's card]({name}/README.md) says wh
 """
 
 
+def space_files(name: str, out: Path) -> set[str]:
+    """What is of such a folder in ``out``: nothing, if its ``app.py`` is somebody else's."""
+    path = out / "app.py"
+    ours = path.is_file() and path.read_bytes().startswith(APP.split("NAME")[0].encode())
+    return {"app.py", "requirements.txt", "README.md", name} if ours else set()
+
+
 def write_space(translator: Translator, name: str, out: Path) -> None:
     """Write a folder with ``app.py``, ``requirements.txt``, ``README.md`` and the model's folder.
 
@@ -51,8 +60,8 @@ def write_space(translator: Translator, name: str, out: Path) -> None:
     """
     with atomic_folder(out) as temporary:
         save_with_card(translator.save, translator.system, translator.folder, name, temporary / name)
-        (temporary / "app.py").write_text(APP.replace("NAME", name))
-        (temporary / "requirements.txt").write_text(f"ugatit[web,prepare]=={ugatit.__version__}\n")
+        (temporary / "app.py").write_text(APP.replace("NAME", name), "utf-8")
+        (temporary / "requirements.txt").write_text(f"ugatit[web,prepare]=={ugatit.__version__}\n", "utf-8")
         kind = type(translator.system).__name__
         read_me = READ_ME.format(name=name, kind=kind, gradio=gradio_version())
         (temporary / "README.md").write_text(read_me, "utf-8")

@@ -37,6 +37,7 @@ from ugatit.experiments.compare import SOURCE
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import absent, atomic_file, printable, writing
 from ugatit.io.sheet import png
+from ugatit.io.terminal import say, some
 
 LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # none that look alike
 PAGE = Path(__file__).with_name("study.html")
@@ -197,8 +198,20 @@ def pictures_of(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise UserError(f"The folder {folder} {absent(folder)}.")
-    good, _ = check_pictures(find_files(folder))
+    found = find_files(folder)
+    odd = [file for file in found if not is_text(file)]
+    if odd:
+        say(f"left out: {len(odd)} files whose names are no text: {some(odd)}", "yellow")
+    good, _ = check_pictures(file for file in found if file not in odd)
     return {str(file.relative_to(folder).with_suffix("")): file for file in good}
+
+
+def is_text(file: Path) -> bool:
+    """Whether a path can be stored and sent."""
+    try:
+        return bool(str(file.resolve()).encode())
+    except UnicodeEncodeError:
+        return False
 
 
 # What is kept
@@ -394,7 +407,7 @@ def write_csv(rows: list[Share], path: Path) -> None:
     for row in rows:
         writer.writerow(f"'{cell}" if str(cell).startswith(FORMULA) else cell for cell in row)
     with atomic_file(path) as temporary:
-        temporary.write_text(buffer.getvalue())
+        temporary.write_text(buffer.getvalue(), "utf-8")
 
 
 # The page

@@ -16,8 +16,8 @@ class CompletionConfig:
     """Print a script that lets bash, zsh or fish complete commands, options and their values."""
 
     shell: Positional[Literal["bash", "zsh", "fish"]]
-    """The shell. Add to ~/.bashrc or ~/.zshrc: eval "$(ugatit completion bash)"; in fish: ugatit completion fish >
-    ~/.config/fish/completions/ugatit.fish."""
+    """The shell. Add to ~/.bashrc: eval "$(ugatit completion bash)"; for zsh: ugatit completion zsh > FOLDER/_ugatit,
+    where $fpath has FOLDER; for fish: ugatit completion fish > ~/.config/fish/completions/ugatit.fish."""
 
 
 def kinds() -> dict[str, Any]:

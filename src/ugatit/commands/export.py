@@ -6,17 +6,20 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ugatit.apps.page import write_page
-from ugatit.apps.space import write_space
+from ugatit.apps.page import PAGE_FILES, write_page
+from ugatit.apps.space import space_files, write_space
 from ugatit.commands.parsing import parse
 from ugatit.io.errors import UserError
 from ugatit.io.files import writing
-from ugatit.io.terminal import console, say
+from ugatit.io.terminal import console, say, some
+from ugatit.systems.base import WAYS
 from ugatit.translation.card import printable_id
 from ugatit.translation.export import export
 from ugatit.translation.hub import model_name, photographs
 from ugatit.translation.mobile import Mobile
 from ugatit.translation.translator import Translator
+
+FILES = {f"{way}{end}" for way in WAYS for end in (".onnx", ".mlpackage", ".tflite")} | {"config.json", *PAGE_FILES}
 
 
 @dataclass(frozen=True)
@@ -42,23 +45,25 @@ def main(arguments: list[str]) -> None:
     options = parse(ExportConfig, "ugatit export", arguments)
     if options.page and options.space:
         raise UserError("--page and --space are two things: give one of them.")
-    ours = "app.py" if options.space else "a2b.onnx"
-    if options.out.is_dir() and not (options.out / ours).exists() and any(options.out.iterdir()):
-        raise UserError(f"{options.out} holds other files: give another -o, the folder is replaced as a whole.")
+    name = model_name(options.model)
+    ours = space_files(printable_id(name), options.out) if options.space else FILES
+    if options.out.is_dir() and (other := sorted({path.name for path in options.out.iterdir()} - ours)):
+        raise UserError(
+            f"{options.out} holds other files ({some(other)}): give another -o, the folder is replaced as a whole."
+        )
     translator = Translator.load(options.model, "cpu")
     with writing(options.out):
         if options.space:
-            write_space(translator, printable_id(model_name(options.model)), options.out)
+            write_space(translator, printable_id(name), options.out)
             say(f"Written to {options.out}: python {options.out / 'app.py'} runs it here; its README.md says the rest.")
             return
         with console.status("writing and checking"):
             written = export(translator, options.out, options.also)
-        for name, worst in written.items():
+        for file, worst in written.items():
             told = "not run, which only macOS can"
             if worst is not None:
                 told = f"largest difference from PyTorch {worst:.1e} of a range of 2"
-            say(f"{options.out / name}: {told}")
+            say(f"{options.out / file}: {told}")
         if options.page:
-            name = model_name(options.model)
             page = write_page(options.out, options.runtime, name, photographs(options.model))
             say(f"{page}: open it in a browser, or put the folder on any web site, where it can be installed as an app")

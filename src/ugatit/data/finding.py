@@ -284,7 +284,7 @@ def split_of(run: Path) -> tuple[Inventory | None, bool]:
     """
     path = run / "pictures.json"
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text("utf-8"))
         if not (isinstance(found, dict) and all(isinstance(part, dict) for part in found.values())):
             raise ValueError("it is no record of pictures")
         return found, False

@@ -38,7 +38,7 @@ class Memory:
         key = sha256(repr((str(real(root)), read_by)).encode()).hexdigest()[:32]
         self.path = user_cache_path("ugatit") / "looks" / f"{key}.json"
         with suppress(OSError, ValueError):
-            found = json.loads(self.path.read_text())
+            found = json.loads(self.path.read_text("utf-8"))
             self.known = found if isinstance(found, dict) else {}
 
     def recall(self, file: Path) -> Look | None:
@@ -72,7 +72,7 @@ class Memory:
             return
         with suppress(OSError):
             with atomic_file(self.path) as temporary:
-                temporary.write_text(json.dumps(self.known))
+                temporary.write_text(json.dumps(self.known), "utf-8")
             for file in self.path.parent.glob("*.json"):
                 if time.time() - file.stat().st_mtime > KEPT:
                     file.unlink()

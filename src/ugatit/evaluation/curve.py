@@ -53,7 +53,7 @@ class KidCurve:
         }
         self.evaluator = Evaluator(Protocol(features="efficientnet-lite0"), device)
         self.run, self.folder, self.path = run, run / "kid", run / "kid" / "kid.jsonl"
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        lines = self.path.read_text("utf-8").splitlines() if self.path.exists() else []
         self.points = [point for point in map(json.loads, lines) if point["step"] <= step]
 
     def __call__(self, system: System, step: int) -> tuple[dict[str, float], bool]:
@@ -73,7 +73,7 @@ class KidCurve:
         self.points = [point for point in self.points if point["step"] != step] + [{"step": step, **ways}]
         if is_first():
             with writing(self.folder), atomic_file(self.path) as temporary:
-                temporary.write_text("".join(json.dumps(point) + "\n" for point in self.points))
+                temporary.write_text("".join(json.dumps(point) + "\n" for point in self.points), "utf-8")
             self.draw()
         return {f"kid/{way}": value["mean"] for way, value in ways.items()}, self.best() is self.points[-1]
 

@@ -266,7 +266,7 @@ def write_results(metrics: dict[str, Any], columns: dict[str, Tensor], out: Path
     with writing(out):
         draw_sheet({name: pictures[:rows] for name, pictures in columns.items()}, out / "sheet.png")
         with atomic_file(out / "metrics.json") as temporary:
-            temporary.write_text(json.dumps(metrics, indent=2) + "\n")
+            temporary.write_text(json.dumps(metrics, indent=2) + "\n", "utf-8")
     return metrics
 
 

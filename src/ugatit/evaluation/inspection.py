@@ -251,7 +251,7 @@ def inspect(
     numbers["rho"] = {net: {k: v.tolist() for k, v in layers.items()} for net, layers in rhos.items()}
     with writing(out):
         with atomic_file(out / "inspection.json") as temporary:
-            temporary.write_text(json.dumps(numbers, indent=2) + "\n")
+            temporary.write_text(json.dumps(numbers, indent=2) + "\n", "utf-8")
         columns: dict[str, Tensor] = {}
         for direction in system.directions:
             if (x := tests.get(direction[0].upper())) is not None:

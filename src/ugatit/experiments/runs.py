@@ -75,7 +75,7 @@ class Run(NamedTuple):
     def logged(self) -> int:
         """Steps that are done and logged."""
         path = self.folder / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
         for line in reversed(lines):
             with suppress(ValueError):  # it is just being written, or the disk was full
                 return json.loads(line)["step"]
@@ -113,7 +113,7 @@ def train_all(runs: list[Run], jobs: int) -> None:
     def work(run: Run) -> Run | None:
         slot = slots.get()
         try:
-            with starting, (run.folder / "log.txt").open("a") as log:
+            with starting, (run.folder / "log.txt").open("a", encoding="utf-8") as log:
                 if stopped:
                     return run
                 command = [sys.executable, "-m", "ugatit", "train", "--resume", str(run.folder)]
@@ -138,7 +138,7 @@ def train_all(runs: list[Run], jobs: int) -> None:
             raise
     failed = [run for future in futures if (run := future.result())]
     if failed:
-        last = (failed[0].folder / "log.txt").read_text().strip().splitlines()[-1:]
+        last = (failed[0].folder / "log.txt").read_text("utf-8", "replace").strip().splitlines()[-1:]
         raise UserError(f"{len(failed)} of {len(runs)} runs stopped, the first in {failed[0].folder}: {''.join(last)}")
 
 
@@ -165,7 +165,7 @@ def evaluate_all(runs: list[Run], experiment: Experiment) -> list[dict[str, Any]
     measured = []
     for run in runs:
         path = run.folder / "evaluation" / "metrics.json"
-        known = json.loads(path.read_text()) if path.exists() else {}
+        known = json.loads(path.read_text("utf-8")) if path.exists() else {}
         complete = not experiment.paired or TRUTH[0] in known.get("a2b", ())
         if known.get("protocol") != evaluator.description(run.config.model.size) or not complete:
             tests, roots, _ = find_tests(first.data, first.holdout, run.seed, run.folder, channels_of(run.config.model))
@@ -277,5 +277,5 @@ def write_tables(
                 console.print(truth_table(summary, direction))
             draw_sheet(sheet(runs, direction), out / f"sheet-{direction}.png")
         with atomic_file(out / "table.json") as temporary:
-            temporary.write_text(json.dumps(result, indent=2) + "\n")
+            temporary.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
     return result

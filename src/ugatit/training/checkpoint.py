@@ -48,7 +48,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
             file = temporary / f"{name}.safetensors"
             save_tensors(tensors, file)
             hashes[name] = digest(file)
-        (temporary / "state.json").write_text(json.dumps(checkpoint.state | {"sha256": hashes}))
+        (temporary / "state.json").write_text(json.dumps(checkpoint.state | {"sha256": hashes}), "utf-8")
     return path
 
 
@@ -59,7 +59,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ValueError: it is damaged; the message is a phrase that says what is wrong.
     """
     try:
-        state = json.loads((path / "state.json").read_text())
+        state = json.loads((path / "state.json").read_text("utf-8"))
         tensors = {}
         for name, expected in state.pop("sha256").items():
             file = path / f"{name}.safetensors"

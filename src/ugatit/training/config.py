@@ -160,7 +160,7 @@ def read_run(run: Path) -> TrainConfig:
         raise UserError(f"{run} is a file: give the folder of a run.")
     path = run / "config.json"
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text("utf-8"))
         if "config" in record:
             whose = f"the run's, {run.parent}" if (run.parent / "checkpoints").is_dir() else "the folder of a run"
             raise UserError(f"{run} is a model's folder, which is not resumed: give {whose}.")
@@ -190,10 +190,10 @@ def write_run(config: TrainConfig, run: Path, change: dict[str, Any] | None = No
     """
     path = run / "config.json"
     record = run_adapter(config.system).dump_python(config, mode="json")
-    history = json.loads(path.read_text()).get("history", []) if path.exists() else []
+    history = json.loads(path.read_text("utf-8")).get("history", []) if path.exists() else []
     record["history"] = [*history, change] if change else history
     with writing(run, RUN_CANNOT), atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n")
+        temporary.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
 
 
 def changed_settings(before: TrainConfig, now: TrainConfig) -> dict[str, list[Any]]:

@@ -59,8 +59,8 @@ def wandb_id(run: Path) -> str:
     path = run / "wandb" / "id"
     if not path.exists():
         with atomic_file(path) as temporary:
-            temporary.write_text(secrets.token_hex(4))
-    return path.read_text()
+            temporary.write_text(secrets.token_hex(4), "utf-8")
+    return path.read_text("utf-8")
 
 
 def track_pictures(accelerator: Accelerator, columns: dict[str, Tensor], step: int) -> None:

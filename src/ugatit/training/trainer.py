@@ -152,6 +152,8 @@ class Trainer:
         if resume:
             self.restore()
             self.check_step()
+            if self.step > config.recipe.steps:
+                raise UserError(f"`steps={config.recipe.steps}`: {run} has done {self.step}: give as many or more.")
         for optimizer in self.optimizers.values():
             if self.records:
                 take_from_card(optimizer)
@@ -574,14 +576,14 @@ class Trainer:
         if not (path.exists() and self.accelerator.is_main_process):
             return
         kept = []
-        for line in path.read_text().splitlines():
+        for line in path.read_text("utf-8").splitlines():
             try:
                 if json.loads(line)["step"] <= self.step:
                     kept.append(line)
             except ValueError:  # the process was killed while it wrote this line
                 continue
         with writing(self.run, RUN_CANNOT), atomic_file(path) as temporary:
-            temporary.write_text("".join(line + "\n" for line in kept))
+            temporary.write_text("".join(line + "\n" for line in kept), "utf-8")
 
     def guarded(self, write: Callable[[], None], what: str, fatal: bool = False) -> None:
         """Call ``write``; a disk that is full for now is reported and does not end the run, unless ``fatal``."""
@@ -719,7 +721,7 @@ def keep_record(trainer: Trainer, settings: dict[str, list[Any]]) -> None:
     change = {"step": trainer.step, "settings": settings, "pictures": pictures} if settings or pictures else None
     if inventory != trainer.known:
         with writing(run, RUN_CANNOT), atomic_file(run / "pictures.json") as temporary:
-            temporary.write_text(json.dumps(inventory) + "\n")
+            temporary.write_text(json.dumps(inventory) + "\n", "utf-8")
     write_run(trainer.config, run, change)  # last: a folder with a config.json is a run
 
 

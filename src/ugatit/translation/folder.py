@@ -38,7 +38,7 @@ def save_config(system: System, folder: Path) -> None:
     shared = {key: None if isinstance(value, Path) else value for key, value in asdict(system.config).items()}
     settings = {"format": FORMAT, "system": name, "config": shared}
     with atomic_file(folder / "config.json") as temporary:
-        temporary.write_text(json.dumps(settings, indent=2) + "\n")
+        temporary.write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
 
 
 def save_model(system: System, folder: Path, step: int, with_training: bool = True) -> None:

@@ -57,7 +57,7 @@ class Share:
                 if anew or not notes.name.startswith(key):
                     notes.unlink(missing_ok=True)
             self.known = self.read()
-            self.notes = (self.folder / f"{key}-{process.rank}-of-{process.processes}.txt").open("a")
+            self.notes = (self.folder / f"{key}-{process.rank}-of-{process.processes}.txt").open("a", encoding="utf-8")
         self.jobs: list[Job] = []  # of all processes
         self.sources: dict[Job, list[int] | None] = {}  # as they were before they were read
         self.before = 0  # jobs of this process that an earlier start has done
@@ -113,7 +113,7 @@ class Share:
 
     def read(self) -> dict[str, Any]:
         """What all processes have noted until now."""
-        lines = [line for notes in self.folder.glob("*.txt") for line in notes.read_text().splitlines()]
+        lines = [line for notes in self.folder.glob("*.txt") for line in notes.read_text("utf-8").splitlines()]
         known = {}
         for line in lines:
             with suppress(ValueError):  # it was being written when its process was killed

@@ -217,8 +217,8 @@ def known_pieces(folder: Path, settings: dict[str, Any]) -> list[Path]:
         raise UserError(f"{folder} is a link, where the pieces of a video shall go: remove it.")
     note = folder / "settings.json"
     text = json.dumps(settings, sort_keys=True, default=str)
-    if not note.exists() or note.read_text() != text:
+    if not note.exists() or note.read_text("utf-8") != text:
         shutil.rmtree(folder, ignore_errors=True)
         with atomic_file(note) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, "utf-8")
     return sorted(folder.glob("[0-9]*.mp4"))
