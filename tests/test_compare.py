@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from conftest import run_ugatit
+from conftest import run_here, run_ugatit
 
 
 def add_tests(data):
@@ -48,5 +48,5 @@ def test_a_budget_in_minutes(data, tmp_path):
     "arguments, names", [(["--systems", "pix2pix"], "pix2pix"), (["--steps", 2, "--minutes", 1], "--minutes")]
 )
 def test_bad_input_is_one_sentence(arguments, names, data, tmp_path):
-    made = run_ugatit("compare", data, *arguments, "-o", tmp_path)
+    made = run_here("compare", data, *arguments, "-o", tmp_path)
     assert made.returncode == 2 and names in made.stderr and "Traceback" not in made.stderr

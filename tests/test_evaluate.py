@@ -10,7 +10,7 @@ import scipy.stats
 import torch
 from PIL import Image
 
-from conftest import run_torchrun, run_ugatit, tiny_model, write_picture
+from conftest import run_here, run_torchrun, run_ugatit, tiny_model, write_picture
 from ugatit.data.finding import find_pictures, find_tests
 from ugatit.evaluation.evaluate import Evaluator, evaluate_folders, usable, write_translations
 from ugatit.evaluation.features import load_features, perceptual_distance
@@ -158,7 +158,7 @@ def test_two_processes_measure_what_one_does(data, tmp_path):
     for name in ("testA", "testB"):
         folder(data / name, 19, seed=ord(name[-1]))  # more than a batch
     options = [tmp_path / "model", data, "--paired", "--features", "efficientnet-lite0", "--subsets", 5, "-o"]
-    alone = run_ugatit("evaluate", *options, tmp_path / "one")
+    alone = run_here("evaluate", *options, tmp_path / "one")
     both = run_torchrun(2, "evaluate", *options, tmp_path / "two")
     assert alone.returncode == both.returncode == 0, both.stderr
     last = max((tmp_path / "one" / "a2b").iterdir()).name
@@ -232,7 +232,7 @@ def test_inception_with_weights_from_a_file(monkeypatch, tmp_path):
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_two(arguments, names, tmp_path):
-    made = run_ugatit("evaluate", *[a.format(tmp=tmp_path) for a in arguments])
+    made = run_here("evaluate", *[a.format(tmp=tmp_path) for a in arguments])
     assert made.returncode == 2
     assert names in made.stderr + made.stdout and "Traceback" not in made.stderr
 

@@ -21,7 +21,7 @@ import yaml
 from PIL import Image
 
 import ugatit
-from conftest import one_thread, run_ugatit, tiny_model, write_picture
+from conftest import one_thread, run_here, tiny_model, write_picture
 from ugatit.apps.page import write_page
 from ugatit.cli import main
 from ugatit.io.errors import UserError
@@ -79,11 +79,11 @@ def test_a_file_that_does_something_else_is_noticed(tmp_path, monkeypatch):
 def test_commands_and_the_page_in_a_browser(tmp_path, runtime, browser):
     save_model(tiny_model(), tmp_path / "model", step=0)
     source = write_picture(tmp_path / "pictures" / "one.png", 1, 32)
-    done = run_ugatit("export", tmp_path / "model", "-o", tmp_path / "onnx", "--page", "--runtime", runtime)
+    done = run_here("export", tmp_path / "model", "-o", tmp_path / "onnx", "--page", "--runtime", runtime)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("largest difference") == 2
     for model, options in (("model", []), ("onnx", ["--backend", "onnx"])):
-        done = run_ugatit("translate", tmp_path / model, source, "-o", tmp_path / f"by-{model}", *options)
+        done = run_here("translate", tmp_path / model, source, "-o", tmp_path / f"by-{model}", *options)
         assert done.returncode == 0, done.stderr
     expected = np.asarray(Image.open(tmp_path / "by-model" / "one.png"), int)
     assert np.abs(np.asarray(Image.open(tmp_path / "by-onnx" / "one.png"), int) - expected).max() <= 1
@@ -112,9 +112,9 @@ def test_commands_and_the_page_in_a_browser(tmp_path, runtime, browser):
 
 def test_what_cannot_be_exported_or_run_is_explained(tmp_path):
     save_model(tiny_model(), tmp_path / "model", step=0)
-    done = run_ugatit("translate", tmp_path / "model", tmp_path, "-o", tmp_path / "out", "--backend", "onnx")
+    done = run_here("translate", tmp_path / "model", tmp_path, "-o", tmp_path / "out", "--backend", "onnx")
     assert done.returncode == 2 and "model holds no ONNX files" in done.stderr
-    done = run_ugatit("export", tmp_path / "model", "-o", tmp_path / "model")
+    done = run_here("export", tmp_path / "model", "-o", tmp_path / "model")
     assert done.returncode == 2 and "holds other files" in done.stderr
     (tmp_path / "model" / "a2b.onnx").write_bytes(b"damaged")
     (tmp_path / "model" / "b2a.onnx").write_bytes(b"damaged")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import TINY, run_ugatit
+from conftest import TINY, run_here, run_ugatit
 from ugatit.evaluation.inspection import rho_by_layer, training_cost, translation_cost
 from ugatit.experiments.ablate import AblateConfig, plan
 from ugatit.io.errors import UserError
@@ -91,7 +91,7 @@ def test_only_a_learned_rho_is_shown():
 def test_inspect_writes_costs_rho_and_attention(settings, data, tmp_path):
     system = UGATIT(UGATITConfig(size=32, width=2, blocks=1, light=True, **settings))
     save_model(system, tmp_path / "model", 0)
-    made = run_ugatit("inspect", tmp_path / "model", data, "-o", tmp_path / "out", "--size", 64)
+    made = run_here("inspect", tmp_path / "model", data, "-o", tmp_path / "out", "--size", 64)
     assert made.returncode == 0, made.stderr
     numbers = json.loads((tmp_path / "out" / "inspection.json").read_text())
     assert numbers["parameters"]["gen_a2b"] == sum(p.numel() for p in system.gen_a2b.parameters())
@@ -107,7 +107,7 @@ def test_inspect_writes_costs_rho_and_attention(settings, data, tmp_path):
 )
 def test_inspect_s_bad_input_is_one_sentence(arguments, names, tmp_path):
     save_model(UGATIT(UGATITConfig(size=32, width=1, blocks=1)), tmp_path / "model", 0)
-    made = run_ugatit("inspect", tmp_path / "model", "-o", tmp_path, *[a.format(tmp=tmp_path) for a in arguments])
+    made = run_here("inspect", tmp_path / "model", "-o", tmp_path, *[a.format(tmp=tmp_path) for a in arguments])
     assert made.returncode == 2 and names in made.stderr and "Traceback" not in made.stderr
 
 

@@ -14,7 +14,7 @@ import skimage
 from onnx import TensorProto, helper
 from PIL import Image, ImageFilter
 
-from conftest import run_ugatit, write_picture
+from conftest import run_here, run_ugatit, write_picture
 from ugatit.apps.prepare import PrepareConfig, enlarger, prepare
 from ugatit.cli import main
 from ugatit.data.finding import find_files
@@ -163,7 +163,7 @@ def test_odd_names_and_what_is_no_file_are_entries_of_the_report(tmp_path):
     (tmp_path / "a" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "a" / "bro\nken.png").write_bytes(b"junk")
     sides = ["--a", tmp_path / "a", "--b", tmp_path / "b", "--colour", 0, "--sharpness", 0, "--size", 64]
-    done = run_ugatit("prepare", *sides, "-o", tmp_path / "data")
+    done = run_here("prepare", *sides, "-o", tmp_path / "data")
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     entries = json.loads((tmp_path / "data" / "manifest.json").read_text())["entries"]
     fate = {Path(e["file"]).name: e["dropped"] for e in entries if e["domain"] == "A"}

@@ -78,8 +78,10 @@ def test_the_help_tells_the_exit_codes(capsys):
     assert "0 done, 2 bad input" in usage()
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["translate"]])
-@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize(
+    ("words", "buffered"),
+    [(["--help"], True), (["--help"], False), (["train", "--help"], True), (["translate"], False)],
+)
 def test_nobody_who_reads_is_no_failure(words, buffered):
     """As where head has enough: one exit code, and nothing said."""
     read, write = os.pipe()

@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 from scipy.stats import binomtest
 
-from conftest import run_ugatit, served, write_picture
+from conftest import run_here, served, write_picture
 from ugatit.apps.study import (
     PAPER,
     Answers,
@@ -176,7 +176,7 @@ def test_the_report_counts_and_its_intervals_are_scipy_s(client, tmp_path):
     alpha = rows["all", "alpha"]
     interval = binomtest(14, 21).proportion_ci(method="wilson")
     assert (alpha.low, alpha.high) == pytest.approx((100 * interval.low, 100 * interval.high), abs=1e-9)
-    done = run_ugatit("study", "report", tmp_path / "study.sqlite", "--csv", tmp_path / "table.csv")
+    done = run_here("study", "report", tmp_path / "study.sqlite", "--csv", tmp_path / "table.csv")
     assert done.returncode == 0 and "66.7" in done.stderr and "73.15" in done.stderr
     for column in zip(*PAPER.values(), strict=True):
         assert sum(column) == pytest.approx(100, abs=0.06), "the paper's are all of a data set's choices"
@@ -206,7 +206,7 @@ def test_folders_that_are_no_study_are_explained(pictures, tmp_path):
         application(StudyConfig([one], db=tmp_path / "a.sqlite"), said.append)
     (tmp_path / "text.sqlite").write_text("this is not a database, and long enough to see that" * 20)
     for db, reason in (("text.sqlite", "cannot be used"), ("none.sqlite", "does not exist")):
-        done = run_ugatit("study", "report", tmp_path / db)
+        done = run_here("study", "report", tmp_path / db)
         assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
 
 

@@ -148,7 +148,7 @@ def pictures(tmp_path):
 def test_folders_files_and_globs_keep_their_names(light, pictures, tmp_path):
     (pictures / "junk.png").write_bytes(b"junk")
     out = tmp_path / "out"
-    made = run_ugatit("translate", light, pictures, "-o", out, "--attention", "--size", "keep", "--batch", 2)
+    made = run_here("translate", light, pictures, "-o", out, "--attention", "--size", "keep", "--batch", 2)
     assert made.returncode == 0, made.stderr
     assert "4 pictures written" in made.stderr and "junk.png is not a picture" in made.stderr
     names = {str(f.relative_to(out)) for f in out.rglob("*") if f.is_file()}
@@ -170,7 +170,7 @@ def test_folders_files_and_globs_keep_their_names(light, pictures, tmp_path):
         and np.abs(heat - np.asarray(to_picture(x[0]), int)).mean() > 1
     )
 
-    globbed = run_ugatit("translate", light, pictures / "*.jpg", "-o", tmp_path / "g", "--direction", "b2a")
+    globbed = run_here("translate", light, pictures / "*.jpg", "-o", tmp_path / "g", "--direction", "b2a")
     assert globbed.returncode == 0 and [f.name for f in (tmp_path / "g").iterdir()] == ["two.jpg"]
 
 
@@ -227,7 +227,7 @@ def test_bad_input_is_one_sentence_and_exit_code_two(arguments, names, light, fu
     write_picture(tmp_path / "twice" / "one.png", 9)
     (tmp_path / "bad.png").write_bytes(b"bad")
     places = {"tmp": tmp_path, "in": pictures, "light": light, "full": full}
-    made = run_ugatit("translate", *[a.format(**places) for a in arguments])
+    made = run_here("translate", *[a.format(**places) for a in arguments])
     assert made.returncode == 2
     assert names in made.stderr + made.stdout and "Traceback" not in made.stderr
 
@@ -401,7 +401,7 @@ def test_short_memory_skips_one_picture_only(words, light, pictures, tmp_path, m
 def test_a_name_that_is_too_long_for_its_result_stops_no_other(light, tmp_path):
     long = write_picture(tmp_path / "in" / f"{'n' * 245}.png", 1)
     write_picture(tmp_path / "in" / "short.png", 2)
-    made = run_ugatit("translate", light, tmp_path / "in", "-o", tmp_path / "out", "--attention")
+    made = run_here("translate", light, tmp_path / "in", "-o", tmp_path / "out", "--attention")
     assert made.returncode == 0, made.stderr
     assert (tmp_path / "out" / "short.attention.png").exists()
     assert "1 pictures written" in made.stderr and "free some space" not in made.stderr
@@ -422,12 +422,12 @@ def test_linked_folders_are_looked_into_once(tmp_path):
 
 def test_a_file_or_an_exported_folder_as_a_model_says_what_to_do(light, pictures, tmp_path):
     (tmp_path / "released.pt").write_bytes(b"x")
-    made = run_ugatit("translate", tmp_path / "released.pt", pictures, "-o", tmp_path / "out")
+    made = run_here("translate", tmp_path / "released.pt", pictures, "-o", tmp_path / "out")
     assert made.returncode == 2 and "ugatit import" in " ".join(made.stderr.split())
     (tmp_path / "onnx").mkdir()
     (tmp_path / "onnx" / "a2b.onnx").touch()
     (tmp_path / "onnx" / "config.json").write_text("{}")
-    made = run_ugatit("translate", tmp_path / "onnx", pictures, "-o", tmp_path / "out")
+    made = run_here("translate", tmp_path / "onnx", pictures, "-o", tmp_path / "out")
     assert made.returncode == 2 and "--backend onnx" in made.stderr
 
 
@@ -442,7 +442,7 @@ def test_animations_and_stacks_are_translated_as_a_whole(kind, light, tmp_path):
         source, save_all=True, append_images=shades[1:], **options, **({"lossless": True} if kind == "webp" else {})
     )
     write_picture(tmp_path / "in" / f"still.{kind}", 1, 40)
-    made = run_ugatit("translate", light, tmp_path / "in", "-o", tmp_path / "out")
+    made = run_here("translate", light, tmp_path / "in", "-o", tmp_path / "out")
     assert made.returncode == 0, made.stderr
     still = "still.png" if kind == "gif" else f"still.{kind}"
     assert {f.name for f in (tmp_path / "out").iterdir()} == {f"moving.{kind}", still}

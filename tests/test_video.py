@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import EMOJI, one_thread, run_ugatit, tiny_model, write_picture
+from conftest import EMOJI, one_thread, run_here, run_ugatit, tiny_model, write_picture
 from ugatit.data.finding import find_files
 from ugatit.io.errors import UserError
 from ugatit.systems.base import Translation
@@ -203,7 +203,7 @@ def test_films_beside_pictures_and_what_is_no_film(tmp_path):
     film(tmp_path / "in" / "sub" / "film.ts", 3)
     write_picture(tmp_path / "in" / "one.png", 0)
     (tmp_path / "in" / "damaged.mp4").write_bytes(b"no film")
-    done = run_ugatit("translate", tmp_path / "model", tmp_path / "in", "-o", tmp_path / "out")
+    done = run_here("translate", tmp_path / "model", tmp_path / "in", "-o", tmp_path / "out")
     assert done.returncode == 0 and "2 files written" in done.stderr
     assert "damaged.mp4 cannot be read" in done.stderr and "Traceback" not in done.stderr
     assert content(tmp_path / "out" / "sub" / "film.mkv")["pictures"].shape == (3, 32, 48, 3)
@@ -212,7 +212,7 @@ def test_films_beside_pictures_and_what_is_no_film(tmp_path):
     cut = (tmp_path / "short.mp4").read_bytes()
     (tmp_path / "short.mp4").write_bytes(cut[: len(cut) // 2])
     for options, reason in (([], "short.mp4 cannot be read"), (["--attention"], "so not of")):
-        done = run_ugatit("translate", tmp_path / "model", tmp_path / "short.mp4", "-o", tmp_path / "out", *options)
+        done = run_here("translate", tmp_path / "model", tmp_path / "short.mp4", "-o", tmp_path / "out", *options)
         assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
 
 
