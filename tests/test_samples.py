@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from imagecodecs import png_decode, png_encode
+from imagecodecs import jpeg2k_encode, png_decode, png_encode
 from PIL import Image, ImageCms
 
 from conftest import TINY, run_here, tiny_model, write_picture
@@ -20,7 +20,7 @@ from ugatit.data.reading import examine, read_picture, read_samples
 from ugatit.data.samples import BandsError
 from ugatit.io.errors import UserError
 from ugatit.systems import REGISTRY
-from ugatit.systems.base import Samples, Translation
+from ugatit.systems.base import COLOUR, Samples, Translation
 from ugatit.translation.files import plan_jobs, translate_files
 from ugatit.translation.results import as_image, depth_of, suffix_of
 from ugatit.translation.translator import Translator
@@ -212,6 +212,18 @@ def test_systems_that_need_equal_channels_say_so(data, tmp_path):
         REGISTRY["cartoongan"].Config(channels=4)
     done = run_here("train", data, *TINY, "--channels-b", "1", "-o", tmp_path / "run")
     assert done.returncode == 2 and "Traceback" not in done.stderr and "--channels-b 1" in done.stderr
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("kind", ["ppm", "jp2"])
+def test_formats_of_which_eight_bits_are_read_say_so(kind, bits, tmp_path):
+    values = ramp(3, np.uint16 if bits == 16 else np.uint8)
+    if kind == "ppm":
+        head = f"P6 {values.shape[1]} {values.shape[0]} {2**bits - 1}\n".encode()
+        (tmp_path / "a.ppm").write_bytes(head + values.astype(values.dtype.newbyteorder(">")).tobytes())
+    else:
+        (tmp_path / "a.jp2").write_bytes(jpeg2k_encode(values))
+    assert read_samples(tmp_path / f"a.{kind}", COLOUR).lost == (bits == 16)
 
 
 def test_without_the_packages_for_more_it_is_said(tmp_path, monkeypatch):

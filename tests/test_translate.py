@@ -180,7 +180,9 @@ def test_results_that_lie_within_what_is_translated_are_not_translated_again(lig
     again = run_here("translate", light, pictures, "-o", out)
     assert first.returncode == again.returncode == 0, again.stderr
     assert "left out: 4 files" in again.stderr
+    (pictures / "gone.png").symlink_to(tmp_path / "nothing")
     globbed = run_here("translate", light, pictures / "*", "-o", out)
+    assert "gone.png is not a regular file" in globbed.stderr
     assert globbed.returncode == 0 and "left out: 4 files" in globbed.stderr
     assert {file.name for file in out.iterdir()} == {"one.png", "two.jpg", "deep", "three.webp", "four.png"}
 

@@ -69,6 +69,8 @@ def read_array(file: io.BytesIO | io.BufferedReader, opened: Image.Image | None,
 
 def holds_less(opened: Image.Image, channels: int) -> bool:
     """Whether Pillow holds less of a file than it has: 8 of 16 bits in colour, or the first bands."""
+    if opened.format in ("PPM", "JPEG2000"):
+        return len(opened.getbands()) > 1 and bits_of(opened) > 8
     if opened.format == "PNG":
         return len(opened.getbands()) > 1 and any(";16" in str(part[3]) for part in opened.tile)  # type: ignore[attr-defined]
     if opened.format != "TIFF":
@@ -76,6 +78,17 @@ def holds_less(opened: Image.Image, channels: int) -> bool:
     tags: Any = opened.tag_v2  # type: ignore[attr-defined]
     deep = max(tags.get(BITS, (8,))) > 8 and tags.get(BANDS, 1) > 1
     return deep or (channels not in (1, 3) and len(opened.getbands()) != channels)
+
+
+def bits_of(opened: Image.Image) -> int:
+    """Of each sample of a PPM or JPEG 2000 file."""
+    if opened.format == "PPM":
+        arguments = opened.tile[0][3]  # type: ignore[attr-defined]
+        return arguments[-1].bit_length() if isinstance(arguments, tuple) else 8
+    file: Any = opened.fp  # type: ignore[attr-defined]
+    file.seek(0)
+    _, found, sizes = file.read(2**16).partition(b"\xff\x4f\xff\x51")  # the beginning of its pixels
+    return (sizes[38] & 127) + 1 if found and len(sizes) > 38 else 8
 
 
 def read_npy(file: io.BytesIO | io.BufferedReader) -> np.ndarray:

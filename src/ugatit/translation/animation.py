@@ -7,7 +7,6 @@ from ugatit.data.reading import Pages, count_pages, read_pages
 from ugatit.data.samples import Kind
 from ugatit.data.sampling import to_tensor_transform
 from ugatit.io.errors import UserError
-from ugatit.io.files import writing
 from ugatit.systems.base import Direction
 from ugatit.translation.results import TIFF, save_arrays, to_arrays
 from ugatit.translation.translator import Size, Translator
@@ -44,7 +43,8 @@ def translate_animation(
     Raises:
         ValueError: the source cannot be read, or its times or sizes not be written; the message is a phrase that says
             why.
-        UserError: the target cannot be written, or has another suffix.
+        OSError: the target cannot be written.
+        UserError: it has another suffix.
     """
     if target.suffix.lower() != source.suffix.lower():
         raise UserError(f"`target={target}` is of another kind than {source}: give it the same suffix.")
@@ -55,8 +55,7 @@ def translate_animation(
     made = (one.image[0] for one in translator.stream(tensors, direction, size, batch))
     deepest = max((picture.kind for picture in pages.pictures), key=DEPTHS.index)
     arrays = to_arrays(made, target, deepest, aim)
-    with writing(target):
-        save_arrays(arrays, target, **timing(pages, target.suffix.lower()))
+    save_arrays(arrays, target, **timing(pages, target.suffix.lower()))
     return any(picture.lost for picture in pages.pictures)
 
 

@@ -111,8 +111,11 @@ def targets_of(given: str, out: Path) -> Iterator[tuple[Path, Path]]:
             pairs = [(file, out / file.relative_to(path)) for file in files]
         elif path.is_file():
             pairs = [(path, out / path.name)]
-        else:
+        elif there:
             raise UserError(f"The input {path} is not a regular file: give a picture, a video or a folder.")
+        else:
+            say(f"  skipped: {printable(str(path))} is not a regular file", "yellow")
+            pairs = []
         new = [pair for pair in pairs if not (around and real(pair[0]).is_relative_to(results))]
         before += len(pairs) - len(new)
         yield from new
