@@ -31,14 +31,14 @@ def test_systems_are_trained_measured_and_kept(data, tmp_path):
     with Image.open(tmp_path / "t" / "sheet-a2b.png") as sheet:
         assert sheet.width // 100 == 3
     times = {f: f.stat().st_mtime_ns for f in (tmp_path / "t").rglob("*.safetensors")}
-    again = run_ugatit(*arguments)
+    again = run_here(*arguments)
     assert again.returncode == 0 and times == {f: f.stat().st_mtime_ns for f in times}
 
 
 def test_a_budget_in_minutes(data, tmp_path):
     add_tests(data)
     arguments = ["compare", data, "--systems", "aggan", "--preset", "quick", "--size", 32, "--minutes", 0.02]
-    made = run_ugatit(*arguments, "--features", "efficientnet-lite0", "-o", tmp_path / "t")
+    made = run_here(*arguments, "--features", "efficientnet-lite0", "-o", tmp_path / "t")
     assert made.returncode == 0, made.stderr
     steps = json.loads((tmp_path / "t" / "table.json").read_text())["steps"]["aggan"]
     assert f"{steps} steps in 0.02 minutes" in made.stderr

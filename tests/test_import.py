@@ -3,6 +3,7 @@
 import argparse
 import shutil
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from ugatit.nn.switch import fast_forms
 from ugatit.systems.cyclegan import CycleGAN
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
 from ugatit.training.start import take_weights
-from ugatit.translation.checkpoints import import_checkpoint
+from ugatit.translation.checkpoints import checkpoints_in, import_checkpoint, way_of
 from ugatit.translation.folder import load_model, save_model
 from ugatit.translation.released import NETWORKS, released_names
 from ugatit.translation.translator import Translator
@@ -149,6 +150,97 @@ def test_a_wrapped_generator_with_other_channels_becomes_a_model_of_one_directio
     assert torch.allclose(model.translate(x, "b2a").image, ours.eval().translate(x, "b2a").image, atol=5e-3)
     with pytest.raises(UserError, match="does not translate"):
         Translator(model, "cpu")(torch.rand(1, 1, 32, 32), "a2b")
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("latest_net_G_A.pth", "a2b"),
+        ("latest_net_G_B.pth", "b2a"),
+        ("latest_net_G_B (1).pth", "b2a"),
+        ("netG_B2A.pth", "b2a"),
+        ("netG_A2B.pth", "a2b"),
+        ("200_net_G_BtoA - Copy.pth", "b2a"),
+        ("latest_net_G.pth", None),
+        ("cat2dog.pth", None),
+    ],
+)
+def test_a_generator_s_name_tells_its_direction(name, way):
+    assert way_of(Path(name)) == way
+
+
+def test_two_generators_have_the_directions_of_their_names_whatever_comes_first(tmp_path, capsys):
+    for name, seed in (("netG_A2B.pth", 1), ("netG_B2A.pth", 2)):
+        torch.manual_seed(seed)
+        ours = CycleGAN(CycleGAN.Config(size=32, width=4, blocks=1))
+        ours.init_weights()
+        torch.save(toolkit_names(ours.gen_a2b, 5), tmp_path / name)
+    files = [tmp_path / "netG_A2B.pth", tmp_path / "netG_B2A.pth"]
+    one, other = (import_checkpoint(given, 32).state_dict() for given in (files, files[::-1]))
+    assert all(torch.equal(one[name], other[name]) for name in one if name.startswith("gen"))
+    with pytest.raises(UserError, match="`direction` is for a single generator"):
+        import_checkpoint(files, 32, "b2a")
+    shutil.copy(files[0], tmp_path / "net_G_A.pth")
+    with pytest.raises(UserError, match="are both a2b by their names"):
+        import_checkpoint([files[0], tmp_path / "net_G_A.pth"], 32)
+    shutil.copy(files[0], tmp_path / "horses.pth")
+    assert import_checkpoint([tmp_path / "horses.pth"], 32).directions == ("a2b",)
+    assert "horses.pth does not tell its direction" in capsys.readouterr().err
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+        archive.write(tmp_path / "horses.pth", "m/horses.pth")
+        archive.writestr("__MACOSX/m/._horses.pth", b"of a Mac")
+    assert import_checkpoint([tmp_path / "mine.zip"], 32).directions == ("a2b",)
+    with pytest.raises(UserError, match=r"mine.zip is a zip file, and others were given with it"):
+        import_checkpoint([tmp_path / "mine.zip", files[1]], 32)
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(tmp_path / "horses.pth", "m/horses.pth")
+    damaged = bytearray((tmp_path / "packed.zip").read_bytes())
+    damaged[100:200] = bytes(100)
+    (tmp_path / "packed.zip").write_bytes(damaged)
+    with pytest.raises(UserError, match=r"packed.zip cannot be unpacked"):
+        import_checkpoint([tmp_path / "packed.zip"], 32)
+    wide = CycleGAN(CycleGAN.Config(size=32, width=2, blocks=1))
+    state = toolkit_names(wide.gen_a2b, 5)
+    first = next(iter(state))
+    state[first] = torch.zeros(2, 12, 7, 7)
+    torch.save(state, tmp_path / "twelve_A.pth")
+    with pytest.raises(UserError, match="does not fit CycleGAN here: channels = 12"):
+        import_checkpoint([tmp_path / "twelve_A.pth"], 32)
+
+
+def test_the_newest_of_a_folder_is_the_latest(tmp_path):
+    for name in ("cat_params_0001000.pt", "cat_params_latest.pt", "cat_params_0000900.pt"):
+        torch.save(released(), tmp_path / name)
+    assert [file.name for file in checkpoints_in(tmp_path)] == ["cat_params_latest.pt"]
+    (tmp_path / "cat_params_latest.pt").unlink()
+    assert [file.name for file in checkpoints_in(tmp_path)] == ["cat_params_0001000.pt"]
+
+
+def test_a_variant_of_the_authors_networks_is_refused_and_unused_statistics_are_not(tmp_path):
+    states = released()
+    states["genA2B"]["DownBlock.2.num_batches_tracked"] = torch.tensor(7)
+    torch.save(states, tmp_path / "a_params_1.pt")
+    import_checkpoint([tmp_path / "a_params_1.pt"], 32)
+    states["genA2B"]["Attention.gamma"] = torch.ones(1)
+    torch.save(states, tmp_path / "a_params_1.pt")
+    with pytest.raises(UserError, match=r"a variant of the authors' networks, as genA2B has Attention.gamma too"):
+        import_checkpoint([tmp_path / "a_params_1.pt"], 32)
+
+
+def test_weights_that_stand_twice_in_a_checkpoint_count_once(tmp_path):
+    states = released()
+    torch.save({**states, "best": states}, tmp_path / "a_params_1.pt")
+    import_checkpoint([tmp_path / "a_params_1.pt"], 32)
+
+
+def test_another_model_s_discriminators_do_not_stay(tmp_path):
+    torch.save(released(), tmp_path / "a_params_1.pt")
+    assert run_here("import", tmp_path / "a_params_1.pt", "-o", tmp_path / "m", "--size", 32).returncode == 0
+    Translator.load(tmp_path / "m").save(tmp_path / "m")
+    assert (tmp_path / "m" / "training.safetensors").exists(), "they are this model's"
+    torch.save({n: state for n, state in released().items() if n.startswith("gen")}, tmp_path / "b_params_1.pt")
+    assert run_here("import", tmp_path / "b_params_1.pt", "-o", tmp_path / "m", "--size", 32).returncode == 0
+    assert not (tmp_path / "m" / "training.safetensors").exists()
 
 
 def released(**changes) -> dict:

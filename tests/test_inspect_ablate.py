@@ -144,12 +144,12 @@ def test_table_1_trains_measures_and_keeps_what_is_done(data, tmp_path):
     assert config["model"]["cam"] == "discriminator" and config["seed"] == 1
 
     times = {f: f.stat().st_mtime_ns for f in (tmp_path / "t").rglob("*.safetensors")}
-    again = run_ugatit(*arguments, "--paired")
+    again = run_here(*arguments, "--paired")
     assert "Distance to the truth" in again.stderr
     table = json.loads((tmp_path / "t" / "table.json").read_text())
     assert len(table["rows"]["w/o G_CAM"]["a2b"]["perceptual_of_each_seed"]) == 2
     assert again.returncode == 0 and times == {f: f.stat().st_mtime_ns for f in times}
-    other = run_ugatit(*arguments, "--width", 3)
+    other = run_here(*arguments, "--width", 3)
     assert other.returncode == 2 and "other settings" in other.stderr
 
 

@@ -88,6 +88,21 @@ def test_floats_are_written_as_floats_in_the_range_of_the_target(tmp_path):
         assert made.dtype == np.float32 and np.abs(made - values).max() < 1e-3
 
 
+def test_a_given_range_is_of_the_sources_alone(tmp_path):
+    """Results have the target domain's, and the example of a style its own."""
+    translator = Translator(tiny_model(channels=1, range=(-1000.0, 2000.0), range_b=(0.0, 800.0)), "cpu")
+    translator.range = (-1000.0, 1500.0)
+    assert translator.read_as("a2b").range == (-1000, 1500) and translator.written_as("a2b").range == (0, 800)
+    plain = Translator(tiny_model(channels=1), "cpu")
+    plain.range = (0.0, 5.0)
+    assert plain.written_as("a2b").range == (0, 5), "there is no other"
+    styled, example = Translator(tiny_model("munit"), "cpu"), Image.fromarray(ramp(3, np.uint8, 64))
+    styled.set_style(example)
+    before = styled(torch.zeros(1, 3, 64, 64))
+    styled.range = (0.0, 10.0)
+    assert torch.equal(styled(torch.zeros(1, 3, 64, 64)), before)
+
+
 def test_what_a_result_is_written_as():
     hounsfield, counts, unit = (-1000.0, 3000.0), (0.0, 4095.0), (0.0, 1.0)
     for kind, target, suffix, expected in (

@@ -489,6 +489,18 @@ def test_the_translator_says_what_it_takes():
     translator = Translator(tiny_model(), "cpu")
     with pytest.raises(UserError, match=r"`images` is a str: give a picture \(Image.open\(path\)\)"):
         translator("cat.jpg")
+    with pytest.raises(UserError, match=r"`images` has a str: give pictures \(Image.open\(path\)\)"):
+        translator([Image.new("RGB", (40, 40)), "cat.jpg"])
+    styled = Translator(tiny_model("munit"), "cpu")
+    styled.set_style(torch.zeros(1, 3, 64, 64, dtype=torch.float64))
+    styled(torch.zeros(2, 3, 64, 64))
+    with pytest.raises(UserError, match="`style` is a tensor, but not 1 x channels"):
+        styled.set_style(torch.zeros(3, 64, 64))
+    with pytest.raises(UserError, match="give a number from 0 up"):
+        styled.set_style(2**70)
+    styled.set_style(torch.zeros(2, 3, 64, 64))
+    with pytest.raises(UserError, match="`style` is 2 x 3 x 64 x 64, not 1 x 3 x H x W"):
+        styled(torch.zeros(3, 3, 64, 64))
     with pytest.raises(UserError, match="`batch=0`: give 1 or more"):
         translator(torch.rand(1, 3, 32, 32), batch=0)
 

@@ -29,7 +29,8 @@ class ImportConfig:
     size: Annotated[int, Field(ge=32, le=4096, multiple_of=4)] = 256
     """The side in pixels of the pictures that the model was trained on. A full U-GAT-IT's is found in the file."""
     direction: Direction | None = None
-    """The direction of a single generator. If it is not given, b2a for a file whose name ends with _B, else a2b."""
+    """The direction of a single generator of the toolkit. If it is not given, what its name tells (_A, _B, A2B, B2A),
+    else a2b."""
     smoothing: bool = True
     """A checkpoint of TensorFlow was trained with its option of that name, which is on by default and not recorded."""
 

@@ -15,12 +15,13 @@ from tyro.conf import Positional, arg
 
 from ugatit.commands.parsing import parse
 from ugatit.data.finding import Skipped, common_range, look_at, unscaled
-from ugatit.data.reading import Look, extent_of_pages
+from ugatit.data.reading import Look, extent_of_pages, read_samples
 from ugatit.data.samples import SHALLOW
+from ugatit.data.sampling import to_tensor_transform
 from ugatit.io.errors import UserError, with_options
 from ugatit.io.files import printable, real
 from ugatit.io.terminal import bars, console, say, some
-from ugatit.systems.base import Direction, Range, faces_of, opposite
+from ugatit.systems.base import Direction, Range, faces_of
 from ugatit.training.config import check_range
 from ugatit.translation.animation import is_animation, translate_animation
 from ugatit.translation.export import OnnxTranslator
@@ -57,8 +58,9 @@ class TranslateConfig:
     samples: Annotated[int, Field(ge=1)] = 1
     """For systems with styles: how many translations of each picture are made, called NAME-1, NAME-2 and so on."""
     range: Range | Literal["auto"] | None = None
-    """The samples that become black and white: LOW HIGH, or auto for the lowest and the highest of all inputs, which is
-    taken for floats and 32 bits anyway. If it is not given, it is the model's, or else what the files' type says."""
+    """The sources' samples that become black and white: LOW HIGH, or auto for the lowest and the highest of all inputs,
+    which is taken for floats and 32 bits anyway. If it is not given, it is the model's, or else what the files' type
+    says."""
     faces: How | None = None
     """Faces are translated instead of whole pictures, turned and cut out as those of the training pictures were. crop:
     each is written, further ones of a picture as NAME.face2, NAME.face3 and so on. back: they are laid back into the
@@ -281,7 +283,8 @@ def read_style(given: str, translator: Translator, direction: Direction) -> Tens
     if given.startswith("-") and given[1:].isdecimal():
         raise UserError(f"--style {given} is negative: give a number from 0 up, or a picture of the target domain.")
     try:
-        return translator.read(Path(given), opposite(direction))
+        samples = translator.samples(direction[-1])
+        return to_tensor_transform()(read_samples(Path(given), samples).pixels)[None]
     except (ValueError, OSError) as error:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else str(error)
         raise UserError(f"--style {given} {reason}: give a picture of the target domain, or a number.") from None

@@ -242,7 +242,8 @@ def read_torch(path: str | Path) -> Any:
     tensors = tensors_in(found)
     if any(t.layout != torch.strided or t.is_quantized or t.is_meta or t.is_nested for t in tensors):
         raise ValueError("holds other tensors than plain ones")
-    if sum(t.numel() * t.itemsize for t in tensors) > size:
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}  # shared ones once
+    if sum(storages.values()) > size or any(t.numel() * t.itemsize > size for t in tensors):
         raise ValueError("claims larger tensors than it holds")
     return found
 

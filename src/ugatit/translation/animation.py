@@ -48,7 +48,7 @@ def translate_animation(
     """
     if target.suffix.lower() != source.suffix.lower():
         raise UserError(f"`target={target}` is of another kind than {source}: give it the same suffix.")
-    origin, aim = (translator.samples(domain) for domain in direction.split("2"))
+    origin, aim = translator.read_as(direction), translator.written_as(direction)
     pages = read_pages(source, origin)
     translator.keep_style()
     tensors = (to_tensor_transform()(picture.pixels)[None] for picture in pages.pictures)

@@ -61,7 +61,7 @@ def fitting(what: str, read: Callable[[Any, int], System], found: Any, size: int
         if not all(tensor.isfinite().all() for tensor in system.state_dict().values() if not tensor.is_meta):
             raise ValueError("a weight is no number")
         return system
-    except (ValueError, RuntimeError, KeyError, IndexError) as error:
+    except (ValueError, RuntimeError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error).splitlines()[-1].strip()
         raise UserError(
             f"The checkpoint {what}, but with other layers than this package has ({reason:.200}): give another."

@@ -5,6 +5,7 @@ Nothing in these files is run. Lengths and places are checked before anything is
 takes no more memory than its files have bytes.
 """
 
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,8 +153,9 @@ def read_bundle(index: Path, wanted: str) -> dict[str, Tensor]:
         part = index.with_name(f"{index.stem}.data-{entry.shard:05d}-of-{shards:05d}")
         try:
             with open_regular(part) as file:
-                file.seek(entry.offset)
-                data = file.read(entry.size)
+                inside = entry.offset + entry.size <= os.fstat(file.fileno()).st_size
+                file.seek(entry.offset if inside else 0)
+                data = file.read(entry.size) if inside else b""
         except ValueError as error:
             raise ValueError(f"needs {part.name}, which {error}") from None
         if len(data) != entry.size:

@@ -1,18 +1,23 @@
 """Public checkpoints: what a file or folder is, and the system that it becomes."""
 
+import re
 import struct
 import tempfile
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from ugatit.data.archives import UNREADABLE
 from ugatit.io.errors import UserError
 from ugatit.io.files import CodeError, open_regular, read_torch
-from ugatit.systems.base import Direction, System
+from ugatit.io.terminal import say
+from ugatit.systems.base import Direction, System, opposite
 from ugatit.translation.baselines import import_baseline
-from ugatit.translation.folder import CHECKPOINTS
+from ugatit.translation.folder import CHECKPOINTS, first_problem
 from ugatit.translation.released import from_released, is_released, without_wrapper
 from ugatit.translation.tensorflow import import_tensorflow, index_of
 from ugatit.translation.toolkit import import_toolkit, is_toolkit
@@ -46,7 +51,7 @@ def import_checkpoint(
             code; one or two generators of the CycleGAN toolkit, A to B first; a checkpoint of MUNIT's, UNIT's, DRIT's
             or CartoonGAN's code; or a folder or zip file with these.
         size: side in pixels of the pictures that it was trained on, where no shape tells.
-        direction: of a single generator; by default what its name says, else "a2b".
+        direction: of a single generator of the toolkit; by default what its name says, else "a2b".
         smoothing: whether a checkpoint of TensorFlow was trained with the option of that name, as is the default.
 
     Raises:
@@ -54,25 +59,76 @@ def import_checkpoint(
     """
     if not 32 <= size <= 4096 or size % 4:
         raise UserError(f"`size={size}`: give a multiple of 4 from 32 to 4096.")
-    for path in paths:
-        if path.is_file() and zipfile.is_zipfile(path) and not is_torch(path):
-            return import_zipped(path, size, direction, smoothing)
+    packed = [path for path in paths if path.is_file() and zipfile.is_zipfile(path) and not is_torch(path)]
+    if packed and len(paths) > 1:
+        raise UserError(f"{packed[0]} is a zip file, and others were given with it: give it alone, or unpack it.")
+    if packed:
+        return import_zipped(packed[0], size, direction, smoothing)
     if len(paths) == 1 and index_of(paths[0]) is not None:
+        need_no_direction(direction)
         return import_tensorflow(paths[0], size, smoothing)
     files = [file for path in paths for file in (checkpoints_in(path) if path.is_dir() else [path])]
     found = {file: read_checkpoint(file) for file in files}
     if len(files) == 1 and is_released(found[files[0]]):
+        need_no_direction(direction)
         return from_released(found[files[0]], files[0], size)
     if len(files) == 1 and (system := import_baseline(found[files[0]], files[0], size)) is not None:
-        return system
+        need_no_direction(direction)
+        return usable(system, files[0])
     states = {file: toolkit_state(file, content) for file, content in found.items()}
     if len(files) > 2:
         raise UserError(f"{len(files)} checkpoints were given: give one, or the two generators of one training.")
     if len(files) == 2:
-        first, second = sorted(files, key=lambda file: file.stem.endswith("_B"))
-        return import_toolkit({"a2b": states[first], "b2a": states[second]}, size)
-    way = direction or ("b2a" if files[0].stem.endswith("_B") else "a2b")
-    return import_toolkit({way: states[files[0]]}, size)
+        need_no_direction(direction)
+        return usable(import_toolkit(dict(zip(ways_of(files), states.values(), strict=True)), size), files[0])
+    told = way_of(files[0])
+    if direction is None and told is None:
+        say(f"{files[0].name} does not tell its direction, so it is taken for A to B's.", "yellow")
+    return usable(import_toolkit({direction or told or "a2b": states[files[0]]}, size), files[0])
+
+
+def usable(system: System, path: Path) -> System:
+    """A system whose settings are such as its folder may tell.
+
+    Raises:
+        UserError: they are not.
+    """
+    try:
+        TypeAdapter(type(system.config)).validate_python(asdict(system.config))
+    except ValidationError as error:
+        raise UserError(
+            f"The checkpoint {path} does not fit {type(system).__name__} here: {first_problem(error)}."
+        ) from None
+    return system
+
+
+def need_no_direction(direction: Direction | None) -> None:
+    """Raises UserError if a direction was given for what has its own."""
+    if direction is not None:
+        raise UserError("`direction` is for a single generator of the CycleGAN toolkit: leave it out.")
+
+
+def way_of(file: Path) -> Direction | None:
+    """The direction that a generator's file tells by its name, such as ``latest_net_G_B`` or ``netG_A2B``."""
+    stem = re.sub(r"\s*\(\d+\)$|[ _-]copy$", "", file.stem, flags=re.IGNORECASE)  # of a second download
+    ways = re.findall(r"(?i)(?<![a-z])(a_?(?:2|to)_?b|b_?(?:2|to)_?a)(?![a-z])", stem)
+    ends = re.findall(r"(?:^|[^A-Za-z])([AB])(?![A-Za-z])", stem)
+    if ways:
+        return "a2b" if ways[-1].lower().startswith("a") else "b2a"
+    return {"A": "a2b", "B": "b2a"}[ends[-1]] if ends else None  # type: ignore[return-value]
+
+
+def ways_of(files: list[Path]) -> list[Direction]:
+    """The directions of two generators: by their names, else A to B first.
+
+    Raises:
+        UserError: both tell the same.
+    """
+    first, second = map(way_of, files)
+    if first is not None and first == second:
+        raise UserError(f"{files[0]} and {files[1]} are both {first} by their names: give one, or rename the other.")
+    first = first or (opposite(second) if second else "a2b")
+    return [first, opposite(first)]
 
 
 def is_torch(path: Path) -> bool:
@@ -94,12 +150,20 @@ def import_zipped(path: Path, size: int, direction: Direction | None, smoothing:
             )
         try:
             archive.extractall(folder)
-        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+        except (*UNREADABLE, ValueError) as error:
             raise UserError(f"{path} cannot be unpacked ({error}): get it again.") from None
-        holding = {file.parent for file in Path(folder).rglob("*") if file.suffix in CHECKPOINTS}
+        holding = {file.parent for file in Path(folder).rglob("*") if file.suffix in CHECKPOINTS and is_seen(file)}
         if len(holding) != 1:
             raise UserError(f"{path} holds {len(holding)} folders with checkpoints: unpack it, and give one of them.")
-        return import_checkpoint([holding.pop()], size, direction, smoothing)
+        try:
+            return import_checkpoint([holding.pop()], size, direction, smoothing)
+        except UserError as error:  # of a folder that nobody knows, and that is gone
+            raise UserError(str(error).replace(folder, str(path))) from None
+
+
+def is_seen(file: Path) -> bool:
+    """Whether a file is no hidden one, nor what a Mac puts beside files."""
+    return not file.name.startswith(".") and "__MACOSX" not in file.parts
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
@@ -112,12 +176,21 @@ def checkpoints_in(folder: Path) -> list[Path]:
         ours = folder / "model" if (folder / "model").is_dir() else folder
         raise UserError(f"{folder} is of this package: give {ours} as it is to translate or train.")
     both = [file for file in (folder / f"latest_net_G_{side}.pth" for side in "AB") if file.exists()]
-    released = sorted(folder.glob("*_params_*.pt"), key=lambda file: (len(file.name), file.name))[-1:]
-    munit = sorted(folder.glob("gen_*.pt"))[-1:]
-    found = released or both or sorted(folder.glob("latest_net_G.pth")) or munit
+    released, munit = (
+        sorted(filter(is_seen, folder.glob(pattern)), key=steps_in)[-1:] for pattern in ("*_params_*.pt", "gen_*.pt")
+    )
+    others = [file for file in sorted(folder.iterdir()) if file.suffix in CHECKPOINTS and is_seen(file)]
+    found = released or both or sorted(folder.glob("latest_net_G.pth")) or munit or others[: len(others) == 1]
     if not found:
-        raise UserError(f"{folder} holds no checkpoint that is known: give {READ}.")
+        several = f"{len(others)} checkpoints, none of which is known by its name: give one, " if others else ""
+        raise UserError(f"{folder} holds {several or 'no checkpoint that is known: give '}{READ}.")
     return found
+
+
+def steps_in(file: Path) -> tuple[bool, int, str]:
+    """What a checkpoint's place among those of its training goes by: latest, or its last number."""
+    numbers = re.findall(r"\d+", file.stem)
+    return "latest" in file.stem, int(numbers[-1]) if numbers else 0, file.name
 
 
 def read_checkpoint(path: Path) -> Any:

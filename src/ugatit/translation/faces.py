@@ -154,7 +154,7 @@ def translate_face_file(
         UserError: the model has no attention maps, or its results cannot be laid back.
         OSError: the results cannot be written.
     """
-    origin, target = (translator.samples(domain) for domain in direction.split("2"))
+    origin, target = translator.read_as(direction), translator.written_as(direction)
     read = read_samples(job.source, origin)
     x = to_tensor_transform()(read.pixels)
     translate = partial(translator.translate, direction=direction, size=size)

@@ -176,7 +176,7 @@ def translate_files(
     dark: list[Path] = []
     shallow: list[Path] = []
     longer: list[Path] = []  # than their first picture
-    origin, target = (translator.samples(domain) for domain in direction.split("2"))
+    origin, target = translator.read_as(direction), translator.written_as(direction)
 
     def decode(job: Job) -> Source | Skipped:
         try:

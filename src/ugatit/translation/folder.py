@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ugatit.io.errors import UserError
@@ -61,11 +62,22 @@ def save_model(system: System, folder: Path, step: int, with_training: bool = Tr
     save_config(system, folder)
     wanted = translator_state(system)
     parts = {"translator": wanted}
+    if not with_training and not holds(folder / "translator.safetensors", wanted):
+        (folder / "training.safetensors").unlink(missing_ok=True)  # of another model
     if with_training:
         parts["training"] = {k: v for k, v in system.state_dict().items() if k not in wanted}
     for part, tensors in parts.items():
         with atomic_file(folder / f"{part}.safetensors") as temporary:
             save_tensors(tensors, temporary, {"step": str(step)})
+
+
+def holds(path: Path, tensors: dict[str, Tensor]) -> bool:
+    """Whether a safetensors file has these tensors."""
+    try:
+        found = load_file(path)
+    except (OSError, SafetensorError):
+        return False
+    return found.keys() == tensors.keys() and all(torch.equal(value, tensors[k].cpu()) for k, value in found.items())
 
 
 def saved_step(folder: Path) -> int | None:

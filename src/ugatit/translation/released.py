@@ -25,6 +25,7 @@ NETWORKS = {
     "disLB": "disc_local_b",
 }
 GENERATORS = ("genA2B", "genB2A")
+UNUSED = ("running_mean", "running_var", "num_batches_tracked")  # of norms that normalise each picture by itself
 
 
 def generator_names(blocks: int) -> dict[str, str]:
@@ -71,6 +72,8 @@ def weights_of(found: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
     networks = NETWORKS if all(isinstance(found.get(name), dict) for name in NETWORKS) else GENERATORS
     for network in networks:
         for name, tensor in found[network].items():
+            if str(name).endswith(UNUSED):
+                continue
             right = isinstance(name, str) and isinstance(tensor, Tensor) and tensor.dtype in FLOATS
             if not right or not tensor.isfinite().all():
                 raise ValueError(f"is damaged ({network}.{name} is no weight)")
@@ -150,6 +153,12 @@ def from_released(found: dict[str, Any], path: str | Path, size: int) -> UGATIT:
     for theirs, state in states.items():
         network = system.get_submodule(NETWORKS[theirs])
         names = released_names(system, NETWORKS[theirs])
+        further = [name for name in state if name not in names and not name.endswith(UNUSED)]
+        if further and theirs in GENERATORS:  # discriminators have vectors of layers whose spectral norm is never used
+            raise UserError(
+                f"The checkpoint {path} is of a variant of the authors' networks, as {theirs} has {further[0]} too: "
+                "it cannot be imported."
+            )
         try:
             network.load_state_dict(
                 {names[name]: tensor.float() for name, tensor in state.items() if name in names}, assign=True

@@ -22,6 +22,8 @@ GENERATORS = {"gen_a2b": "generator_B", "gen_b2a": "generator_A"}
 def index_of(path: Path) -> Path | None:
     """The index file of a checkpoint that is given as its folder, its prefix, or one of its files; the newest of a
     folder. None if there is none."""
+    if path.name == "checkpoint" and path.is_file():  # TensorFlow's list of those beside it
+        path = path.parent
     if path.is_dir():
         steps = [(int((re.findall(r"\d+", file.stem) or ["0"])[-1]), file) for file in path.glob("*.index")]
         return max(steps)[1] if steps else None
@@ -135,7 +137,7 @@ def import_tensorflow(path: Path, size: int = 256, smoothing: bool = True) -> UG
             system.get_submodule(name).load_state_dict(generator_state(state, config, smoothing), assign=True)
     except KeyError as error:
         raise UserError(f"The checkpoint {index} is not of the authors' networks: {error} is missing.") from None
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, IndexError, ArithmeticError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise UserError(f"The checkpoint {index} is not of the authors' networks ({reason}).") from None
     return system

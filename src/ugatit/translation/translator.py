@@ -20,7 +20,7 @@ from ugatit.data.reading import read_samples, sampled
 from ugatit.data.samples import BandsError, UnscaledError, Whole
 from ugatit.data.sampling import read_tests, to_tensor_transform
 from ugatit.io.errors import UserError
-from ugatit.systems.base import Direction, Range, Samples, System, Translation, opposite, samples_of
+from ugatit.systems.base import Direction, Range, Samples, System, Translation, samples_of
 from ugatit.translation.folder import load_model, save_model
 from ugatit.translation.hub import find_model, push
 from ugatit.translation.results import as_image
@@ -119,6 +119,8 @@ class Translator:
             return torch.cat([self.translate(part, direction, size).image for part in images.split(batch)])
         if isinstance(images, Image.Image):
             return self([images], direction, size=size, batch=batch)[0]
+        if odd := next((image for image in images if not isinstance(image, Image.Image)), None):
+            raise UserError(f"`images` has a {type(odd).__name__}: give pictures (Image.open(path)), or one tensor.")
         tensors = (self.to_tensor(image, direction) for image in images)
         return [as_image(made.image[0]) for made in self.stream(tensors, direction, size or "model", batch)]
 
@@ -158,8 +160,12 @@ class Translator:
             styles = self.draw_styles(count).to(self.device)
         else:
             given = self.reference
-            example = given if isinstance(given, Tensor) else self.to_tensor(given, opposite(direction))
-            example = resize(example.to(self.device), (self.side, self.side))
+            target = self.samples(direction[-1])
+            example = given if isinstance(given, Tensor) else self.as_tensor(given, target)
+            if example.shape[:2] != (1, target.channels):
+                shape = " x ".join(map(str, example.shape))
+                raise UserError(f"`style` is {shape}, not 1 x {target.channels} x H x W: give one picture.")
+            example = resize(example.to(self.device, torch.float32), (self.side, self.side))
             styles = self.system.style_of(example, direction)
         return lambda x: translate(x, direction, style=styles.repeat(len(x) // len(styles), 1))
 
@@ -195,6 +201,10 @@ class Translator:
         if not isinstance(style, Image.Image | Tensor | int):
             kind = type(style).__name__
             raise UserError(f"`style` is a {kind}: give a picture (Image.open(path)), a tensor, or a whole number.")
+        if isinstance(style, int) and not 0 <= style < 2**63:
+            raise UserError(f"`style={style}`: give a number from 0 up, below {2**63}.")
+        if isinstance(style, Tensor) and (style.ndim != 4 or not style.is_floating_point()):
+            raise UserError("`style` is a tensor, but not 1 x channels x H x W of floats in [-1, 1]: give such a one.")
         if not self.system.styles:
             raise UserError("This model has one translation for a picture: leave out `style` and `samples`.")
         self.reference = None if isinstance(style, int) else style
@@ -228,20 +238,33 @@ class Translator:
             raise UserError(f"`range={given!r}`: give two numbers, of which the second is larger, or None.") from None
 
     def samples(self, domain: str) -> Samples:
-        """How pictures of domain "a" or "b" are read: their channels, and the samples that become -1 and 1."""
-        own = samples_of(self.system.config, domain)._replace(floats=self.floats)
+        """How the model has pictures of domain "a" or "b": their channels, and the samples that are -1 and 1."""
+        return samples_of(self.system.config, domain)._replace(floats=self.floats)
+
+    def read_as(self, direction: Direction) -> Samples:
+        """How the pictures that are translated that way are read: as the model has them, or by `range`."""
+        own = self.samples(direction[0])
         return own._replace(range=self.range) if self.range else own
+
+    def written_as(self, direction: Direction) -> Samples:
+        """How translations that way are written: as the model has that domain, or else by `range`."""
+        own = self.samples(direction[-1])
+        return own if own.range else own._replace(range=self.range)
 
     def to_tensor(self, image: Image.Image, direction: Direction = "a2b") -> Tensor:
         """A picture of any mode, to be translated that way, as 1 x channels x H x W in [-1, 1]; upright and in sRGB, as
-        its metadata says.
+        its metadata says. Errors are those of `as_tensor`."""
+        return self.as_tensor(image, self.read_as(direction))
+
+    def as_tensor(self, image: Image.Image, samples: Samples) -> Tensor:
+        """A picture of any mode as 1 x channels x H x W in [-1, 1].
 
         Raises:
             UserError: it has other bands than the model takes, or its samples do not tell what is black and what is
                 white, and there is no range for them.
         """
         try:
-            picture = sampled(Whole(image, orientation_of(image)), self.samples(direction[0]))
+            picture = sampled(Whole(image, orientation_of(image)), samples)
         except UnscaledError as error:
             raise UserError(f"The picture {error}: set the translator's `range`, to (0, 1) for example.") from None
         except BandsError as error:
@@ -250,7 +273,7 @@ class Translator:
 
     def read(self, source: Path | io.BytesIO, direction: Direction, **options: Any) -> Tensor:
         """A file as 1 x channels x H x W in [-1, 1]; options and errors are those of `read_samples`."""
-        return to_tensor_transform()(read_samples(source, self.samples(direction[0]), **options).pixels)[None]
+        return to_tensor_transform()(read_samples(source, self.read_as(direction), **options).pixels)[None]
 
     def check_direction(self, direction: str) -> None:
         """Raises UserError if the model does not translate that way."""
