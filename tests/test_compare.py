@@ -1,11 +1,15 @@
 """Table 3 on small data."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
 from conftest import run_here, run_ugatit
+from ugatit.experiments.compare import CompareConfig, plan
+from ugatit.experiments.runs import Experiment
+from ugatit.io.errors import UserError
 
 
 def add_tests(data):
@@ -42,6 +46,20 @@ def test_a_budget_in_minutes(data, tmp_path):
     assert made.returncode == 0, made.stderr
     steps = json.loads((tmp_path / "t" / "table.json").read_text())["steps"]["aggan"]
     assert f"{steps} steps in 0.02 minutes" in made.stderr
+
+
+def test_all_seeds_have_the_steps_that_one_trial_told_and_another_budget_is_refused(data, tmp_path, monkeypatch):
+    times = iter([7, 9])
+    monkeypatch.setattr("ugatit.experiments.compare.affordable", lambda *_: next(times))
+    seeds = Experiment(seeds=(0, 1, 1))
+    config = CompareConfig(data, tmp_path, ("cyclegan", "aggan"), "quick", minutes=3.0, experiment=seeds)
+    first, again = (plan(config, tmp_path) for _ in range(2))
+    assert [(run.row, run.seed, run.config.recipe.steps) for run in first] == [
+        ("cyclegan", 0, 7), ("aggan", 0, 9), ("cyclegan", 1, 7), ("aggan", 1, 9),
+    ]  # fmt: skip
+    assert first == again
+    with pytest.raises(UserError, match="was begun with --minutes 3: give that again"):
+        plan(replace(config, minutes=30.0), tmp_path)
 
 
 @pytest.mark.parametrize(

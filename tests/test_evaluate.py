@@ -12,7 +12,7 @@ from PIL import Image
 
 from conftest import run_here, run_torchrun, run_ugatit, tiny_model, write_picture
 from ugatit.data.finding import find_pictures, find_tests
-from ugatit.evaluation.evaluate import Evaluator, evaluate_folders, usable, write_translations
+from ugatit.evaluation.evaluate import Evaluator, evaluate_folders, match, usable, write_translations
 from ugatit.evaluation.features import load_features, perceptual_distance
 from ugatit.evaluation.metrics import Files, Protocol, attention_rank, fid, kid, paired
 from ugatit.io.errors import UserError
@@ -261,3 +261,34 @@ def test_translations_of_an_earlier_evaluation_go(tmp_path):
     for count in (3, 2):
         write_translations(translator, files[:count], "a2b", None, tmp_path / "out")
         assert len(list((tmp_path / "out").iterdir())) == count
+
+
+def test_counterparts_are_those_of_the_same_whole_name_first(tmp_path):
+    fake, truth = ([tmp_path / side / name for name in ("cat.jpg", "cat.png", "s.001", "s.002")] for side in "ab")
+    assert match(fake, tmp_path / "a", truth, tmp_path / "b") == truth
+    assert match([tmp_path / "a" / "dog.png"], tmp_path / "a", [tmp_path / "b" / "dog.jpg"], tmp_path / "b")
+    with pytest.raises(UserError, match=r"cat.jpg and cat.png are both called like cat.webp: rename one"):
+        match([tmp_path / "a" / "cat.webp"], tmp_path / "a", truth, tmp_path / "b")
+
+
+def test_what_cannot_be_measured_is_told_before_the_work(tmp_path, monkeypatch):
+    for side in "ab":
+        for number in range(4):
+            write_picture(tmp_path / side / f"{number}.png", number)
+    (tmp_path / "b" / "3.png").rename(tmp_path / "b" / "other.png")
+    evaluator = Evaluator.__new__(Evaluator)
+    evaluator.protocol = Protocol()
+    for options, told in (
+        ({"pairs": True}, "no picture named 3, the counterpart"),
+        ({"pairs": False, "size": 9}, "`subset_size=9` is more than the 4 pictures"),
+    ):
+        evaluator.protocol = Protocol(subset_size=options.pop("size", None))
+        with pytest.raises(UserError, match=told):
+            evaluate_folders(evaluator, tmp_path / "b", tmp_path / "a", 32, out=tmp_path / "out", say=print, **options)
+
+
+def test_results_among_the_test_pictures_are_refused(data, tmp_path):
+    save_model(tiny_model(), tmp_path / "model", step=0)
+    options = "--features", "efficientnet-lite0", "-o", data / "testA"
+    done = run_here("evaluate", tmp_path / "model", data, *options)
+    assert done.returncode == 2 and "where results would count as pictures: give another -o" in done.stderr

@@ -100,10 +100,26 @@ def test_the_manifest_makes_it_again_and_notices_changes(messy, tmp_path):
     other = made(config(messy, tmp_path / "third", seed=5))[1]
     first = json.loads((tmp_path / "first" / "manifest.json").read_text())["entries"]
     assert [e["result"] for e in first] != [e.result for e in other]
+    moved = tmp_path / "moved"
+    shutil.copytree(messy, moved)
+    again = PrepareConfig(a=(moved,), b=(moved,), out=tmp_path / "there", repeat=tmp_path / "first" / "manifest.json")
+    made(again)
+    assert [f.read_bytes() for f in parts[0]] == [
+        f.read_bytes() for f in sorted(find_files(tmp_path / "there")) if f.parent.name != "there"
+    ]
+    with pytest.raises(UserError, match="--size is the manifest's own with --repeat"):
+        made(replace(again, out=tmp_path / "fifth", size=128))
+    with pytest.raises(UserError, match="it is of 1 folders of a domain, where 2 are given"):
+        made(replace(again, out=tmp_path / "fifth", a=(moved, messy)))
     Image.new("RGB", (99, 99)).save(messy / "fine0.png")
     done = run_ugatit(*repeat, tmp_path / "fourth")
     assert done.returncode == 2 and "fine0.png is not the file of the manifest" in done.stderr
     assert not (tmp_path / "fourth").exists()
+
+
+def test_a_data_set_within_its_raw_pictures_is_refused(messy):
+    with pytest.raises(UserError, match="where it would count as raw pictures: give another -o"):
+        made(config(messy, messy / "data"))
 
 
 def edited(change):

@@ -222,6 +222,30 @@ def test_a_picture_whose_name_is_no_text_is_left_out(pictures, capsys):
     assert "1 files whose names are no text" in capsys.readouterr().err
 
 
+def test_a_study_goes_on_where_its_pictures_went_and_with_no_others(pictures, tmp_path):
+    def begin(folder):
+        return application(StudyConfig([folder], db=tmp_path / "study.sqlite"), lambda _: None)
+
+    begin(pictures)
+    moved = pictures.rename(tmp_path / "moved")
+    client = TestClient(begin(moved))
+    state = client.post("/api/participants").json()
+    assert client.get("/" + state["source"]).status_code == 200, "its pictures are found"
+    write_picture(moved / "a2b" / "alpha" / "0.png", 999, 32)
+    with pytest.raises(UserError, match=r"0.png has changed since .*study.sqlite was begun: give another --db"):
+        begin(moved)
+
+
+def test_folders_beside_the_methods(pictures, tmp_path, capsys):
+    (pictures / "a2b" / ".ipynb_checkpoints").mkdir()
+    (pictures / "a2b" / "alpha" / "1.png").write_bytes(b"broken")
+    assert len(find_questions(StudyConfig([pictures]), print)) == 4 - 1 + 4 - 1
+    assert "1.png is not a picture" in capsys.readouterr().err
+    (pictures / "a2b" / "notes").mkdir()
+    with pytest.raises(UserError, match="notes has no picture: add its pictures, or take the folder away"):
+        find_questions(StudyConfig([pictures]), print)
+
+
 def test_participants_are_told_the_target_and_shown_some_of_it(pictures, tmp_path):
     for i in range(20):
         write_picture(tmp_path / "dogs" / f"rex-{i}.png", 900 + i, 32)

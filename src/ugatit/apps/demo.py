@@ -13,9 +13,10 @@ from ugatit.evaluation.metrics import Files, Protocol
 from ugatit.io.files import writing
 from ugatit.io.sheet import draw_sheet, overlay
 from ugatit.io.terminal import console, say
-from ugatit.training.config import preset_config
+from ugatit.training.config import preset_config, read_run
 from ugatit.training.trainer import train
 from ugatit.translation.columns import sheet_columns
+from ugatit.translation.folder import saved_step
 from ugatit.translation.translator import Translator, read_squares, resize
 
 AVATARS = Path(__file__).parents[1] / "avatars"  # made by tools/make_avatars.mjs
@@ -89,6 +90,9 @@ def demo(out: Path, steps: int | None = None) -> None:
         config = replace(config, recipe=replace(config.recipe, steps=steps))
     say("Now two styles of drawn faces are learned, by the quick preset on this machine:")
     model = train(config, resume=(out / "run" / "config.json").exists())
+    if saved_step(model) != read_run(out / "run").recipe.steps:
+        say(f"Go on with: ugatit demo -o {out}")
+        raise KeyboardInterrupt  # it was stopped
     translator = Translator.load(model)
     with writing(out):
         draw_sheet(avatar_columns(translator), out / "sheet.png")

@@ -5,10 +5,11 @@ Nothing is guessed: the report says of every file what became of it and why, and
 
 import importlib.util
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -75,7 +76,8 @@ class PrepareConfig:
     seed: Annotated[int, Field(ge=0)] = 0
     """The random seed of the split into training and test pictures."""
     repeat: Path | None = None
-    """The manifest of an earlier data set, which is made again with the same settings from the same pictures."""
+    """The manifest of an earlier data set, which is made again with the same settings from the same pictures; where
+    their folders have moved, --a and --b tell."""
 
 
 @dataclass(frozen=True)
@@ -278,11 +280,15 @@ def prepare(config: PrepareConfig, say: Callable[[str], None], track: Callable[.
         UserError: a folder is missing, nothing is left of a domain, or pictures changed since the manifest to repeat.
         OSError: the folder cannot be written.
     """
+    used: dict[str, set[str]] = {}
     if config.repeat is not None:
-        config, known = read_manifest(config.repeat, config.out)
+        config, known, used = read_manifest(config)
         say(f"Repeated with the pictures of {', '.join(map(str, config.a + config.b))}.")
     else:
         known = None
+    for folder in config.a + config.b:
+        if real(config.out).is_relative_to(real(folder)):
+            raise UserError(f"{config.out} lies in {folder}, where it would count as raw pictures: give another -o.")
     if config.out.exists() and any(config.out.iterdir()):
         raise UserError(f"{config.out} is not empty: give another -o.")
     sides = [
@@ -290,6 +296,12 @@ def prepare(config: PrepareConfig, say: Callable[[str], None], track: Callable[.
         Side("B", raw_files(config.b, "B"), detector(config.faces_b, "faces_b"), config.faces_b == "drawn"),
     ]
     methods = [enlarger(config.upscale, side.drawings) for side in sides]  # before the long work, for what fails
+    for side, method in zip(sides, methods, strict=True):
+        if other := used.get(side.domain, set()) - {method[0]}:
+            raise UserError(
+                f"Domain {side.domain} was enlarged by {', '.join(sorted(other))}, here it would be by {method[0]}: "
+                "install what the manifest was made with, or leave --repeat out."
+            )
     if known is not None:
         check_known([file for side in sides for file in side.files], known)
     with atomic_folder(config.out) as temporary:
@@ -392,27 +404,55 @@ def write_manifest(config: PrepareConfig, entries: list[Entry], path: Path) -> N
         temporary.write_text(json.dumps(manifest, indent=1, default=str) + "\n", "utf-8")
 
 
-def read_manifest(path: Path, out: Path) -> tuple[PrepareConfig, dict[str, str]]:
-    """Settings of a manifest with another ``out``, and the files' SHA-256.
+def read_manifest(given: PrepareConfig) -> tuple[PrepareConfig, dict[str, str], dict[str, set[str]]]:
+    """What a manifest says.
+
+    Args:
+        given: with ``repeat``, the manifest; ``out``; and ``a`` and ``b`` if the raw folders lie elsewhere now.
+
+    Returns:
+        Its settings; the files' SHA-256; and by domain what pictures were enlarged by.
 
     Raises:
-        UserError: it is missing or damaged.
+        UserError: it is missing or damaged, or other options are given with it.
     """
+    path = given.repeat
+    assert path is not None
+    defaults = PrepareConfig()
+    for one in fields(given):
+        if one.name not in ("a", "b", "out", "repeat") and getattr(given, one.name) != getattr(defaults, one.name):
+            option = f"--{one.name.replace('_', '-')}"
+            raise UserError(f"{option} is the manifest's own with --repeat: leave it out, or leave --repeat out.")
     try:
         manifest = read_json(path, most=MANIFEST)
         if manifest["format"] != FORMAT:
             raise ValueError(f"its format is {manifest['format']}, this version reads {FORMAT}")
         config = TypeAdapter(PrepareConfig).validate_python(manifest["settings"])
-        known = {str(entry["file"]): str(entry["sha256"]) for entry in manifest["entries"]}
-        folders = [real(folder) for folder in config.a + config.b]
-        for file in known:
-            if not any(real(Path(file).parent).is_relative_to(folder) for folder in folders):
-                raise ValueError(f"its picture {file} lies outside the folders that it names")
-        return replace(config, out=out, repeat=None), known
+        known, used = {}, {"A": set[str](), "B": set[str]()}
+        for entry in manifest["entries"]:
+            known[place_now(str(entry["file"]), config, given)] = str(entry["sha256"])
+            used[entry["domain"]] |= {entry["upscaled"]} - {""}
+        config = replace(config, a=given.a or config.a, b=given.b or config.b, out=given.out, repeat=None)
+        return config, known, used
     except (KeyError, TypeError, ValueError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         reason = first_problem(error) if isinstance(error, ValidationError) else reason
         raise UserError(f"--repeat {path} cannot be used ({reason}): give the manifest.json of a data set.") from None
+
+
+def place_now(file: str, config: PrepareConfig, given: PrepareConfig) -> str:
+    """Where a file of a manifest is now, whose raw folders may have moved.
+
+    Raises:
+        ValueError: it lies in none of them, or there are more or fewer now.
+    """
+    for before, now in ((config.a, given.a or config.a), (config.b, given.b or config.b)):
+        if len(before) != len(now):
+            raise ValueError(f"it is of {len(before)} folders of a domain, where {len(now)} are given")
+        for old, new in zip(before, now, strict=True):
+            if Path(os.path.abspath(file)).is_relative_to(os.path.abspath(old)):  # noqa: PTH100, links stay
+                return str(new / os.path.relpath(file, old))
+    raise ValueError(f"its picture {file} lies outside the folders that it names")
 
 
 def check_known(files: list[Path], known: dict[str, str]) -> None:

@@ -33,9 +33,10 @@ from tyro.conf import Positional, arg
 from ugatit.apps.guard import Rules
 from ugatit.data.finding import check_pictures, find_files, spread
 from ugatit.data.reading import read_picture
+from ugatit.evaluation.evaluate import without_suffix
 from ugatit.experiments.compare import SOURCE
 from ugatit.io.errors import UserError, package
-from ugatit.io.files import absent, atomic_file, printable, writing
+from ugatit.io.files import absent, atomic_file, digest, printable, writing
 from ugatit.io.sheet import png
 from ugatit.io.terminal import say, some
 
@@ -58,6 +59,7 @@ CREATE TABLE IF NOT EXISTS participant (code TEXT PRIMARY KEY, began TEXT DEFAUL
 CREATE TABLE IF NOT EXISTS judgement (participant TEXT REFERENCES participant, question INTEGER, method TEXT,
     at TEXT DEFAULT CURRENT_TIMESTAMP, PRIMARY KEY (participant, question),
     FOREIGN KEY (question, method) REFERENCES candidate);
+CREATE TABLE IF NOT EXISTS picture (place TEXT PRIMARY KEY, sha256 TEXT);
 """
 
 
@@ -139,7 +141,8 @@ def find_questions(config: StudyConfig, say: Any) -> list[Question]:
         raise UserError(f"{root} has no folder {SOURCE} or DOMAIN/{SOURCE}: name the folders and --source DIR instead.")
     found = []
     for domain in sorted(domains):
-        methods = {part.name: part for part in sorted(domain.iterdir()) if part.is_dir() and part.name != SOURCE}
+        parts = [part for part in sorted(domain.iterdir()) if part.is_dir() and not part.name.startswith(".")]
+        methods = {part.name: part for part in parts if part.name != SOURCE}
         found += questions_of("" if domain == root else domain.name, domain / SOURCE, methods, say)
     return found
 
@@ -149,6 +152,8 @@ def questions_of(domain: str, source: Path, methods: dict[str, Path], say: Any) 
     by_name = {name: pictures_of(folder) for name, folder in {SOURCE: source, **methods}.items()}
     if len(methods) < 2:
         raise UserError(f"{source.parent} has the translations of {len(methods)} methods: give at least two.")
+    if empty := next((name for name, found in by_name.items() if not found), None):
+        raise UserError(f"{source.parent / empty} has no picture: add its pictures, or take the folder away.")
     common = set.intersection(*(set(found) for found in by_name.values()))
     if not common:
         raise UserError(f"No picture of {source} has the same name in every method's folder: check the names.")
@@ -202,8 +207,14 @@ def pictures_of(folder: Path) -> dict[str, Path]:
     odd = [file for file in found if not is_text(file)]
     if odd:
         say(f"left out: {len(odd)} files whose names are no text: {some(odd)}", "yellow")
-    good, _ = check_pictures(file for file in found if file not in odd)
-    return {str(file.relative_to(folder).with_suffix("")): file for file in good}
+    good, skipped = check_pictures(file for file in found if file not in odd)
+    for one in skipped:
+        say(f"  skipped: {one}")
+    named: dict[str, Path] = {}
+    for file in good:
+        if named.setdefault(str(without_suffix(file.relative_to(folder))), file) != file:
+            say(f"  left out: {file}, as another picture there has that name with another suffix", "yellow")
+    return named
 
 
 def is_text(file: Path) -> bool:
@@ -260,22 +271,29 @@ class Answers:
             connection.execute(
                 "INSERT INTO secret SELECT ? WHERE NOT EXISTS (SELECT 1 FROM secret)", (secrets.token_hex(16),)
             )
-            rows = [
-                (q.domain, q.name, method, str(path.resolve()))
-                for q in questions
-                for method, path in q.candidates.items()
-            ]
+            rows = [(q.domain, q.name, method) for q in questions for method in q.candidates]
             known = connection.execute(
-                "SELECT domain, name, method, path FROM question JOIN candidate ON question = id ORDER BY id, method"
+                "SELECT domain, name, method FROM question JOIN candidate ON question = id ORDER BY id, method"
             ).fetchall()
             if known and known != rows:
                 raise UserError(f"{self.path} belongs to a study of other pictures: give another --db.")
-            if not known:
-                for number, q in enumerate(questions, start=1):
-                    source = str(q.source.resolve())
-                    connection.execute("INSERT INTO question VALUES (?, ?, ?, ?)", (number, q.domain, q.name, source))
-                    candidates = [(number, method, str(path.resolve())) for method, path in q.candidates.items()]
-                    connection.executemany("INSERT INTO candidate VALUES (?, ?, ?)", candidates)
+            before = dict(connection.execute("SELECT place, sha256 FROM picture").fetchall())
+            for number, q in enumerate(questions, start=1):
+                pictures = {"": q.source, **q.candidates}
+                for method, path in pictures.items():
+                    sha256, place = digest(path), f"{number}/{method}"
+                    if before.get(place, sha256) != sha256:
+                        raise UserError(f"{path} has changed since {self.path} was begun: give another --db.")
+                    connection.execute("INSERT OR REPLACE INTO picture VALUES (?, ?)", (place, sha256))
+                row = number, q.domain, q.name, str(q.source.resolve())
+                connection.execute(
+                    "INSERT INTO question VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET source = excluded.source",
+                    row,
+                )
+                connection.executemany(
+                    "INSERT INTO candidate VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET path = excluded.path",
+                    [(number, method, str(path.resolve())) for method, path in q.candidates.items()],
+                )
 
     def secret(self) -> str:
         """What the orders depend on besides the participants' codes, which they know."""
@@ -459,7 +477,7 @@ class Study:
         number = next((number for number in order if number not in answered), None)
         state: dict[str, Any] = {"code": code, "done": sum(n in answered for n in order), "total": len(order)}
         if number is not None:
-            base = f"/api/pictures/{code}/{number}"
+            base = f"api/pictures/{code}/{number}"
             question = self.questions[number - 1]
             places = range(len(question.candidates))
             state |= {"question": number, "source": f"{base}/source", "candidates": [f"{base}/{i}" for i in places]}

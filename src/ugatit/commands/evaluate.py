@@ -14,6 +14,7 @@ from ugatit.evaluation.evaluate import Evaluator, evaluate_folders, evaluate_mod
 from ugatit.evaluation.metrics import Protocol
 from ugatit.evaluation.sharing import is_first, together
 from ugatit.io.errors import UserError
+from ugatit.io.files import real
 from ugatit.io.terminal import console, say, silence
 from ugatit.systems.base import Range, channels_of
 from ugatit.training.config import check_range
@@ -99,9 +100,15 @@ def measured(options: EvaluateConfig) -> dict[str, Any]:
     )
     for one in skipped:
         say(f"  skipped: {one}")
+    for root in roots.values():
+        if real(options.out).is_relative_to(real(root)):
+            raise UserError(f"{options.out} lies in {root}, where results would count as pictures: give another -o.")
     evaluator = Evaluator(options.protocol, translator.device)
     metrics = evaluate_model(evaluator, translator, tests, roots if options.paired else None, options.out)
     folder = translator.folder
-    if folder and is_first() and add_figures(folder, metrics):
-        say(f"The model's card, {folder / 'README.md'}, has these figures now.")
+    try:
+        if folder and is_first() and add_figures(folder, metrics):
+            say(f"The model's card, {folder / 'README.md'}, has these figures now.")
+    except OSError as error:
+        say(f"The model's card in {folder} could not take these figures ({error.strerror or error}).", "yellow")
     return metrics

@@ -13,11 +13,24 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
+from ugatit.data.archives import PICTURES
 from ugatit.data.finding import check_pictures, find_files, spread
 from ugatit.data.samples import UNSCALED
 from ugatit.data.sampling import read_tests
 from ugatit.evaluation.features import load_features
-from ugatit.evaluation.metrics import BATCH, LEAST, Files, Protocol, attention_rank, extract, fid, kid, means, paired
+from ugatit.evaluation.metrics import (
+    BATCH,
+    LEAST,
+    Files,
+    Protocol,
+    attention_rank,
+    check_subsets,
+    extract,
+    fid,
+    kid,
+    means,
+    paired,
+)
 from ugatit.evaluation.sharing import is_first, shared, shared_folder
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import absent, atomic_file, writing
@@ -77,19 +90,33 @@ def enough(files: list[Path], where: object) -> list[Path]:
 
 
 def match(fake: list[Path], fake_folder: Path, truth: list[Path], truth_folder: Path) -> list[Path]:
-    """For each translation the true counterpart: the file of the same name, whatever its suffix.
+    """For each translation the true counterpart: the file of the same name, or of that name with another suffix.
 
     Raises:
-        UserError: one has none.
+        UserError: one has none, or several.
     """
-    by_name = {file.relative_to(truth_folder).with_suffix(""): file for file in truth}
-    names = [file.relative_to(fake_folder).with_suffix("") for file in fake]
-    lost = [str(name) for name in names if name not in by_name]
-    if lost:
-        raise UserError(
-            f"{truth_folder} has no picture named {lost[0]}, the counterpart: add it, or leave `paired` out."
-        )
-    return [by_name[name] for name in names]
+    exact = {file.relative_to(truth_folder): file for file in truth}
+    alike: dict[Path, list[Path]] = {}
+    for name, file in exact.items():
+        alike.setdefault(without_suffix(name), []).append(file)
+
+    def counterpart(name: Path) -> Path:
+        found = [exact[name]] if name in exact else alike.get(without_suffix(name), [])
+        if not found:
+            plain = without_suffix(name)
+            raise UserError(
+                f"{truth_folder} has no picture named {plain}, the counterpart: add it, or leave `paired` out."
+            )
+        if len(found) > 1:
+            raise UserError(f"{found[0]} and {found[1].name} are both called like {name}: rename one.")
+        return found[0]
+
+    return [counterpart(file.relative_to(fake_folder)) for file in fake]
+
+
+def without_suffix(name: Path) -> Path:
+    """A picture's name without its suffix; dots within names are no suffixes."""
+    return name.with_suffix("") if name.suffix.lower() in PICTURES else name
 
 
 class Evaluator:
@@ -166,9 +193,11 @@ def evaluate_folders(
         if real_path(out).is_relative_to(real_path(folder)):
             raise UserError(f"{out} lies in {folder}, where the sheet would count as a picture: give another -o.")
     sets = {name: Files(usable(folder, f"`{name}`", say, range), side, range) for name, folder in folders.items()}
+    check_subsets(evaluator.protocol, *(len(chosen.files) for chosen in sets.values()))
+    counterparts = match(sets["fake"].files, fake, sets["real"].files, real) if pairs else []
     result = evaluator.compare(evaluator.features(sets["real"]), evaluator.extract(sets["fake"]))
     if pairs:
-        truth = sets["real"]._replace(files=match(sets["fake"].files, fake, sets["real"].files, real))
+        truth = sets["real"]._replace(files=counterparts)
         result |= paired(evaluator.network, sets["fake"], truth, evaluator.device)
     columns = {name: read_tests(spread(chosen.files, ROWS), side, Samples(3, range)) for name, chosen in sets.items()}
     return write_results({"protocol": evaluator.description(side), **result}, columns, out)
@@ -198,13 +227,15 @@ def evaluate_model(
         )
     result: dict[str, Any] = {"protocol": evaluator.description(translator.side)}
     columns: dict[str, Tensor] = {}
+    check_subsets(evaluator.protocol, *(len(enough(files, f"Domain {side}")) for side, files in tests.items()))
+    truths = {way: match(*counterparts(way, tests, root)) if root else None for way in translator.system.directions}
     for direction in translator.system.directions:
         source, target = direction.upper().split("2")
         real, origin = (
             Files(enough(tests[side], f"Domain {side}"), translator.side, translator.samples(side.lower()).range)
             for side in (target, source)
         )
-        truth = match(origin.files, root[source], real.files, root[target]) if root else None
+        truth = truths[direction]
         fake, faith = write_translations(translator, origin.files, direction, truth, out / direction)
         made = evaluator.extract(fake)
         row = evaluator.compare(evaluator.features(real), made)
@@ -219,6 +250,14 @@ def evaluate_model(
         both = len(translator.system.directions) == 2
         columns |= sheet_columns(translator.at_size, x, direction, back=both, truth=y)
     return write_results(result, columns, out)
+
+
+def counterparts(
+    direction: Direction, tests: dict[str, list[Path]], root: dict[str, Path]
+) -> tuple[list[Path], Path, list[Path], Path]:
+    """What `match` takes to find the true counterparts of a direction's sources."""
+    source, target = direction.upper().split("2")
+    return tests[source], root[source], tests[target], root[target]
 
 
 def translation_name(number: int, source: Path) -> str:

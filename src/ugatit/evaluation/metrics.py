@@ -86,6 +86,19 @@ def extract(network: FeatureNetwork, pictures: Files, device: torch.device) -> T
     return torch.cat(shared(part, squares.batches, "measuring"))
 
 
+def check_subsets(protocol: Protocol, *counts: int) -> int:
+    """The size of the subsets of sets of so many pictures.
+
+    Raises:
+        UserError: a set is smaller than the subsets.
+    """
+    smaller = min(counts)
+    size = protocol.subset_size or min(1000, smaller // 2)
+    if size > smaller:
+        raise UserError(f"`subset_size={size}` is more than the {smaller} pictures of the smaller set: give less.")
+    return size
+
+
 def kid(real: Tensor, fake: Tensor, protocol: Protocol) -> tuple[float, float, int]:
     """Kernel Inception distance (Binkowski et al., 2018): the unbiased MMD with the kernel (x y / C + 1)^3.
 
@@ -101,10 +114,7 @@ def kid(real: Tensor, fake: Tensor, protocol: Protocol) -> tuple[float, float, i
     """
     from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 
-    smaller = min(len(real), len(fake))
-    size = protocol.subset_size or min(1000, smaller // 2)
-    if size > smaller:
-        raise UserError(f"`subset_size={size}` is more than the {smaller} pictures of the smaller set: give less.")
+    size = check_subsets(protocol, len(real), len(fake))
     found = kid_features_to_metric(
         real, fake, kid_subsets=protocol.subsets, kid_subset_size=size, rng_seed=protocol.seed, verbose=False
     )

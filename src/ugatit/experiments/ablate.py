@@ -35,7 +35,7 @@ def plan(config: AblateConfig, out: Path) -> list[Run]:
     if config.train.data is not None:
         need_training_folders(config.train.data)
     runs = []
-    for seed in config.experiment.seeds:
+    for seed in dict.fromkeys(config.experiment.seeds):
         for row in config.rows:
             folder = out / f"{row.replace('w/', 'with').replace('witho', 'without').replace(' ', '-')}-seed{seed}"
             model = replace(config.train.model, **TABLE_1[row].settings)

@@ -1,5 +1,6 @@
 """Table 3 and Figure 4 on anyone's data: systems trained with the same data order and budget, measured alike."""
 
+import json
 import os
 import shutil
 import tempfile
@@ -20,7 +21,7 @@ from ugatit.data.sampling import read_tests
 from ugatit.evaluation.evaluate import translation_name
 from ugatit.experiments.runs import DIRECTIONS, Experiment, Run, evaluate_all, train_all, write_tables
 from ugatit.io.errors import UserError
-from ugatit.io.files import atomic_folder, writing
+from ugatit.io.files import atomic_file, atomic_folder, writing
 from ugatit.io.sheet import save_picture, to_picture
 from ugatit.io.terminal import say
 from ugatit.nn.precision import tf32
@@ -142,8 +143,10 @@ def plan(config: CompareConfig, out: Path) -> list[Run]:
         if name not in REGISTRY:
             raise UserError(f"--systems {name} is not known: choose of {', '.join(REGISTRY)}.")
     need_training_folders(config.data)
-    runs = []
-    for seed in config.experiment.seeds:
+    keep_budget(config, out)
+    runs: list[Run] = []
+    timed: dict[str, int] = {}  # steps that fit, by system
+    for seed in dict.fromkeys(config.experiment.seeds):
         for name in config.systems:
             folder = out / f"{name}-seed{seed}"
             start = preset_config(name, config.preset)
@@ -151,14 +154,30 @@ def plan(config: CompareConfig, out: Path) -> list[Run]:
             run = replace(start, model=model, data=config.data, out=folder, seed=seed, preview_every=0)
             steps = config.steps or run.recipe.steps
             if config.minutes is not None:
-                known = (folder / "config.json").exists()
-                steps = (
-                    read_run(folder).recipe.steps if known else affordable(run, config.minutes, config.experiment.jobs)
-                )
+                if name not in timed:
+                    before = sorted(out.glob(f"{name}-seed*/config.json"))
+                    known = read_run(before[0].parent).recipe.steps if before else None
+                    timed[name] = known or affordable(run, config.minutes, config.experiment.jobs)
+                steps = timed[name]
             run = replace(run, recipe=replace(run.recipe, steps=steps))
             runs.append(Run(name, seed, run, folder))
             runs[-1].claim()
     return runs
+
+
+def keep_budget(config: CompareConfig, out: Path) -> None:
+    """Note the budget in minutes, of which the runs only tell what it came to.
+
+    Raises:
+        UserError: they were begun with another.
+    """
+    path = out / "budget.json"
+    before = json.loads(path.read_text("utf-8"))["minutes"] if path.exists() else config.minutes
+    if before != config.minutes:
+        raise UserError(f"{out} was begun with --minutes {before:g}: give that again, or another -o.")
+    if config.minutes is not None:
+        with writing(out), atomic_file(path) as temporary:
+            temporary.write_text(json.dumps({"minutes": config.minutes}) + "\n", "utf-8")
 
 
 def affordable(config: TrainConfig[Any], minutes: float, jobs: int) -> int:

@@ -24,7 +24,7 @@ from ugatit.evaluation.evaluate import Evaluator, evaluate_model, figure
 from ugatit.evaluation.features import FeatureName
 from ugatit.evaluation.metrics import Protocol
 from ugatit.io.errors import UserError
-from ugatit.io.files import atomic_file, writing
+from ugatit.io.files import atomic_file, digest, writing
 from ugatit.io.sheet import draw_sheet
 from ugatit.io.terminal import bars, console
 from ugatit.systems.base import Direction, channels_of, samples_of
@@ -152,7 +152,7 @@ def environment(slot: int, jobs: int) -> dict[str, str]:
 
 
 def evaluate_all(runs: list[Run], experiment: Experiment) -> list[dict[str, Any]]:
-    """Metrics of each run; what was measured by the same protocol before is kept.
+    """Metrics of each run; what was measured of the same model and pictures by the same protocol before is kept.
 
     Args:
         runs: all of one data folder.
@@ -165,12 +165,18 @@ def evaluate_all(runs: list[Run], experiment: Experiment) -> list[dict[str, Any]
     measured = []
     for run in runs:
         path = run.folder / "evaluation" / "metrics.json"
-        known = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        note = path.with_name("measured.json")  # what the figures are of
+        known, before = (json.loads(file.read_text("utf-8")) if file.exists() else {} for file in (path, note))
         complete = not experiment.paired or TRUTH[0] in known.get("a2b", ())
-        if known.get("protocol") != evaluator.description(run.config.model.size) or not complete:
-            tests, roots, _ = find_tests(first.data, first.holdout, run.seed, run.folder, channels_of(run.config.model))
+        tests, roots, _ = find_tests(first.data, first.holdout, run.seed, run.folder, channels_of(run.config.model))
+        now = {side: [digest(file) for file in files] for side, files in tests.items()}
+        now["model"] = [digest(run.folder / "model" / "translator.safetensors")]
+        same = known.get("protocol") == evaluator.description(run.config.model.size) and before == now
+        if not (same and complete):
             translator = Translator.load(run.folder / "model")
             known = evaluate_model(evaluator, translator, tests, roots if experiment.paired else None, path.parent)
+            with writing(note), atomic_file(note) as temporary:
+                temporary.write_text(json.dumps(now) + "\n", "utf-8")
         measured.append(known)
     return measured
 
@@ -271,11 +277,12 @@ def write_tables(
         "rows": summary,
     }
     with writing(out):
-        for direction in DIRECTIONS:
-            console.print(comparison(summary, direction, title[direction], paper[direction]))
-            if any("l1_of_each_seed" in found.get(direction, ()) for found in summary.values()):
-                console.print(truth_table(summary, direction))
-            draw_sheet(sheet(runs, direction), out / f"sheet-{direction}.png")
         with atomic_file(out / "table.json") as temporary:
             temporary.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+        for direction in DIRECTIONS:
+            draw_sheet(sheet(runs, direction), out / f"sheet-{direction}.png")
+    for direction in DIRECTIONS:
+        console.print(comparison(summary, direction, title[direction], paper[direction]))
+        if any("l1_of_each_seed" in found.get(direction, ()) for found in summary.values()):
+            console.print(truth_table(summary, direction))
     return result

@@ -147,6 +147,8 @@ def writing(path: Path, otherwise: str = "give another -o") -> Iterator[None]:
     """
     try:
         yield
+    except BrokenPipeError:  # of what is printed meanwhile
+        raise
     except OSError as error:
         advice = f"free some space, or {otherwise}" if is_full(error) else otherwise
         blocked = isinstance(error, FileExistsError | NotADirectoryError)
