@@ -1,6 +1,7 @@
 """Exactly repeatable sampling: files in, batches of tensors out."""
 
 import math
+import signal
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from ugatit.data.reading import read_samples
 from ugatit.data.samples import UnscaledError
 from ugatit.data.seeds import rng, seed_of
 from ugatit.io.errors import UserError
+from ugatit.io.terminal import endings
 from ugatit.systems.base import Samples
 
 FINER = 2  # times the pixels that are needed of a picture, to which it may be decoded before it is resized
@@ -212,9 +214,7 @@ def loader(dataset: Unpaired, slices: Slices, workers: int, pin: bool) -> DataLo
 
 
 def ignore_interrupt(_: int) -> None:
-    """Leave Ctrl-C and a batch system's end, which all processes of a run may be sent, to the training process, which
-    saves and ends its workers."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Leave Ctrl-C and its like, which all processes of a run may be sent, to the training process, which saves and ends
+    its workers."""
+    for number in (signal.SIGINT, *endings()):
+        signal.signal(number, signal.SIG_IGN)
