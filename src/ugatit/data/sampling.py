@@ -214,7 +214,7 @@ def loader(dataset: Unpaired, slices: Slices, workers: int, pin: bool) -> DataLo
 
 
 def ignore_interrupt(_: int) -> None:
-    """Leave Ctrl-C and its like, which all processes of a run may be sent, to the training process, which saves and ends
-    its workers."""
+    """Leave Ctrl-C and its like, which all processes of a run may be sent, to the training process, which saves and
+    ends its workers."""
     for number in (signal.SIGINT, *endings()):
         signal.signal(number, signal.SIG_IGN)
