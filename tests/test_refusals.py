@@ -121,7 +121,7 @@ def test_translators(place):
             setattr, translator, "range", wrong
         )
     translator.range = (0, 2)
-    assert translator.samples("a").range == (0, 2)
+    assert translator.read_as("a2b").range == (0, 2)
     assert refusal(translator, picture, "") == "This model does not translate `direction=`: use a2b or b2a."
     assert refusal(translator.set_style, "a.png").startswith("`style` is a str: give a picture")
     assert refusal(Translator.load, "").startswith("No model was named")

@@ -642,8 +642,9 @@ def test_a_source_that_is_gone_when_its_result_is_written_stops_nothing(light, t
 
 def test_what_several_processes_cannot_share(light, tmp_path, monkeypatch, capsys):
     source = many(tmp_path / "in")
-    write_picture(source / "out" / "other.png", 0)
-    assert translated_by(0, 2, monkeypatch, light, source, "-o", source / "out") == 2
+    other = write_picture(source / "out" / "other.gif", 0)
+    assert translated_by(0, 2, monkeypatch, light, source, "-o", source / "out") == 0, "what is there is none of them"
+    assert translated_by(0, 2, monkeypatch, light, other, "-o", source / "out") == 2
     assert "is among the inputs" in capsys.readouterr().err
     save_model(tiny_model("munit"), tmp_path / "munit", 0)
     assert translated_by(0, 2, monkeypatch, tmp_path / "munit", source / "0.png", "-o", tmp_path / "o") == 2
