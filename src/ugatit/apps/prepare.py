@@ -25,7 +25,7 @@ from ugatit.data.faces import MANIFEST, Cut, Detect, cut_of, cut_out, detector
 from ugatit.data.finding import find_files, held_out, spread
 from ugatit.data.reading import read_picture
 from ugatit.io.errors import UserError, package
-from ugatit.io.files import absent, atomic_file, atomic_folder, digest, printable, read_json, real
+from ugatit.io.files import absent, atomic_file, atomic_folder, digest, need_outside, printable, read_json
 from ugatit.io.sheet import SMALLEST_CELL, draw_contact_sheet, save_picture
 from ugatit.translation.folder import first_problem
 
@@ -287,8 +287,7 @@ def prepare(config: PrepareConfig, say: Callable[[str], None], track: Callable[.
     else:
         known = None
     for folder in config.a + config.b:
-        if real(config.out).is_relative_to(real(folder)):
-            raise UserError(f"{config.out} lies in {folder}, where it would count as raw pictures: give another -o.")
+        need_outside(config.out, folder, "it would count as raw pictures")
     if config.out.exists() and any(config.out.iterdir()):
         raise UserError(f"{config.out} is not empty: give another -o.")
     sides = [

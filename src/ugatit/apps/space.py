@@ -11,7 +11,6 @@ APP = '''"""The page of `ugatit serve` for the model in the folder NAME beside t
 
 import os
 import sys
-
 from pathlib import Path
 
 from ugatit.cli import main

@@ -14,7 +14,7 @@ from ugatit.evaluation.evaluate import Evaluator, evaluate_folders, evaluate_mod
 from ugatit.evaluation.metrics import Protocol
 from ugatit.evaluation.sharing import is_first, together
 from ugatit.io.errors import UserError
-from ugatit.io.files import real
+from ugatit.io.files import need_outside
 from ugatit.io.terminal import console, say, silence
 from ugatit.systems.base import Range, channels_of
 from ugatit.training.config import check_range
@@ -101,8 +101,7 @@ def measured(options: EvaluateConfig) -> dict[str, Any]:
     for one in skipped:
         say(f"  skipped: {one}")
     for root in roots.values():
-        if real(options.out).is_relative_to(real(root)):
-            raise UserError(f"{options.out} lies in {root}, where results would count as pictures: give another -o.")
+        need_outside(options.out, root, "results would count as pictures")
     evaluator = Evaluator(options.protocol, translator.device)
     metrics = evaluate_model(evaluator, translator, tests, roots if options.paired else None, options.out)
     folder = translator.folder

@@ -15,9 +15,8 @@ from tyro.conf import Positional, arg
 
 from ugatit.commands.parsing import parse
 from ugatit.data.finding import Skipped, common_range, look_at, unscaled
-from ugatit.data.reading import Look, extent_of_pages, read_samples
+from ugatit.data.reading import Look, extent_of_pages
 from ugatit.data.samples import SHALLOW
-from ugatit.data.sampling import to_tensor_transform
 from ugatit.io.errors import UserError, with_options
 from ugatit.io.files import printable, real
 from ugatit.io.terminal import bars, console, say, some
@@ -283,8 +282,7 @@ def read_style(given: str, translator: Translator, direction: Direction) -> Tens
     if given.startswith("-") and given[1:].isdecimal():
         raise UserError(f"--style {given} is negative: give a number from 0 up, or a picture of the target domain.")
     try:
-        samples = translator.samples(direction[-1])
-        return to_tensor_transform()(read_samples(Path(given), samples).pixels)[None]
+        return translator.read_example(Path(given), direction)
     except (ValueError, OSError) as error:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else str(error)
         raise UserError(f"--style {given} {reason}: give a picture of the target domain, or a number.") from None

@@ -4,7 +4,6 @@ Only regular files that are called like pictures are taken, and no more bytes th
 """
 
 import lzma
-import os
 import re
 import shutil
 import tarfile
@@ -12,11 +11,11 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
 from ugatit.io.errors import UserError
+from ugatit.io.files import short_name, told_apart
 from ugatit.io.terminal import say, some
 
 PICTURES = {
@@ -177,14 +176,7 @@ def choose_folders(
 
 def file_name(word: str) -> str:
     """A part of a path as all file systems take it."""
-    name = re.sub(r'[\x00-\x1f<>:"|?*\\]', "_", word)
-    return name if len(os.fsencode(name)) <= 255 else told_apart(name, word)
-
-
-def told_apart(name: str, whole: str) -> str:
-    """A name that is not too long and another one for whatever else it stands for."""
-    suffix = PurePosixPath(name).suffix[:8]
-    return f"{name[:40]}-{sha256(os.fsencode(whole)).hexdigest()[:16]}{suffix}"
+    return short_name(re.sub(r'[\x00-\x1f<>:"|?*\\]', "_", word))
 
 
 def ends_with(folder: PurePosixPath, spelt: set[str]) -> bool:

@@ -131,9 +131,7 @@ def read_tiff(file: io.BytesIO | io.BufferedReader, channels: int) -> Whole:
         for page in pages[1:]:
             check_page(page, size)
         bands = [page.asarray() for page in pages]
-        extra = [int(each) for each in first.extrasamples]
-        alpha = len(extra) == 1 and extra[0] in TRANSPARENT
-        return Whole(as_bands(bands[0] if len(bands) == 1 else np.stack(bands, 2)), alpha=alpha)
+        return Whole(as_bands(bands[0] if len(bands) == 1 else np.stack(bands, 2)), alpha=has_alpha(first))
 
 
 def read_deep_pages(file: io.BytesIO | io.BufferedReader, opened: Image.Image, channels: int) -> list[Whole] | None:
@@ -159,9 +157,13 @@ def read_deep_pages(file: io.BytesIO | io.BufferedReader, opened: Image.Image, c
 
 def whole_page(page: "tifffile.TiffPage") -> Whole:
     """A page of a TIFF file that was checked."""
+    return Whole(as_bands(page.asarray()), int(page.tags.valueof(ORIENTATION, 1)), has_alpha(page))
+
+
+def has_alpha(page: "tifffile.TiffPage") -> bool:
+    """Whether the last band of a page of a TIFF file says how opaque it is."""
     extra = [int(each) for each in page.extrasamples]
-    turn = page.tags.valueof(ORIENTATION, 1)
-    return Whole(as_bands(page.asarray()), int(turn), alpha=len(extra) == 1 and extra[0] in TRANSPARENT)
+    return len(extra) == 1 and extra[0] in TRANSPARENT
 
 
 def check_page(page: "tifffile.TiffPage", size: int) -> None:

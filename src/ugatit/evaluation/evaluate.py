@@ -33,8 +33,7 @@ from ugatit.evaluation.metrics import (
 )
 from ugatit.evaluation.sharing import is_first, shared, shared_folder
 from ugatit.io.errors import UserError, package
-from ugatit.io.files import absent, atomic_file, writing
-from ugatit.io.files import real as real_path
+from ugatit.io.files import absent, atomic_file, need_outside, writing
 from ugatit.io.sheet import draw_sheet, save_picture, to_picture
 from ugatit.nn.precision import tf32
 from ugatit.systems.base import Direction, Range, Samples, channels_of, opposite
@@ -190,8 +189,7 @@ def evaluate_folders(
     """
     folders = {"real": real, "fake": fake}
     for folder in folders.values():
-        if real_path(out).is_relative_to(real_path(folder)):
-            raise UserError(f"{out} lies in {folder}, where the sheet would count as a picture: give another -o.")
+        need_outside(out, folder, "the sheet would count as a picture")
     sets = {name: Files(usable(folder, f"`{name}`", say, range), side, range) for name, folder in folders.items()}
     check_subsets(evaluator.protocol, *(len(chosen.files) for chosen in sets.values()))
     counterparts = match(sets["fake"].files, fake, sets["real"].files, real) if pairs else []
@@ -228,12 +226,11 @@ def evaluate_model(
     result: dict[str, Any] = {"protocol": evaluator.description(translator.side)}
     columns: dict[str, Tensor] = {}
     check_subsets(evaluator.protocol, *(len(enough(files, f"Domain {side}")) for side, files in tests.items()))
-    truths = {way: match(*counterparts(way, tests, root)) if root else None for way in translator.system.directions}
+    truths = {way: truth_of(way, tests, root) for way in translator.system.directions}
     for direction in translator.system.directions:
         source, target = direction.upper().split("2")
         real, origin = (
-            Files(enough(tests[side], f"Domain {side}"), translator.side, translator.samples(side.lower()).range)
-            for side in (target, source)
+            Files(tests[side], translator.side, translator.samples(side.lower()).range) for side in (target, source)
         )
         truth = truths[direction]
         fake, faith = write_translations(translator, origin.files, direction, truth, out / direction)
@@ -252,12 +249,11 @@ def evaluate_model(
     return write_results(result, columns, out)
 
 
-def counterparts(
-    direction: Direction, tests: dict[str, list[Path]], root: dict[str, Path]
-) -> tuple[list[Path], Path, list[Path], Path]:
-    """What `match` takes to find the true counterparts of a direction's sources."""
+def truth_of(direction: Direction, tests: dict[str, list[Path]], root: dict[str, Path] | None) -> list[Path] | None:
+    """The true counterparts of a direction's sources, if the folders of both domains are given; errors are those of
+    `match`."""
     source, target = direction.upper().split("2")
-    return tests[source], root[source], tests[target], root[target]
+    return match(tests[source], root[source], tests[target], root[target]) if root else None
 
 
 def translation_name(number: int, source: Path) -> str:

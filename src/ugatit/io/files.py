@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from ugatit.io.errors import UserError
 
+LONGEST_NAME = 255  # bytes that file systems take
 STALE = 24 * 3600  # seconds after which a temporary file is nobody's
 
 
@@ -48,6 +49,17 @@ def printable(name: str) -> str:
 def real(path: str | Path) -> Path:
     """The absolute path without links; unlike `Path.resolve` it takes links that lead in a circle."""
     return Path(os.path.realpath(path))
+
+
+def told_apart(name: str, whole: str) -> str:
+    """A name that no file system finds too long, and another one for whatever else ``whole`` it stands for."""
+    suffix = PurePosixPath(name).suffix[:8]
+    return f"{name[:40]}-{hashlib.sha256(os.fsencode(whole)).hexdigest()[:16]}{suffix}"
+
+
+def short_name(name: str) -> str:
+    """A name as it is, or another where file systems would find it too long."""
+    return name if len(os.fsencode(name)) <= LONGEST_NAME else told_apart(name, name)
 
 
 def temporary_name(folder: Path) -> Path:
@@ -154,6 +166,12 @@ def writing(path: Path, otherwise: str = "give another -o") -> Iterator[None]:
         blocked = isinstance(error, FileExistsError | NotADirectoryError)
         reason = "a file is where a folder should be" if blocked else error.strerror or error
         raise UserError(f"{path} cannot be written ({reason}): {advice}.") from None
+
+
+def need_outside(path: Path, folder: Path, otherwise: str) -> None:
+    """Raises UserError if results would lie in a folder, where ``otherwise``, a phrase, would come of it."""
+    if real(path).is_relative_to(real(folder)):
+        raise UserError(f"{path} lies in {folder}, where {otherwise}: give another -o.")
 
 
 def is_full(error: OSError) -> bool:

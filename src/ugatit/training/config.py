@@ -17,9 +17,9 @@ from ugatit.systems.base import Recipe
 from ugatit.translation.folder import first_problem
 
 ModelConfig = TypeVar("ModelConfig")
-# Another seed or share would hold out pictures that were trained on; another start is one of another run.
 RUN_CANNOT = "give another -o, or resume it where it can be written"
-# The weights of one decoder's norm fit into another's, and would mean something else there.
+# Another seed or share would hold out pictures that were trained on; another start is one of another run; and the
+# weights of one decoder's norm fit into another's, and would mean something else there.
 FIXED = ("system", "preset", "seed", "holdout", "start", "decoder_norm")
 
 

@@ -272,8 +272,14 @@ class Translator:
         return to_tensor_transform()(picture.pixels)[None]
 
     def read(self, source: Path | io.BytesIO, direction: Direction, **options: Any) -> Tensor:
-        """A file as 1 x channels x H x W in [-1, 1]; options and errors are those of `read_samples`."""
+        """A file to be translated that way, as 1 x channels x H x W in [-1, 1]; options and errors are those of
+        `read_samples`."""
         return to_tensor_transform()(read_samples(source, self.read_as(direction), **options).pixels)[None]
+
+    def read_example(self, source: Path, direction: Direction) -> Tensor:
+        """A file whose style translations that way are to have, as `read` reads one; it is of the target domain, so the
+        sources' `range` does not count."""
+        return to_tensor_transform()(read_samples(source, self.samples(direction[-1])).pixels)[None]
 
     def check_direction(self, direction: str) -> None:
         """Raises UserError if the model does not translate that way."""

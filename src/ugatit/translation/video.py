@@ -5,13 +5,11 @@ next one is where work goes on. The last step joins pieces and sound without cod
 """
 
 import json
-import os
 import shutil
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
-from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
 from queue import Full, Queue
@@ -23,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from ugatit.io.errors import UserError, package
-from ugatit.io.files import atomic_file, writing
+from ugatit.io.files import atomic_file, short_name, writing
 from ugatit.io.sheet import shown, to_picture
 from ugatit.systems.base import Direction
 from ugatit.translation.frames import Look, count_frames, exact, frame_rate, frames, look_of, opened, time_base
@@ -33,7 +31,6 @@ from ugatit.translation.translator import Size, Translator
 T = TypeVar("T")
 PIECE = 64  # frames
 WRITTEN = {".mp4", ".m4v", ".mov", ".mkv"}  # what a result's name may end with
-LONGEST_NAME = 255  # bytes that file systems take
 LONGEST = 16384  # pixels on a side that H.264 has
 # H.264 without frames that wait for later ones, so that pieces can be joined packet by packet.
 OPTIONS = {"crf": "18", "preset": "medium", "bf": "0"}
@@ -65,7 +62,7 @@ def translate_video(
     if target.suffix.lower() not in WRITTEN:
         raise UserError(f"`target={target}`: videos are written as {', '.join(sorted(WRITTEN))}, give one of these.")
     av = package("av", "video")
-    folder = pieces_beside(target)
+    folder = target.with_name(short_name(f".{target.name}.pieces"))
     with opened(source) as container:
         look = look_of(container)
     with opened(source) as container:
@@ -201,14 +198,6 @@ def write_piece(made: Iterable[tuple[int, Tensor]], path: Path, base: Fraction, 
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     return count
-
-
-def pieces_beside(target: Path) -> Path:
-    """The hidden folder for a video's pieces, which is called like it as far as names may be long."""
-    name = f".{target.name}.pieces"
-    if len(os.fsencode(name)) > LONGEST_NAME:
-        name = f".{sha256(os.fsencode(target.name)).hexdigest()[:32]}.pieces"
-    return target.with_name(name)
 
 
 def known_pieces(folder: Path, settings: dict[str, Any]) -> list[Path]:
