@@ -26,6 +26,7 @@ def test_systems_are_trained_measured_and_kept(data, tmp_path):
     made = run_ugatit(*arguments)
     assert made.returncode == 0, made.stderr
     assert "the paper's horse2zebra has 1067" in made.stderr and "8.05 ± 0.72" in made.stderr
+    assert "paper, by Inception" in made.stderr
     table = json.loads((tmp_path / "t" / "table.json").read_text())
     assert list(table["rows"]) == ["cyclegan", "aggan"] and table["steps"] == {"cyclegan": 2, "aggan": 2}
     assert len(table["rows"]["aggan"]["b2a"]["perceptual_of_each_seed"]) == 1

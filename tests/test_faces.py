@@ -457,7 +457,7 @@ def test_attention_on_faces_is_held_against_their_area():
             return {"generator": (x, heat)}
 
     translator = types.SimpleNamespace(system=Looker(), device=torch.device("cpu"))
-    rows = attention_on_faces(translator, torch.zeros(4, 3, 64, 64), "a2b", lambda picture: next(found))
+    rows = attention_on_faces(translator, iter(torch.zeros(4, 3, 64, 64)), "a2b", lambda picture: next(found))
     eyes, mouth = rows
     assert (eyes["part"], eyes["pictures"], eyes["network"]) == ("eyes", 2, "generator")
     assert eyes["attention"] == pytest.approx(192 / 272) and eyes["area"] == pytest.approx(192 / 4096)

@@ -117,6 +117,16 @@ def test_the_manifest_makes_it_again_and_notices_changes(messy, tmp_path):
     assert not (tmp_path / "fourth").exists()
 
 
+def test_pictures_of_more_than_8_bits_are_told(messy, tmp_path):
+    grid = np.indices((160, 160)).sum(0) % 40 * 1500
+    cv2.imwrite(str(messy / "deep.png"), np.stack([grid, grid[::-1], grid.T * 0], -1).astype(np.uint16))
+    found, _, said = made(config(messy, tmp_path / "data"))
+    assert [e.deep for e in found.values()].count(True) == 1 and found["deep.png"].deep and found["deep.png"].result
+    assert "Domain A: of more than 8 bits 8 are kept in 1 pictures: deep.png." in said
+    with Image.open(tmp_path / "data" / found["deep.png"].result) as kept:
+        assert kept.mode == "RGB"
+
+
 def test_a_data_set_within_its_raw_pictures_is_refused(messy):
     with pytest.raises(UserError, match="where it would count as raw pictures: give another -o"):
         made(config(messy, messy / "data"))

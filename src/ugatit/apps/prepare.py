@@ -23,10 +23,13 @@ from tyro.conf import UseAppendAction, arg
 
 from ugatit.data.faces import MANIFEST, Cut, Detect, cut_of, cut_out, detector
 from ugatit.data.finding import find_files, held_out, spread
-from ugatit.data.reading import read_picture
+from ugatit.data.reading import eight_bits, opened_picture, read_picture
+from ugatit.data.samples import is_deep
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import absent, atomic_file, atomic_folder, digest, need_outside, printable, read_json
 from ugatit.io.sheet import SMALLEST_CELL, draw_contact_sheet, save_picture
+from ugatit.io.terminal import some
+from ugatit.systems.base import COLOUR
 from ugatit.translation.folder import first_problem
 
 FORMAT = 2  # of the manifest
@@ -88,6 +91,7 @@ class Entry:
     file: str
     sha256: str
     cut: Cut | None = None  # the face's square; None for the whole picture
+    deep: bool = False  # whether it has more than 8 bits, of which 8 are kept
     pixels: int = 0  # of the shorter side
     hash: str = ""  # perceptual, 16 hex digits
     dropped: str = ""  # why; empty if it was kept
@@ -130,7 +134,8 @@ def look_at(file: Path, domain: str, config: PrepareConfig, detect: Detect | Non
     blank = Entry(domain, str(file), "")
     try:
         blank = replace(blank, sha256=digest(file))
-        picture = read_picture(file)
+        with opened_picture(file) as whole:
+            blank, picture = replace(blank, deep=whole.lost or is_deep(whole.picture)), eight_bits(whole, COLOUR)
     except ValueError as error:
         return [replace(blank, dropped=f"unreadable: {error}")]
     if detect is None:
@@ -310,6 +315,9 @@ def prepare(config: PrepareConfig, say: Callable[[str], None], track: Callable[.
             small = sum(not e.dropped and e.pixels * WORTH < config.size for e in found)
             if small:
                 say(f"Domain {side.domain}: {small} small pictures are enlarged by {method[0]}.")
+            deep = sorted({Path(e.file).name for e in found if e.deep and not e.dropped})
+            if deep:
+                say(f"Domain {side.domain}: of more than 8 bits 8 are kept in {len(deep)} pictures: {some(deep)}.")
             write = partial(write_result, temporary, config, method)
             with ThreadPoolExecutor() as pool:
                 entries += track(pool.map(write, found), f"writing {side.domain}", total=len(found))

@@ -67,10 +67,10 @@ def main(arguments: list[str]) -> None:
             say(f"  skipped: {one}")
         if not good:
             continue
-        squares = read_squares(translator, good, side)
-        tests[side] = squares[spread(list(range(len(good))), options.pictures)]
+        tests[side] = read_squares(translator, spread(good, options.pictures), side)
         way: Direction = "a2b" if side == "A" else "b2a"
         if options.faces and way in translator.system.directions:
+            squares = (read_squares(translator, [file], side)[0] for file in good)
             rows = attention_on_faces(translator, squares, way, face_finder(translator, way).detect)
             count = max((row["pictures"] for row in rows), default=0)
             if count < len(good):

@@ -23,7 +23,7 @@ from ugatit.systems.base import COLOUR, Range, Samples
 
 T = TypeVar("T")
 DARK = 1 / 16  # of the way from black to white; pictures without more are nearly black
-SHALLOW = {".jpg", ".jpeg", ".webp", ".gif", ".bmp"}
+EIGHT_BITS = {".jpg", ".jpeg", ".webp", ".gif", ".bmp"}
 MANY = 1000  # files, with which looking through them takes so long that it is said
 
 
@@ -126,7 +126,7 @@ def common_range(looks: Iterable[Look], every: bool = False) -> Range | None:
 
 def unscaled(files: Iterable[Path]) -> bool:
     """Whether there are pictures whose samples need a range; files whose suffix says 8 bits are not opened."""
-    return any(needs_range(file) for file in files if file.suffix.lower() not in SHALLOW)
+    return any(needs_range(file) for file in files if file.suffix.lower() not in EIGHT_BITS)
 
 
 # The two domains

@@ -5,7 +5,7 @@ the boxes' share of the picture's area, which is what attention gets there that 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import Any
 
@@ -56,13 +56,13 @@ def share(heatmap: Tensor, mask: Tensor) -> float:
 
 
 def attention_on_faces(
-    translator: Translator, pictures: Tensor, direction: Direction, detect: Detect
+    translator: Translator, pictures: Iterable[Tensor], direction: Direction, detect: Detect
 ) -> list[dict[str, Any]]:
     """How much of each network's attention is on the eyes and the mouth of faces.
 
     Args:
         translator: the model, with its training networks if their attention is wanted.
-        pictures: N x channels x side x side in [-1, 1]; those without a face, or with several, do not count.
+        pictures: channels x side x side in [-1, 1]; those without a face, or with several, do not count.
         direction: which way they are translated. Discriminators look at translations, whose eyes and mouths are taken
             to be where those of the sources are.
         detect: finds faces with their eyes and mouths.
@@ -99,7 +99,7 @@ def attention_on_faces(
     return rows
 
 
-def single_faces(pictures: Tensor, detect: Detect) -> Iterator[tuple[Tensor, Face]]:
+def single_faces(pictures: Iterable[Tensor], detect: Detect) -> Iterator[tuple[Tensor, Face]]:
     """The pictures in which one whole face was found, with it."""
     for x in pictures:
         faces = [face for face in detect(to_picture(x).convert("RGB")) if face.eyes and face.mouth]

@@ -205,13 +205,15 @@ def summarise(runs: list[Run], measured: list[dict[str, Any]]) -> dict[str, Any]
     return table
 
 
-def comparison(summary: dict[str, Any], direction: Direction, title: str, paper: dict[str, str]) -> Table:
-    """KID of each row in one direction, with the paper's figures, by row, beside ours."""
-    columns = ("Model", "KID", "mean with source", "seeds", *(["paper"] if paper else []))
+def comparison(result: dict[str, Any], direction: Direction, title: str, paper: dict[str, str]) -> Table:
+    """KID of each row in one direction, with the paper's figures, by row, beside ours; `write_tables` says the rest."""
+    alike = result["protocol"]["features"] == "inception"
+    theirs = ["paper" if alike else "paper, by Inception"] if paper else []
+    columns = ("Model", "KID", "mean with source", "seeds", *theirs)
     table = Table(title=f"KID x 100 ± std x 100, {direction}{title}")
     for column in columns:
         table.add_column(column, no_wrap=True)
-    for row, directions in summary.items():
+    for row, directions in result["rows"].items():
         if direction in directions:
             found = directions[direction]
             seeds = ", ".join(f"{value:.2f}" for value in found["kid_of_each_seed"])
@@ -282,7 +284,7 @@ def write_tables(
         for direction in DIRECTIONS:
             draw_sheet(sheet(runs, direction), out / f"sheet-{direction}.png")
     for direction in DIRECTIONS:
-        console.print(comparison(summary, direction, title[direction], paper[direction]))
+        console.print(comparison(result, direction, title[direction], paper[direction]))
         if any("l1_of_each_seed" in found.get(direction, ()) for found in summary.values()):
             console.print(truth_table(summary, direction))
     return result
