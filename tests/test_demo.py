@@ -16,7 +16,7 @@ from ugatit.cli import main
 from ugatit.data.finding import find_files
 from ugatit.io.errors import UserError
 from ugatit.systems.base import Faces
-from ugatit.translation.hub import SHIPPED
+from ugatit.translation.hub import SHIPPED, photographs
 from ugatit.translation.translator import Translator
 
 MODELS = ("cat2dog", "face2anime")
@@ -62,10 +62,11 @@ def test_the_package_s_models_are_small_have_cards_and_load_by_name(name, tmp_pa
     assert translator.system.config.faces_a == (Faces("photo", 0.0, True) if name == "face2anime" else None)
     (tmp_path / name / "trainA").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)  # a data set of the same name does not hide it
-    assert Translator.load(name, "cpu").side == translator.side
+    assert Translator.load(name, "cpu").side == translator.side and photographs(name)
     (tmp_path / name / "config.json").write_text("{}")  # but a model's folder would
     with pytest.raises(UserError):
         Translator.load(name, "cpu")
+    assert not photographs(name)
 
 
 def test_the_package_s_models_together_are_no_load():

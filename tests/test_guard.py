@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -689,19 +690,20 @@ def test_participants_are_limited_by_address_and_in_all(pictures, tmp_path, monk
     assert [here.get("/api/participants/AAAA").status_code for _ in range(2 * study.HOURLY)][-1] == 404
 
 
-def test_addresses_of_one_network_count_as_one(pictures, tmp_path):
-    pace = study.Pace(2)
+def test_addresses_of_one_network_count_as_one():
+    assert guard.address("2001:db8::1") == guard.address("2001:db8::ffff") != guard.address("2001:db9::1")
+    assert guard.address("::ffff:203.0.113.7") == guard.address("203.0.113.7") == "203.0.113.7"
+    here = ("127.0.0.1", "::1", "::ffff:127.0.0.1", "", None)
+    assert [guard.address(host) for host in here] == [""] * 5
     from fastapi import HTTPException
 
-    class Visitor:
-        def __init__(self, host):
-            self.host = host
-
-    for host in ("2001:db8::1", "2001:db8::ffff"):
-        pace.check(Visitor(host))
+    pace = study.Pace(2)
+    visits = [types.SimpleNamespace(host=f"2001:db8::{i}") for i in range(3)]
+    for visit in visits[:2]:
+        pace.check(visit)
     with pytest.raises(HTTPException):
-        pace.check(Visitor("2001:db8::2"))
-    pace.check(Visitor("2001:db9::2"))
+        pace.check(visits[2])
+    pace.check(types.SimpleNamespace(host="2001:db9::2"))
 
 
 def test_nothing_that_is_served_tells_the_methods_apart(pictures, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 import ugatit
 from ugatit.cli import COMMANDS, summary
-from ugatit.io.errors import with_options
+from ugatit.io.errors import with_options, words_of
 
 HOUSE = Path(ugatit.__file__).parent
 ROOMS = ["io", "nn", "nn.fast", "systems", "data", "translation", "training", "evaluation", "experiments", "apps",
@@ -113,6 +113,12 @@ def test_library_functions_speak_of_arguments_and_the_command_line_of_options():
         ("give `data` or `source`.", "give DATA or --source."),
     ):
         assert with_options(sentence) == expected
+
+
+def test_an_exception_always_says_something():
+    assert words_of(ValueError()) == "ValueError" and words_of(ValueError("\n"), -1) == "ValueError"
+    assert [words_of(ValueError("one\n\n two\n"), line) for line in (0, 1, 2, -1)] == ["one", "two", "two", "two"]
+    assert len(words_of(ValueError("a" * 300))) == 200
 
 
 def test_text_is_written_and_read_the_same_in_every_locale():

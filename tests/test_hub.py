@@ -178,7 +178,7 @@ def test_a_hub_that_refuses_or_is_away_is_said_in_a_sentence(online, model, tmp_
     ],
 )
 def test_a_download_that_ends_early_says_what_to_do(error, told, monkeypatch):
-    monkeypatch.setattr("ugatit.translation.hub.snapshot_download", Mock(side_effect=error))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", Mock(side_effect=error))
     with pytest.raises(UserError, match=told):
         Translator.load("me/model")
 

@@ -340,7 +340,7 @@ def test_splits_or_labels_are_a_and_b(online):
 
 def test_a_data_set_that_is_not_there_or_damaged_is_said(online, capsys):
     assert main(["train", "hub:me/nothing", "-o", "run"]) == 2
-    assert "cannot be had from the hub (RepositoryNotFoundError)" in capsys.readouterr().err
+    assert "cannot be had from the hub (there is no such data set, or it is private)" in capsys.readouterr().err
     online.repos["datasets/me/broken"] = {"main": {"data/train-0.parquet": b"PAR1 and nothing"}}
     with pytest.raises(UserError, match="hub:me/broken is damaged"):
         opened(Path("hub:me/broken"))

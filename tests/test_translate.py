@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 import ugatit
 from conftest import run_here, run_ugatit, tiny_model, write_picture
 from ugatit.cli import main
+from ugatit.commands.translate import TranslateConfig, all_settings
 from ugatit.data.finding import Skipped, find_files
 from ugatit.data.reading import read_picture
 from ugatit.io.errors import UserError
@@ -611,6 +612,18 @@ def test_what_was_made_with_other_settings_or_changed_since_does_not_count(tmp_p
     assert left("keep") == 7 and left() == 7, "the notes of what was asked before are gone"
     done(2)
     assert left(anew=True) == 7 and left() == 7
+
+
+def test_only_the_model_itself_counts_of_a_run(tmp_path):
+    """Not its previews and checkpoints, which a run that goes on adds to."""
+    save_random(tmp_path / "run" / "model")
+    (tmp_path / "run" / "previews").mkdir()
+    options = TranslateConfig(str(tmp_path / "run"), (), tmp_path / "out")
+    before = all_settings(options, Translator.load(options.model))
+    (tmp_path / "run" / "previews" / "1.png").touch()
+    assert all_settings(options, Translator.load(options.model)) == before
+    save_random(tmp_path / "run" / "model", seed=1)
+    assert all_settings(options, Translator.load(options.model)) != before
 
 
 def test_a_start_beside_another_of_the_same_ends_well(light, tmp_path):

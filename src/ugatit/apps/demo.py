@@ -17,10 +17,10 @@ from ugatit.training.config import preset_config, read_run
 from ugatit.training.trainer import train
 from ugatit.translation.columns import sheet_columns
 from ugatit.translation.folder import saved_step
+from ugatit.translation.hub import PHOTOS, SHIPPED
 from ugatit.translation.translator import Translator, read_squares, resize
 
 AVATARS = Path(__file__).parents[1] / "avatars"  # made by tools/make_avatars.mjs
-PHOTOS = Path(__file__).parents[1] / "photos"  # made by tools/make_photos.py, a folder for each model of the package
 SHOWN = 128  # side in pixels of a photograph on the sheet
 ROWS = 8  # of the sheet of avatars
 
@@ -28,11 +28,9 @@ ROWS = 8  # of the sheet of avatars
 def photo_columns() -> dict[str, Tensor]:
     """Photographs, where the package's models look in them, and what they make of them; N x 3 x side x side each."""
     parts: dict[str, list[Tensor]] = {"photograph": [], "where it looks": [], "translation": []}
-    for folder in sorted(PHOTOS.iterdir(), reverse=True):  # people first
-        if not folder.is_dir():
-            continue
-        translator = Translator.load(folder.name, "cpu")
-        x = read_squares(translator, find_files(folder), "A")
+    for model in sorted(SHIPPED.iterdir(), reverse=True):  # people first
+        translator = Translator.load(model, "cpu")
+        x = read_squares(translator, find_files(PHOTOS / model.name), "A")
         made = translator.at_size(x, "a2b")
         assert made.heatmap is not None
         for column, pictures in zip(parts.values(), (x, overlay(x, made.heatmap), made.image), strict=True):

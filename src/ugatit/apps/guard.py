@@ -35,6 +35,7 @@ PIECE = 2**16  # bytes of an answer that are sent at a time
 WHOLE = 120.0  # seconds that a body may take
 LONGEST = 1800.0  # seconds that an answer may take; the page's stream of news lasts as long as its visitor waits
 SMALL = 2**16  # bytes of a body that is no upload
+FAILED = "Something went wrong here: try again, or something else."
 
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -127,7 +128,7 @@ class Guard:
                 async with asyncio.timeout(LONGEST):
                     await self.app(scope, once(data, receive), reply)
             if reply.failed:
-                raise RefusalError(500, "Something went wrong here: try another picture.")
+                raise RefusalError(500, FAILED)
         except RefusalError as refusal:
             if waiting and refusal.status != 408:
                 await pour_away(receive)
@@ -136,7 +137,7 @@ class Guard:
             await reply.refuse(RefusalError(503, "This takes too long: try again in a while."))
         except Exception as error:
             logging.getLogger(__name__).error("%s %.200s failed: %r", scope["method"], scope["path"], error)
-            await reply.refuse(RefusalError(500, "Something went wrong here: try another picture."))
+            await reply.refuse(RefusalError(500, FAILED))
         return None
 
     def check_path(self, scope: Scope) -> None:
@@ -191,7 +192,7 @@ class Guard:
         if lengths:
             check_size(int(lengths[0]) if lengths[0].isdecimal() and len(lengths[0]) < 16 else body.most + 1, body.most)
         body.size = int(lengths[0]) if lengths else body.most
-        who = address(scope)
+        who = address((scope.get("client") or [None])[0])
         many = self.holders.total() >= (BODIES if upload else 2 * BODIES)  # small ones fit in where uploads do not
         large = upload and self.bytes + body.size > self.rules.together * self.rules.upload
         if many or large or (who and self.holders[who] >= BODIES // SHARE):
@@ -213,13 +214,19 @@ class Body:
     size: int = 0
 
 
-def address(scope: Scope) -> str:
-    """The address of a request's client; empty for this machine's."""
-    host = (scope.get("client") or ("", 0))[0]
+def address(host: str | None) -> str:
+    """What tells clients apart by the host they ask from; empty for this machine.
+
+    Whoever has one address of IPv6 has all that share its first half. One of IPv4 is the same by either name.
+    """
     try:
-        return "" if ipaddress.ip_address(host).is_loopback else host
-    except ValueError:
+        found = ipaddress.ip_address(host or "")
+    except ValueError:  # a socket of this machine
         return ""
+    found = getattr(found, "ipv4_mapped", None) or found
+    if found.is_loopback:
+        return ""
+    return str(found) if found.version == 4 else str(ipaddress.ip_network((found, 64), strict=False))
 
 
 class Reply:
@@ -356,8 +363,8 @@ def patient_protocol() -> type:
             super().connection_made(transport)
             self.idle = self.stuck = self.loop.time()  # since when it waits for a head, or for its answer to be taken
             self.unsent = 0
-            who = address({"client": self.client})
-            same = sum(address({"client": getattr(other, "client", None)}) == who for other in self.connections)
+            who = self.who = address((self.client or [None])[0])
+            same = sum(getattr(other, "who", "") == who for other in self.connections)
             if len(self.connections) > CONNECTIONS or (who and same > CONNECTIONS // SHARE):
                 transport.abort()
             else:

@@ -25,7 +25,7 @@ from ugatit.data.faces import MANIFEST, Cut, Detect, cut_of, cut_out, detector
 from ugatit.data.finding import find_files, held_out, spread
 from ugatit.data.reading import eight_bits, opened_picture, read_picture
 from ugatit.data.samples import is_deep
-from ugatit.io.errors import UserError, package
+from ugatit.io.errors import UserError, package, words_of
 from ugatit.io.files import absent, atomic_file, atomic_folder, digest, need_outside, printable, read_json
 from ugatit.io.sheet import SMALLEST_CELL, draw_contact_sheet, save_picture
 from ugatit.io.terminal import some
@@ -238,7 +238,7 @@ def by_onnx(session: Any, name: str, picture: Image.Image) -> Image.Image:
     try:
         made = np.asarray(session.run(None, {session.get_inputs()[0].name: to_array(picture)})[0])
     except Exception as error:  # ONNX Runtime's exceptions have no common class
-        raise UserError(f"--upscale {name} cannot enlarge a picture ({str(error).splitlines()[0]}).") from None
+        raise UserError(f"--upscale {name} cannot enlarge a picture ({words_of(error)}).") from None
     times = made.shape[-1] // picture.width if made.ndim == 4 else 0
     if times < 2 or made.shape != (1, 3, times * picture.height, times * picture.width) or not np.isfinite(made).all():
         raise UserError(
@@ -442,7 +442,7 @@ def read_manifest(given: PrepareConfig) -> tuple[PrepareConfig, dict[str, str], 
         config = replace(config, a=given.a or config.a, b=given.b or config.b, out=given.out, repeat=None)
         return config, known, used
     except (KeyError, TypeError, ValueError) as error:
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else words_of(error)
         reason = first_problem(error) if isinstance(error, ValidationError) else reason
         raise UserError(f"--repeat {path} cannot be used ({reason}): give the manifest.json of a data set.") from None
 

@@ -487,10 +487,6 @@ def endpoint(desk: Desk) -> Any:
         problem = error.errors()[0]
         return JSONResponse({"error": f"{problem['loc'][-1]} = {problem.get('input')!r:.80}: {problem['msg']}."}, 422)
 
-    @app.exception_handler(Exception)
-    async def fail(_request: Request, _error: Exception) -> Response:
-        return JSONResponse({"error": "Something went wrong here: try another picture."}, 500)
-
     @app.get("/api/models")
     def models() -> list[dict[str, Any]]:
         """What can be asked for: names, directions, the side of the training pictures, whether any size will do."""

@@ -9,7 +9,6 @@ import base64
 import csv
 import hashlib
 import io
-import ipaddress
 import logging
 import random
 import secrets
@@ -30,7 +29,7 @@ from rich.table import Table
 from rich.text import Text
 from tyro.conf import Positional, arg
 
-from ugatit.apps.guard import Rules
+from ugatit.apps.guard import Rules, address
 from ugatit.data.finding import check_pictures, find_files, spread
 from ugatit.data.reading import read_picture
 from ugatit.evaluation.evaluate import without_suffix
@@ -541,10 +540,6 @@ def application(config: StudyConfig, say: Any) -> Any:
     async def explain(_request: Request, _error: RequestValidationError) -> Response:
         return JSONResponse({"detail": "This is no answer to one of your questions: reload the page."}, 422)
 
-    @app.exception_handler(Exception)
-    async def failed(_request: Request, _error: Exception) -> Response:
-        return JSONResponse({"detail": "Something went wrong here: try again."}, 500)
-
     @app.get("/")
     def page() -> FileResponse:
         return FileResponse(PAGE)
@@ -611,14 +606,9 @@ class Pace:
         """
         from fastapi import HTTPException
 
-        try:
-            address = ipaddress.ip_address(client.host)
-        except (AttributeError, ValueError):  # a socket of this machine
+        key = address(getattr(client, "host", None))
+        if not key:
             return
-        if address.is_loopback:
-            return
-        # Whoever has one address of IPv6 has all that share its first half.
-        key = str(address) if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))
         now = time.monotonic()
         with self.lock:
             self.times = {k: times for k, times in self.times.items() if now - times[-1] < 3600}

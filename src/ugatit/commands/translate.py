@@ -26,7 +26,6 @@ from ugatit.translation.animation import is_animation, translate_animation
 from ugatit.translation.export import OnnxTranslator
 from ugatit.translation.faces import USUAL, Finder, How, face_finder, translate_face_file
 from ugatit.translation.files import TOO_LARGE, Job, is_video, not_written, out_of_memory, plan_jobs, translate_files
-from ugatit.translation.hub import SHIPPED
 from ugatit.translation.joining import not_kept
 from ugatit.translation.sharing import Share, state_of, this_process
 from ugatit.translation.translator import Precision, Size, Translator
@@ -193,8 +192,7 @@ def written(count: int, what: str, out: Path, share: Share) -> str:
 
 def all_settings(options: TranslateConfig, translator: Translator) -> dict[str, Any]:
     """All that results depend on besides their sources."""
-    models = [folder for folder in (Path(options.model), SHIPPED / options.model) if folder.is_dir()]
-    files = [file for folder in models for file in sorted(folder.rglob("*"))]
+    files = sorted((translator.folder or Path(options.model)).rglob("*"))  # an exported model has no other
     files += [Path(options.style or ""), Path(options.detector or "")]
     stamps = {str(file): (file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()}
     given = asdict(options) | stamps | {"ranges": (translator.range, translator.floats)}

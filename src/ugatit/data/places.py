@@ -30,6 +30,7 @@ from ugatit.data.memory import stamp_of
 from ugatit.data.tables import write_tables
 from ugatit.io.errors import UserError
 from ugatit.io.files import atomic_file, atomic_folder, real, writing
+from ugatit.io.hub import fetched
 from ugatit.io.terminal import bars, say
 
 HUB, PAPER = "hub:", "paper:"
@@ -206,17 +207,9 @@ def from_hub(given: str, names: tuple[str, str] | None) -> Path:
     Raises:
         UserError: it cannot be had, or does not tell the domains.
     """
-    from huggingface_hub import snapshot_download
-
     name, _, revision = given.partition("@")
     wanted = [f"*{end}" for kind in PICTURES for end in (kind, kind.upper())] + ["*.parquet", "*.zip"]
-    try:
-        snapshot = Path(snapshot_download(name, repo_type="dataset", revision=revision or None, allow_patterns=wanted))
-    except Exception as error:  # the hub's library and its HTTP client have no common class
-        raise UserError(
-            f"The data set {name} cannot be had from the hub ({type(error).__name__}): check the name and, for a "
-            "private one, run hf auth login."
-        ) from None
+    snapshot = fetched(name, "data set", wanted, revision or None)
     folder = kept_at((str(snapshot), names), name.split("/")[-1])
     if folder.is_dir():
         return folder

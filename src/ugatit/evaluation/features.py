@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ugatit.io.errors import UserError, package
+from ugatit.io.errors import UserError, package, words_of
 from ugatit.io.files import digest, read_torch
 from ugatit.nn.pretrained import EfficientNetLite0
 
@@ -78,7 +78,7 @@ def inception(weights: Path | None) -> tuple[nn.Module, Path]:
         ) from None
     except RuntimeError as error:
         raise UserError(
-            f"`weights={weights}` does not fit FID's Inception ({str(error).splitlines()[0]}): give the file "
+            f"`weights={weights}` does not fit FID's Inception ({words_of(error)}): give the file "
             f"{address.rsplit('/', 1)[1]} of torch-fidelity."
         ) from None
     cached = Path(torch.hub.get_dir()) / "checkpoints" / address.rsplit("/", 1)[1]

@@ -27,6 +27,12 @@ def with_options(sentence: str) -> str:
     return ARGUMENT.sub(option, sentence)
 
 
+def words_of(error: BaseException, line: int = 0) -> str:
+    """A line of what a library's exception says, its last if it has fewer; its kind if it says nothing."""
+    lines = [text.strip() for text in str(error).splitlines() if text.strip()] or [type(error).__name__]
+    return lines[line if line < len(lines) else -1][:200]
+
+
 def package(name: str, extra: str) -> Any:
     """The module ``name``, which comes with an extra of this package.
 

@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
-from ugatit.io.errors import UserError
+from ugatit.io.errors import UserError, words_of
 
 LONGEST_NAME = 255  # bytes that file systems take
 STALE = 24 * 3600  # seconds after which a temporary file is nobody's
@@ -257,8 +257,7 @@ def read_torch(path: str | Path) -> Any:
         except pickle.UnpicklingError:  # in whose words torch advises to trust the file
             raise CodeError(f"holds more than tensors ({code_in(path)}), or is damaged") from None
         except Exception as error:  # torch.load raises many kinds for damaged files
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ValueError(f"cannot be read ({printable(reason):.200})") from None
+            raise ValueError(f"cannot be read ({printable(words_of(error))})") from None
     tensors = tensors_in(found)
     if any(t.layout != torch.strided or t.is_quantized or t.is_meta or t.is_nested for t in tensors):
         raise ValueError("holds other tensors than plain ones")

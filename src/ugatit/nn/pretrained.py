@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ugatit.io.errors import UserError, package
+from ugatit.io.errors import UserError, package, words_of
 from ugatit.io.files import read_torch
 from ugatit.nn.precision import constant
 
@@ -118,8 +118,7 @@ def vgg_state(name: VGGName, weights: Path | None, wanted: list[str]) -> dict[st
             state = read_torch(weights)
         return {key: state[key] for key in wanted}
     except Exception as error:  # a download and odd contents raise many kinds
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        reason = f"it lacks {reason}" if isinstance(error, KeyError) else reason
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else words_of(error)
         where = "cannot be downloaded" if weights is None else f"are not in {weights}"
         substitute = ', or use `content="efficientnet-lite0"`' if name == "vgg19" else ""
         raise UserError(

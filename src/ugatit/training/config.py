@@ -10,7 +10,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import tyro
 from pydantic import Field, TypeAdapter, ValidationError
 
-from ugatit.io.errors import UserError
+from ugatit.io.errors import UserError, words_of
 from ugatit.io.files import atomic_file, writing
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import Recipe
@@ -174,7 +174,7 @@ def read_run(run: Path) -> TrainConfig:
     except ValidationError as error:
         raise UserError(f"{path} is damaged ({first_problem(error)}): restore it to resume the run.") from None
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}): restore it to resume the run.") from None
+        raise UserError(f"{path} is damaged ({words_of(error)}): restore it to resume the run.") from None
 
 
 def write_run(config: TrainConfig, run: Path, change: dict[str, Any] | None = None) -> None:

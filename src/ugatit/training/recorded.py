@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ugatit.io.errors import UserError
+from ugatit.io.errors import UserError, words_of
 
 Step = Callable[[Tensor, Tensor], dict[str, Tensor]]
 AS_USUAL = 3  # steps before one is recorded; in these libraries choose their methods, and optimisers get their memory
@@ -63,8 +63,7 @@ class Recorded:
                 made = in_place(self.step, self.system)(self.real_a, self.real_b)
                 self.names, self.scalars = list(made), torch.stack([scalar.float() for scalar in made.values()])
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"The card could not record a step ({reason:.200}): use `graph=False`.") from error
+            raise UserError(f"The card could not record a step ({words_of(error)}): use `graph=False`.") from error
         return graph
 
 

@@ -45,7 +45,7 @@ from ugatit.data.places import title
 from ugatit.data.samples import SHALLOW
 from ugatit.data.sampling import Slices, Unpaired, loader, read_tests, train_transform
 from ugatit.data.seeds import seed_of
-from ugatit.io.errors import UserError, with_options
+from ugatit.io.errors import UserError, with_options, words_of
 from ugatit.io.files import atomic_file, writing
 from ugatit.io.sheet import draw_sheet
 from ugatit.io.terminal import console, endings, say, some
@@ -535,16 +535,11 @@ class Trainer:
         try:
             self.system.load_state_dict(checkpoint.tensors["weights"])
         except RuntimeError as error:
-            reason = str(error).splitlines()[1].strip()
-            raise UserError(
-                f"{self.run} was trained with other networks ({reason}): resume with its own settings."
-            ) from None
+            raise self.other_networks(words_of(error, 1)) from None
         try:
             unpack_optimizers(self.optimizers, checkpoint.tensors["optimizers"])
         except ValueError as error:
-            raise UserError(
-                f"{self.run} was trained with other networks ({error}): resume with its own settings."
-            ) from None
+            raise self.other_networks(str(error)) from None
         if self.ema:
             saved = checkpoint.tensors.get("ema", {})
             for name, live in self.ema.live.items():
@@ -553,6 +548,10 @@ class Trainer:
             self.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
         self.step, self.pending = checkpoint.state["step"], checkpoint.state["pending"]
         self.forget_metrics()
+
+    def other_networks(self, reason: str) -> UserError:
+        """What is said of a checkpoint that does not fit."""
+        return UserError(f"{self.run} was trained with other networks ({reason}): resume with its own settings.")
 
     def check_step(self) -> None:
         """See that all processes go on at the same step.
@@ -768,13 +767,12 @@ def train(config: TrainConfig, resume: bool = False, start_curve: StartCurve | N
         if out_of_memory(error):
             raise UserError(short_of_memory(config)) from None
         if "DataLoader worker" in str(error):
-            raise UserError(lost_worker(trainer, str(error).splitlines()[0])) from None
+            raise UserError(lost_worker(trainer, words_of(error))) from None
         if int(os.environ.get("WORLD_SIZE", 1)) == 1 or not re.search("peer|Connection|NCCL", str(error)):
             raise
-        reason = str(error).splitlines()[0]
         again = f"continue with --resume {run}" if (run / "config.json").exists() else "start it again"
         raise UserError(
-            f"Another process of this run has ended or cannot be reached ({reason:.200}): see what it says, then "
+            f"Another process of this run has ended or cannot be reached ({words_of(error)}): see what it says, then "
             f"{again}."
         ) from None
     if trainer.step < config.recipe.steps:
@@ -808,7 +806,7 @@ def lost_worker(trainer: Trainer, reason: str) -> str:
         trainer.guarded(trainer.save, "checkpoint", fatal=True)
         saved = f"step {trainer.step} is saved: "
     return (
-        f"A process that decodes pictures has ended, perhaps for want of memory ({reason:.200}); {saved}continue with "
+        f"A process that decodes pictures has ended, perhaps for want of memory ({reason}); {saved}continue with "
         f"--resume {trainer.run} --workers 0."
     )
 

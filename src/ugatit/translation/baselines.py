@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ugatit.io.errors import UserError
+from ugatit.io.errors import UserError, words_of
 from ugatit.nn.norm import EPS
 from ugatit.systems.base import System
 from ugatit.systems.cartoongan import CartoonGAN, CartoonGANConfig
@@ -62,9 +62,9 @@ def fitting(what: str, read: Callable[[Any, int], System], found: Any, size: int
             raise ValueError("a weight is no number")
         return system
     except (ValueError, RuntimeError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error).splitlines()[-1].strip()
+        reason = f"{error} is missing" if isinstance(error, KeyError) else words_of(error, -1)
         raise UserError(
-            f"The checkpoint {what}, but with other layers than this package has ({reason:.200}): give another."
+            f"The checkpoint {what}, but with other layers than this package has ({reason}): give another."
         ) from None
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from ugatit.io.errors import UserError, package
+from ugatit.io.errors import UserError, package, words_of
 from ugatit.io.files import absent, atomic_folder, open_regular
 from ugatit.systems.base import Direction, System, Translation, samples_of
 from ugatit.translation.folder import configured, own_file, save_config
@@ -166,8 +166,7 @@ def open_session(path: Path, device: str | None, otherwise: str) -> Any:
         # Its folding of constants is done outside the bound on memory; exported files are folded already.
         return onnxruntime.InferenceSession(path, options, providers=providers, disabled_optimizers=["ConstantFolding"])
     except Exception as error:  # its exceptions have no common class
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} cannot be used ({reason}): {otherwise}.") from None
+        raise UserError(f"{path} cannot be used ({words_of(error)}): {otherwise}.") from None
 
 
 @lru_cache
@@ -199,7 +198,7 @@ def check_graph(path: Path) -> None:
         try:
             model = onnx.load(file, load_external_data=False)
         except Exception as error:  # protobuf's exceptions have no common class
-            raise ValueError(str(error).splitlines()[0]) from None
+            raise ValueError(words_of(error)) from None
     attributes = [(node, attribute) for node in model.graph.node for attribute in node.attribute]
     tensors = [*model.graph.initializer, *(a.t for _, a in attributes)]
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
@@ -271,8 +270,7 @@ class OnnxTranslator(Translator):
         try:
             made = run(self.sessions[direction], given)
         except Exception as error:  # ONNX Runtime's exceptions have no common class
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{path} cannot translate a picture ({reason}): {REWRITE}.") from None
+            raise UserError(f"{path} cannot translate a picture ({words_of(error)}): {REWRITE}.") from None
         shapes = [tuple(part.shape) for part in made]
         sides = given[0].shape[2:]
         wanted = 1, self.samples(direction[-1]).channels, *sides

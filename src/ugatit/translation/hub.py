@@ -6,26 +6,18 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import HfApi
 
 from ugatit.io.errors import UserError
-from ugatit.io.files import is_full
+from ugatit.io.hub import LOG_IN, fetched
 from ugatit.systems.base import System
 from ugatit.translation.card import CARD_FILES, card_text, shared_card
 
 # By whole names: a pattern would match in sub-folders too.
 MODEL_FILES = ["config.json", "translator.safetensors", "training.safetensors"]
 SHIPPED = Path(__file__).parents[1] / "models"  # those that come with the package, loaded by their names
+PHOTOS = SHIPPED.with_name("photos")  # made by tools/make_photos.py, a folder for each of these models
 HUB_ID = re.compile(r"(?P<name>[^/@]+/[^/@]+)(@(?P<revision>[^@]+))?")
-LOG_IN = "run hf auth login, or set HF_TOKEN"
 
 
 def find_model(path_or_hub_id: str | Path, revision: str | None = None, token: str | None = None) -> Path:
@@ -49,44 +41,20 @@ def find_model(path_or_hub_id: str | Path, revision: str | None = None, token: s
         raise UserError(f"{path} is a file, and a model is a folder: try ugatit import {path} -o MODEL first.")
     if (path / "model" / "config.json").is_file():  # a run's folder
         return path / "model"
-    shipped = sorted(folder.name for folder in SHIPPED.iterdir())
-    if given.rstrip("/") in shipped and not (path / "config.json").exists():  # a data set may be called like it
+    if is_shipped(given):
         return SHIPPED / path
     found = HUB_ID.fullmatch(given)
     if path.is_dir() or not found or path.is_absolute():
         if not path.is_dir():
+            names = " or ".join(sorted(folder.name for folder in SHIPPED.iterdir()))
             raise UserError(
-                f"The model {given} does not exist: give a folder like RUN/model, {' or '.join(shipped)}, which come "
+                f"The model {given} does not exist: give a folder like RUN/model, {names}, which come "
                 "with the package, or a hub id like user/name."
             )
         return path
     if revision and found["revision"]:
         raise UserError(f"`revision={revision}`: {given} names one already: leave one of them out.")
-    return download(found["name"], found["revision"] or revision, token)
-
-
-def download(name: str, revision: str | None, token: str | None) -> Path:
-    """A model of the hub, on this machine.
-
-    Raises:
-        UserError: it cannot be had.
-    """
-    try:
-        return Path(snapshot_download(name, revision=revision, token=token, allow_patterns=MODEL_FILES))
-    except GatedRepoError:
-        reason, advice = "its owner must let you", f"ask on its page, then {LOG_IN}"
-    except RevisionNotFoundError:
-        reason, advice = f"it has no revision {revision}", "give a branch, tag or commit that it has"
-    except RepositoryNotFoundError:
-        reason = "there is no such model, or it is private"
-        advice = f"check the name, or, for a private one, {LOG_IN}"
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
-        reason, advice = type(error).__name__, "give a folder like RUN/model, or a hub id like user/name"
-    except Exception as error:  # the hub's library and its HTTP client have no common class
-        full = isinstance(error, OSError) and error.errno is not None and is_full(error)
-        reason = "the disk is full" if full else f"the download ended early, {type(error).__name__}"
-        advice = "free some space and start again" if full else "start again, it goes on where it ended"
-    raise UserError(f"The model {name} is no folder here and cannot be had from the hub ({reason}): {advice}.")
+    return fetched(found["name"], "model", MODEL_FILES, found["revision"] or revision, token)
 
 
 def save_with_card(save: Callable[[Path], None], system: System, folder: Path | None, name: str, place: Path) -> None:
@@ -158,8 +126,13 @@ def model_name(path_or_hub_id: str | Path) -> str:
     return path.parent.name if path.name == "model" else path.name
 
 
+def is_shipped(path_or_hub_id: str | Path) -> bool:
+    """Whether a model of the package is meant by its name; a person's own that is called like it goes first."""
+    path = Path(path_or_hub_id)
+    own = (path / "config.json").exists() or (path / "model" / "config.json").exists()
+    return len(path.parts) == 1 and (SHIPPED / path).is_dir() and not own
+
+
 def photographs(path_or_hub_id: str | Path) -> list[Path]:
     """Pictures that come with the package for one of its models; none for others."""
-    path = Path(path_or_hub_id)
-    own = len(path.parts) == 1 and (SHIPPED / path).is_dir() and not path.is_dir()
-    return sorted((SHIPPED.parent / "photos" / path).iterdir()) if own else []
+    return sorted((PHOTOS / path_or_hub_id).iterdir()) if is_shipped(path_or_hub_id) else []

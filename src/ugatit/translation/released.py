@@ -8,7 +8,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from ugatit.io.errors import UserError
+from ugatit.io.errors import UserError, words_of
 from ugatit.io.files import read_torch
 from ugatit.nn.fast.factored import gradient
 from ugatit.systems.base import Clock
@@ -164,9 +164,8 @@ def from_released(found: dict[str, Any], path: str | Path, size: int) -> UGATIT:
                 {names[name]: tensor.float() for name, tensor in state.items() if name in names}, assign=True
             )
         except RuntimeError as error:
-            reason = str(error).splitlines()[1].strip()
             raise UserError(
-                f"The checkpoint {path} does not fit the authors' networks ({reason:.200}): get it again."
+                f"The checkpoint {path} does not fit the authors' networks ({words_of(error, 1)}): get it again."
             ) from None
     return system
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ugatit.io.errors import UserError
+from ugatit.io.errors import UserError, words_of
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
 from ugatit.translation.bundle import read_bundle
 
@@ -138,6 +138,5 @@ def import_tensorflow(path: Path, size: int = 256, smoothing: bool = True) -> UG
     except KeyError as error:
         raise UserError(f"The checkpoint {index} is not of the authors' networks: {error} is missing.") from None
     except (RuntimeError, ValueError, IndexError, ArithmeticError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise UserError(f"The checkpoint {index} is not of the authors' networks ({reason}).") from None
+        raise UserError(f"The checkpoint {index} is not of the authors' networks ({words_of(error, -1)}).") from None
     return system

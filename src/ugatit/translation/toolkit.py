@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ugatit.io.errors import UserError
+from ugatit.io.errors import UserError, words_of
 from ugatit.systems.base import Direction
 from ugatit.systems.cyclegan import CycleGAN, CycleGANConfig
 
@@ -81,6 +81,7 @@ def import_toolkit(states: dict[Direction, dict[str, Tensor]], size: int = 256) 
         try:
             network.load_state_dict(dict(zip(network.state_dict(), in_order(state), strict=True)), assign=True)
         except (RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise UserError(f"The checkpoint is not a ResNet generator of the CycleGAN toolkit ({reason}).") from None
+            raise UserError(
+                f"The checkpoint is not a ResNet generator of the CycleGAN toolkit ({words_of(error, -1)})."
+            ) from None
     return system

@@ -19,7 +19,7 @@ from ugatit.data.metadata import orientation_of
 from ugatit.data.reading import read_samples, sampled
 from ugatit.data.samples import BandsError, UnscaledError, Whole
 from ugatit.data.sampling import read_tests, to_tensor_transform
-from ugatit.io.errors import UserError
+from ugatit.io.errors import UserError, words_of
 from ugatit.systems.base import Direction, Range, Samples, System, Translation, samples_of
 from ugatit.translation.folder import load_model, save_model
 from ugatit.translation.hub import find_model, push
@@ -391,8 +391,7 @@ def find_device(name: torch.device | str | None) -> torch.device:
         device = torch.device(name or found or "cpu")
         torch.zeros(1, device=device).item()  # which what only looks like a device cannot do
     except (RuntimeError, AssertionError) as error:  # of which one not implemented is one
-        reason = f"{str(error).splitlines()[0]:.200}"
-        raise UserError(f"`device={name}` cannot be used ({reason}): leave it out, or give cpu.") from None
+        raise UserError(f"`device={name}` cannot be used ({words_of(error)}): leave it out, or give cpu.") from None
     return device
 
 
