@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from ugatit.nn.discriminator import global_halvings
-from ugatit.nn.norm import InstanceNorm, clip_rho, layer_instance_norm
+from ugatit.nn.norm import LIN, AdaLIN, InstanceNorm, clip_rho, layer_instance_norm
 from ugatit.nn.spectral import SpectralConv2d
 from ugatit.systems.base import Clock
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
@@ -26,6 +26,13 @@ def test_parameter_counts_of_the_released_networks():
     assert count(light.gen_b2a) == 10_589_888
     assert count(light.disc_global_a) == 53_130_176
     assert count(light.disc_local_b) == 3_290_560
+
+
+@pytest.mark.parametrize("decoder_norm", ["adalin", "adain", "in", "ln"])
+def test_variances_of_every_decoder_norm_are_those_of_the_release(decoder_norm):
+    for release, correction in (("pytorch", 1), ("tensorflow", 0)):
+        gen = on_meta(decoder_norm=decoder_norm, release=release).gen_a2b
+        assert {part.correction for part in gen.modules() if isinstance(part, AdaLIN | LIN)} == {correction}
 
 
 @pytest.mark.parametrize("size, halvings", [(32, 3), (60, 3), (64, 4), (124, 4), (128, 5), (256, 5), (1024, 5)])

@@ -2,6 +2,7 @@
 
 Where paper and code differ: the identity loss, in the paper for some data sets only, is on by default, at half the
 cycle's weight. Where the authors' Lua and PyTorch codes differ (Lua's instance norms have scale and shift), PyTorch's.
+Pictures are resized bilinearly, in the code bicubically.
 """
 
 from collections.abc import Iterator

@@ -3,7 +3,9 @@
 Of the code's two variants this is the one that its authors advise where shapes change (``--concat 0``). In the code
 the discriminators' instance norm is asked for but never applied, as two string literals are compared; nor is it here.
 The code's last update of a step back-propagates through weights that the one before has changed; here its branch is
-computed again, with the same noise.
+computed again, with the same noise. The second half of the steps brings the learning rate to 0; the code's 600 epochs
+of decay end wherever 500,000 full steps do, which depends on the number of pictures. Pictures are resized bilinearly,
+in the code bicubically.
 """
 
 import re

@@ -1,8 +1,10 @@
 """U-GAT-IT (Kim et al., ICLR 2020), in the order of the paper: Tables 4 to 6, Equations 2 to 7, appendix B.2.
 
 Where paper and released code differ: targets of the least squares are real 1, fake 0 (code; Eq. 2 prints the mirror
-image); weights start from N(0, 0.02) and the residual blocks' rho at 1 (paper; the PyTorch code has 0.9). "A" is the
-paper's source s, "B" its target t.
+image); weights start from N(0, 0.02) and the residual blocks' rho at 1 (paper; the PyTorch code has 0.9). Pictures
+keep their shape: of one that is no square a step sees a square part, where the paper and the code squeeze it into one.
+Real and translated pictures are judged in one pass, so that spectral norms iterate once for both. "A" is the paper's
+source s, "B" its target t.
 """
 
 import math
@@ -125,16 +127,16 @@ class Generated(NamedTuple):
 
 def decoder_norms(config: UGATITConfig) -> tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]]:
     """Makers of the norms of the decoder's residual and up-sampling blocks, from their number of channels."""
+    correction = 0 if config.release == "tensorflow" else 1
     if config.decoder_norm == "adalin":
-        correction = 0 if config.release == "tensorflow" else 1
         return (
             partial(AdaLIN, rho=config.rho_residual, correction=correction),
             partial(LIN, rho=config.rho_up, correction=correction),
         )
     if config.decoder_norm == "gn":
         return (group_norm,) * 2
-    fixed = partial(LIN, rho=0.0 if config.decoder_norm == "ln" else 1.0, learned=False)
-    return (partial(AdaLIN, learned=False) if config.decoder_norm == "adain" else fixed), fixed
+    fixed = partial(LIN, rho=0.0 if config.decoder_norm == "ln" else 1.0, learned=False, correction=correction)
+    return (partial(AdaLIN, learned=False, correction=correction) if config.decoder_norm == "adain" else fixed), fixed
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

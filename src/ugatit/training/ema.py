@@ -10,7 +10,10 @@ from ugatit.systems.base import System
 
 
 class Ema:
-    """Running average of the weights that translation uses, starting as their plain average."""
+    """Running average of the weights that translation uses.
+
+    It is over about the last tenth of the steps so far, until that is longer than the decay's 1 / (1 - decay) steps.
+    """
 
     def __init__(self, system: System, decay: float):
         self.decay = decay

@@ -29,12 +29,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ugatit.data.faces import faces_in
 from ugatit.data.finding import (
-    DARK,
     Pictures,
     Skipped,
-    common_range,
     differences,
     find_pictures,
     split_of,
@@ -42,7 +39,6 @@ from ugatit.data.finding import (
 )
 from ugatit.data.kept import Kept
 from ugatit.data.places import title
-from ugatit.data.samples import SHALLOW
 from ugatit.data.sampling import Slices, Unpaired, loader, read_tests, train_transform
 from ugatit.data.seeds import seed_of
 from ugatit.io.errors import UserError, with_options, words_of
@@ -54,7 +50,7 @@ from ugatit.nn.fast.factored import show_overflow
 from ugatit.nn.precision import tf32
 from ugatit.nn.switch import compile_networks, fast_forms
 from ugatit.systems import REGISTRY
-from ugatit.systems.base import Clock, Range, System, channels_of, faces_of, samples_of
+from ugatit.systems.base import Clock, System, channels_of, samples_of
 from ugatit.training.checkpoint import (
     Checkpoint,
     checkpoints,
@@ -77,6 +73,7 @@ from ugatit.training.config import (
 )
 from ugatit.training.distributed import any_says, averaged, differing, told_by_first
 from ugatit.training.ema import Ema
+from ugatit.training.pictures import lost_picture, report_pictures, with_faces, with_ranges
 from ugatit.training.preview import preview_columns
 from ugatit.training.recorded import Recorded, Step, take_from_card
 from ugatit.training.signs import Signs, unchanged
@@ -191,28 +188,6 @@ class Trainer:
         """Train to the configured number of steps, or until a signal asks for the end."""
         config, accelerator = self.config, self.accelerator
         recipe = config.recipe
-        batches = loader(
-            Unpaired(
-                self.pictures.train_a,
-                self.pictures.train_b,
-                train_transform(config.model.size, recipe.flip, recipe.turn, recipe.scale, recipe.jitter),
-                {domain: samples_of(config.model, domain) for domain in "ab"},
-                config.seed,
-                round(config.model.size * config.recipe.enlarge),
-                Kept(self.run / "cache", int(config.cache * 2**30) // accelerator.num_processes)
-                if config.cache
-                else None,
-            ),
-            Slices(
-                self.step,
-                config.recipe.steps,
-                config.recipe.batch,
-                accelerator.process_index,
-                accelerator.num_processes,
-            ),
-            workers=self.workers(),
-            pin=accelerator.device.type == "cuda",
-        )
         if self.step == recipe.steps and saved_step(self.run / "model") != self.step:
             self.guarded(self.refresh_model, "model", fatal=True)  # the last step was saved, and then the disk was full
         self.system.train()
@@ -220,7 +195,7 @@ class Trainer:
         forms = fast_forms(config.fast)
         with tf32(config.tf32), forms, self.signals(), self.progress() as progress:
             task = progress.add_task("", total=config.recipe.steps, completed=self.step, losses="")
-            for batch in batches:
+            for batch in self.batches():
                 stop, lost = any_says([self.stop_signal is not None, isinstance(batch, Skipped)], accelerator)
                 if stop or lost:
                     self.settle()
@@ -234,23 +209,43 @@ class Trainer:
                 real_a, real_b = (x.to(accelerator.device, non_blocking=True) for x in batch)
                 self.pending.append(self.train_step(real_a, real_b))
                 self.step += 1
-                last = self.step == config.recipe.steps
-                preview = config.preview_every and (self.step % config.preview_every == 0 or last)
-                evaluation = config.evaluate_every and (self.step % config.evaluate_every == 0 or last)
-                checkpoint = self.step % config.checkpoint_every == 0 or last
-                if checkpoint or preview or evaluation or self.step % config.log_every == 0:
+                log, preview, evaluation, checkpoint = map(
+                    self.due, (config.log_every, config.preview_every, config.evaluate_every, config.checkpoint_every)
+                )
+                if log or preview or evaluation or checkpoint:
                     self.settle()
-                if self.step % config.log_every == 0 or last:
-                    progress.update(task, losses=self.log(progress))
+                if log:
+                    progress.update(task, losses=self.log())
                 if preview:
                     self.guarded(self.preview, "preview")
                 if evaluation:
                     self.guarded(self.evaluate, "evaluation")
                 if checkpoint:
                     self.check_agreement()
-                    self.guarded(self.save, "checkpoint", fatal=last)
+                    self.guarded(self.save, "checkpoint", fatal=self.step == recipe.steps)
                 progress.update(task, completed=self.step)
         self.track(accelerator.end_training)
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor] | Skipped]:
+        """What this process sees of the steps that are left."""
+        config, accelerator = self.config, self.accelerator
+        model, recipe, processes = config.model, config.recipe, accelerator.num_processes
+        kept = Kept(self.run / "cache", int(config.cache * 2**30) // processes) if config.cache else None
+        pictures = Unpaired(
+            self.pictures.train_a,
+            self.pictures.train_b,
+            train_transform(model.size, recipe.flip, recipe.turn, recipe.scale, recipe.jitter),
+            {domain: samples_of(model, domain) for domain in "ab"},
+            config.seed,
+            round(model.size * recipe.enlarge),
+            kept,
+        )
+        slices = Slices(self.step, recipe.steps, recipe.batch, accelerator.process_index, processes)
+        return iter(loader(pictures, slices, workers=self.workers(), pin=accelerator.device.type == "cuda"))
+
+    def due(self, every: int) -> bool:
+        """Whether what is done every so many steps is done now; after the last step always, with 0 never."""
+        return bool(every) and (self.step % every == 0 or self.step == self.config.recipe.steps)
 
     def train_step(self, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
         """One step of the system; the losses, on the device."""
@@ -365,7 +360,7 @@ class Trainer:
         """What makes training steadier, as the end of a phrase."""
         return "with a lower --lr" + ("" if self.config.precision == "no" else ", or with --precision no")
 
-    def log(self, progress: Progress) -> str:
+    def log(self) -> str:
         """Write the mean losses since the last log; a short line of them."""
         rows, self.pending = self.pending, []
         names = dict.fromkeys(name for row in rows for name in row)
@@ -620,83 +615,6 @@ def ends_a_line(file: BinaryIO) -> bool:
     """Whether a file, which is not empty, ends with a line break."""
     file.seek(-1, os.SEEK_END)
     return file.read(1) == b"\n"
-
-
-def with_ranges(model: Any, pictures: Pictures, say: Callable[..., None]) -> Any:
-    """The settings with the ranges that pictures are read with; those that are found in a domain's pictures are said,
-    and so is which of these come out nearly black."""
-    if not hasattr(model, "range"):  # a method from outside, whose pictures go by their type
-        return model
-    chosen: dict[str, Range | str] = {}
-    both = ("a", pictures.train_a + pictures.test_a), ("b", pictures.train_b + pictures.test_b)
-    for domain, files in both:
-        given = model.range_b if domain == "b" and model.range_b is not None else model.range
-        looks = {file: pictures.looks[file] for file in files}
-        lost = [file for file, look in looks.items() if not look.scaled]
-        needed = given == "type" and bool(lost)
-        if needed and len(lost) < len(looks):
-            other = next(file for file, look in looks.items() if look.scaled)
-            raise UserError(
-                f"{lost[0]} has floats or 32 bits, which do not tell what is black and what is white, and {other} of "
-                "the same domain has not: give --range LOW HIGH for all, or convert one kind to the other."
-            )
-        if given == "auto" or needed:
-            low, high = common_range(looks.values(), every=not needed) or (0, 1)
-            given = low, high if low < high else low + 1
-            say(
-                f"The samples of domain {domain.upper()} go from {given[0]:g} to {given[1]:g}, its --range from now on."
-            )
-        low, high = (0, 65535) if isinstance(given, str) else given
-        tops = {file: look.high for file, look in looks.items() if look.deep and look.high is not None}
-        dark = [file for file, top in tops.items() if (top - low) / (high - low) < DARK]
-        if dark:
-            say(
-                f"{len(dark)} pictures of domain {domain.upper()} come out nearly black, as their samples stay far "
-                f"below {high:g}: {some(dark)}. Give --range LOW HIGH, or --range auto.",
-                "yellow",
-            )
-        chosen[domain] = given
-    if chosen["a"] == chosen["b"]:
-        return replace(model, range=chosen["a"], range_b=None)
-    return replace(model, range=chosen["a"], range_b=chosen["b"])
-
-
-def with_faces(model: Any, pictures: Pictures, say: Callable[..., None]) -> Any:
-    """The settings with how faces were cut out of the pictures, if that is not known yet and the data set tells it."""
-    if not hasattr(model, "faces_a"):  # a method from outside
-        return model
-    roots = {domain: pictures.roots[f"train{domain.upper()}"] for domain in "ab"}
-    try:
-        found = {f"faces_{domain}": faces_of(model, domain) or faces_in(root) for domain, root in roots.items()}
-    except ValueError as error:
-        say(
-            f"The model will not know how faces were cut out for this data set, as {error}: restore it to have that.",
-            "yellow",
-        )
-        return model
-    return replace(model, **found)
-
-
-def lost_picture(batch: Any) -> str:
-    """What a process says when its own batch, or that of another, has a picture that cannot be read any more."""
-    if isinstance(batch, Skipped):
-        return f"{batch.path} was fine when the run began and now {batch.reason}: put it back and use --resume."
-    return "Another process of this run found a picture that cannot be read any more: see what it says."
-
-
-def report_pictures(pictures: Pictures, say: Callable[..., None]) -> None:
-    """One summary of what was found and what was left out."""
-    say(
-        f"{len(pictures.train_a)} + {len(pictures.train_b)} training pictures, "
-        f"{len(pictures.test_a)} + {len(pictures.test_b)} test pictures"
-    )
-    shallow = [file for file, look in pictures.looks.items() if look.lost]
-    if shallow:
-        say(f"{len(shallow)} pictures {SHALLOW}: {some(shallow)}", "yellow")
-    if pictures.skipped:
-        say(f"{len(pictures.skipped)} files were skipped:", "yellow")
-        for one in pictures.skipped:
-            say(f"  {one}")
 
 
 def keep_record(trainer: Trainer, settings: dict[str, list[Any]]) -> None:
