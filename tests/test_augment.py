@@ -11,7 +11,7 @@ from PIL import Image
 
 from conftest import TINY, run_here, tiny_model
 from ugatit.cli import main
-from ugatit.data.sampling import TurnedCrop, to_tensor_transform, train_transform
+from ugatit.data.sampling import TurnedCrop, to_tensor, train_transform
 from ugatit.nn.augment import KINDS, DiffAugment, color, cutout, translation
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import channels_of
@@ -155,7 +155,7 @@ def test_what_lies_beyond_the_edge_is_mirrored():
     "kind", [Image.new("L", (40, 40), 99), Image.new("RGB", (40, 44), (9, 99, 199)), torch.rand(5, 40, 40)]
 )
 def test_all_kinds_of_pictures_are_turned(kind):
-    channels = len(to_tensor_transform()(kind))
+    channels = len(to_tensor(kind))
     assert train_transform(32, 0.5, turn=20, scale=0.1)(kind).shape == (channels, 32, 32)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import run_ugatit, write_picture
+from conftest import run_here, write_picture
 
 BEFORE = Path(__file__).parent / "before"
 
@@ -22,7 +22,7 @@ def test_a_run_and_a_model_of_the_version_before_go_on(system, tmp_path):
         for i in range(count):
             write_picture(data / part / f"{i}.png", 10 * number + i)
     shutil.copytree(BEFORE / system, run)
-    made = run_ugatit("train", data, "--resume", run)
+    made = run_here("train", data, "--resume", run)
     assert made.returncode == 0, made.stderr
     before, now = (
         [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -32,7 +32,7 @@ def test_a_run_and_a_model_of_the_version_before_go_on(system, tmp_path):
     for old, new in zip(before, now, strict=True):
         assert new == pytest.approx(old | {"steps_per_second": new["steps_per_second"]}, rel=1e-4)
 
-    made = run_ugatit("translate", BEFORE / system / "model", data / "trainA" / "0.png", "-o", tmp_path / "out")
+    made = run_here("translate", BEFORE / system / "model", data / "trainA" / "0.png", "-o", tmp_path / "out")
     assert made.returncode == 0, made.stderr
     old, new = (
         np.asarray(Image.open(file), float) for file in (BEFORE / system / "translated.png", tmp_path / "out" / "0.png")

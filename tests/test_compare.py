@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from conftest import run_here, run_ugatit
+from conftest import run_here
 from ugatit.experiments.compare import CompareConfig, plan
 from ugatit.experiments.runs import Experiment
 from ugatit.io.errors import UserError
@@ -23,7 +23,7 @@ def test_systems_are_trained_measured_and_kept(data, tmp_path):
     named = data.rename(data.with_name("horse2zebra"))
     arguments = ["compare", named, "--systems", "cyclegan", "aggan", "--preset", "quick", "--size", 32, "--steps", 2]
     arguments += ["--jobs", 2, "--features", "efficientnet-lite0", "--paired", "-o", tmp_path / "t"]
-    made = run_ugatit(*arguments)
+    made = run_here(*arguments)
     assert made.returncode == 0, made.stderr
     assert "the paper's horse2zebra has 1067" in made.stderr and "8.05 ± 0.72" in made.stderr
     assert "paper, by Inception" in made.stderr

@@ -25,7 +25,7 @@ from ugatit.data.finding import (
 from ugatit.data.kept import Kept
 from ugatit.data.reading import read_picture, read_samples
 from ugatit.data.samples import UNSCALED, UnscaledError
-from ugatit.data.sampling import Slices, Unpaired, collate, loader, shuffled, to_tensor_transform, train_transform
+from ugatit.data.sampling import Slices, Unpaired, collate, loader, shuffled, to_tensor, train_transform
 from ugatit.data.seeds import seed_of
 from ugatit.io.errors import UserError
 from ugatit.systems.base import COLOUR, Samples
@@ -393,7 +393,7 @@ def test_pictures_are_resized_once_and_seen_as_the_paper_has_it(data):
     """Flipped, resized, cropped: in that order, to the bit."""
     files = find_files(data / "trainA")
     made = Unpaired(files, files, train_transform(32, 0.5), BOTH, 0, 35, Kept(data / "kept", 10**6))
-    paper = v2.Compose([v2.RandomHorizontalFlip(0.5), v2.Resize(35), v2.RandomCrop(32), to_tensor_transform()])
+    paper = v2.Compose([v2.RandomHorizontalFlip(0.5), v2.Resize(35), v2.RandomCrop(32), to_tensor])
     for n in (*range(6), *range(6)):
         torch.manual_seed(seed_of(0, "augment a", n))
         file = files[shuffled(len(files), 0, "a", n // len(files))[n % len(files)]]

@@ -10,7 +10,7 @@ import scipy.stats
 import torch
 from PIL import Image
 
-from conftest import run_here, run_torchrun, run_ugatit, tiny_model, write_picture
+from conftest import run_here, run_torchrun, tiny_model, write_picture
 from ugatit.data.finding import find_pictures, find_tests
 from ugatit.evaluation.evaluate import Evaluator, evaluate_folders, match, usable, write_translations
 from ugatit.evaluation.features import load_features, perceptual_distance
@@ -138,7 +138,7 @@ def test_a_model_is_measured_both_ways(data, tmp_path):
     for name in ("testA", "testB"):
         folder(data / name, 5, seed=ord(name[-1]))
     options = ["--features", "efficientnet-lite0", "--subsets", 5]
-    made = run_ugatit("evaluate", tmp_path / "model", data, "--paired", "-o", tmp_path / "out", *options)
+    made = run_here("evaluate", tmp_path / "model", data, "--paired", "-o", tmp_path / "out", *options)
     assert made.returncode == 0, made.stderr
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     for direction in ("a2b", "b2a"):
@@ -148,7 +148,7 @@ def test_a_model_is_measured_both_ways(data, tmp_path):
         assert 0 < row["cycle_l1"] < 1 and 0 < row["l1"] < 1 and -1 <= row["attention_rank"] <= 1
         assert len(list((tmp_path / "out" / direction).glob("*.png"))) == 5
     assert "KID x 100" in made.stderr and "579344248a93" in made.stderr and "kid seed: 0" in made.stderr
-    again = run_ugatit("evaluate", tmp_path / "model", data, "--paired", "-o", tmp_path / "again", *options)
+    again = run_here("evaluate", tmp_path / "model", data, "--paired", "-o", tmp_path / "again", *options)
     assert again.returncode == 0
     assert json.loads((tmp_path / "again" / "metrics.json").read_text()) == metrics
 

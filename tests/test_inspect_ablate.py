@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import TINY, run_here, run_ugatit
+from conftest import TINY, run_here
 from ugatit.evaluation.inspection import rho_by_layer, training_cost, translation_cost
 from ugatit.experiments.ablate import AblateConfig, plan
 from ugatit.io.errors import UserError
@@ -133,7 +133,7 @@ def test_table_1_trains_measures_and_keeps_what_is_done(data, tmp_path):
     for name in ("testA", "testB"):
         for i in range(4):
             Image.new("RGB", (40, 40), (60 * i, 40, 90)).save(data / name / f"{i}.png")
-    made = run_ugatit(*arguments)
+    made = run_here(*arguments)
     assert made.returncode == 0, made.stderr
     table = json.loads((tmp_path / "t" / "table.json").read_text())
     assert list(table["rows"]) == rows and table["steps"] == dict.fromkeys(rows, 2)

@@ -14,7 +14,7 @@ import skimage
 from onnx import TensorProto, helper
 from PIL import Image, ImageFilter
 
-from conftest import run_here, run_ugatit, write_picture
+from conftest import run_here, write_picture
 from ugatit.apps.prepare import PrepareConfig, enlarger, prepare
 from ugatit.cli import main
 from ugatit.data.finding import find_files
@@ -89,7 +89,7 @@ def test_every_file_of_a_messy_folder_meets_its_fate(messy, tmp_path):
 def test_the_manifest_makes_it_again_and_notices_changes(messy, tmp_path):
     made(config(messy, tmp_path / "first", seed=3))
     repeat = ["prepare", "--repeat", tmp_path / "first" / "manifest.json", "-o"]
-    done = run_ugatit(*repeat, tmp_path / "second")
+    done = run_here(*repeat, tmp_path / "second")
     assert done.returncode == 0, done.stderr
     assert "dropped, duplicate" in done.stderr and "kept, train" in done.stderr
     parts = [sorted(f for f in find_files(tmp_path / name) if f.parent.name != name) for name in ("first", "second")]
@@ -112,7 +112,7 @@ def test_the_manifest_makes_it_again_and_notices_changes(messy, tmp_path):
     with pytest.raises(UserError, match="it is of 1 folders of a domain, where 2 are given"):
         made(replace(again, out=tmp_path / "fifth", a=(moved, messy)))
     Image.new("RGB", (99, 99)).save(messy / "fine0.png")
-    done = run_ugatit(*repeat, tmp_path / "fourth")
+    done = run_here(*repeat, tmp_path / "fourth")
     assert done.returncode == 2 and "fine0.png is not the file of the manifest" in done.stderr
     assert not (tmp_path / "fourth").exists()
 

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torchvision.models import VGG19_Weights, vgg16, vgg19
 
-from conftest import EMOJI, least_side, run_ugatit, tiny_model
+from conftest import EMOJI, least_side, run_here, tiny_model
 from test_train import assert_same_run
 from ugatit.data.finding import find_files
 from ugatit.io.errors import UserError
@@ -491,12 +491,12 @@ def test_styles_come_from_seeds_and_from_pictures(data, tmp_path):
         torch.testing.assert_close(first[None], system.translate(x, "a2b", style).image)
     model, source = tmp_path / "model", next((data / "trainA").iterdir())
     translator.save(model)
-    done = run_ugatit("translate", model, source, "-o", tmp_path / "out", "--samples", 2, "--style", 5)
+    done = run_here("translate", model, source, "-o", tmp_path / "out", "--samples", 2, "--style", 5)
     assert done.returncode == 0, done.stderr
     one, other = sorted((tmp_path / "out").iterdir())
     assert [one.stem, other.stem] == [f"{source.stem}-1", f"{source.stem}-2"]
     assert one.read_bytes() != other.read_bytes()
-    done = run_ugatit("translate", model, source, "-o", tmp_path / "out", "--style", tmp_path / "nothing.png")
+    done = run_here("translate", model, source, "-o", tmp_path / "out", "--style", tmp_path / "nothing.png")
     assert done.returncode == 2 and "nothing.png" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -646,7 +646,7 @@ def test_content_networks_that_cannot_be_had_are_explained(data, tmp_path):
     damaged = tmp_path / "damaged.pth"
     damaged.write_bytes(b"no weights")
     for given, reason in ((tmp_path / "none.pth", "does not exist"), (damaged, "holds more than tensors")):
-        done = run_ugatit("train", data, "--system", "cartoongan", "--vgg", given, "-o", tmp_path / "run")
+        done = run_here("train", data, "--system", "cartoongan", "--vgg", given, "-o", tmp_path / "run")
         assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
         assert not (tmp_path / "run").exists(), "nothing is left that a second try would trip over"
     with pytest.raises(UserError, match='`vgg` is for `content="vgg19"`'):

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import ugatit
-from conftest import run_here, run_ugatit, tiny_model, write_picture
+from conftest import run_here, tiny_model, write_picture
 from ugatit.cli import main
 from ugatit.commands.translate import TranslateConfig, all_settings
 from ugatit.data.finding import Skipped, find_files
@@ -312,7 +312,7 @@ def released_names(system):
 def test_import_finds_the_networks_from_the_shapes(settings, tmp_path):
     system = UGATIT(UGATITConfig(**settings))
     torch.save(released_names(system), tmp_path / "x_params_1.pt")
-    made = run_ugatit("import", tmp_path / "x_params_1.pt", "-o", tmp_path / "model", "--size", 128)
+    made = run_here("import", tmp_path / "x_params_1.pt", "-o", tmp_path / "model", "--size", 128)
     assert made.returncode == 0, made.stderr
     loaded = load_model(tmp_path / "model", with_training=True)
     for key, value in settings.items():

@@ -151,7 +151,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(tmp_path):
     save_model(tiny_model(), tmp_path / "model", step=0)
     source = film(tmp_path / "film.mp4", 3 * PIECE, (192, 128))
     arguments = ["translate", tmp_path / "model", source, "--size", "keep", "--batch", "1", "-o"]
-    assert run_ugatit(*arguments, tmp_path / "whole").returncode == 0
+    assert run_here(*arguments, tmp_path / "whole").returncode == 0
     command = [sys.executable, "-m", "ugatit", *map(str, arguments), str(tmp_path / "killed")]
     process = subprocess.Popen(command, env=one_thread())
     pieces = tmp_path / "killed" / ".film.mp4.pieces"

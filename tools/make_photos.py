@@ -10,7 +10,7 @@ from PIL import Image
 
 from ugatit.data.faces import cut_out
 from ugatit.data.reading import read_picture
-from ugatit.data.sampling import to_tensor_transform
+from ugatit.data.sampling import to_tensor
 from ugatit.io.sheet import save_picture, to_picture
 from ugatit.translation.faces import face_finder
 from ugatit.translation.translator import Translator
@@ -26,7 +26,7 @@ SIDE = 192  # pixels
 def main() -> None:
     finder = face_finder(Translator.load("face2anime", "cpu"), "a2b")
     for path in PEOPLE:
-        x = to_tensor_transform()(read_picture(path))
+        x = to_tensor(read_picture(path))
         (cut,) = finder.cuts(x)
         small = to_picture(cut_out(x, cut)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
         save_picture(small, TARGET / "face2anime" / f"{path.stem}.jpg")

@@ -18,7 +18,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from ugatit.io.errors import UserError
-from ugatit.io.files import atomic_file
+from ugatit.io.files import atomic_file, write_text
 from ugatit.io.sheet import png
 from ugatit.systems.base import Direction, samples_of
 from ugatit.translation.folder import configured
@@ -157,7 +157,6 @@ def write_page(folder: Path, given: Path | None, name: str = "ugatit", examples:
     for place, text in (filled | {"BLOCKS": "\n".join(blocks)}).items():
         page = page.replace(place, text, 1)
     path = folder / "index.html"
-    with atomic_file(path) as temporary:
-        temporary.write_text(page, "utf-8")
+    write_text(path, page)
     write_app(folder, name)
     return path

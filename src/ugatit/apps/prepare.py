@@ -4,7 +4,6 @@ Nothing is guessed: the report says of every file what became of it and why, and
 """
 
 import importlib.util
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -26,7 +25,7 @@ from ugatit.data.finding import find_files, held_out, spread
 from ugatit.data.reading import eight_bits, opened_picture, read_picture
 from ugatit.data.samples import is_deep
 from ugatit.io.errors import UserError, package, words_of
-from ugatit.io.files import absent, atomic_file, atomic_folder, digest, need_outside, printable, read_json
+from ugatit.io.files import absent, atomic_folder, digest, need_outside, printable, read_json, write_json
 from ugatit.io.sheet import SMALLEST_CELL, draw_contact_sheet, save_picture
 from ugatit.io.terminal import some
 from ugatit.systems.base import COLOUR
@@ -407,8 +406,7 @@ def write_result(folder: Path, config: PrepareConfig, method: tuple[str, Enlarge
 def write_manifest(config: PrepareConfig, entries: list[Entry], path: Path) -> None:
     """Write all settings and what became of each file."""
     manifest = {"format": FORMAT, "settings": asdict(config), "entries": [asdict(entry) for entry in entries]}
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(manifest, indent=1, default=str) + "\n", "utf-8")
+    write_json(path, manifest, indent=1, default=str)
 
 
 def read_manifest(given: PrepareConfig) -> tuple[PrepareConfig, dict[str, str], dict[str, set[str]]]:

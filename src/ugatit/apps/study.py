@@ -35,7 +35,7 @@ from ugatit.data.reading import read_picture
 from ugatit.evaluation.evaluate import without_suffix
 from ugatit.experiments.compare import SOURCE
 from ugatit.io.errors import UserError, package
-from ugatit.io.files import absent, atomic_file, digest, printable, writing
+from ugatit.io.files import absent, digest, printable, write_text, writing
 from ugatit.io.sheet import png
 from ugatit.io.terminal import say, some
 
@@ -423,8 +423,7 @@ def write_csv(rows: list[Share], path: Path) -> None:
     writer.writerow(Share._fields)
     for row in rows:
         writer.writerow(f"'{cell}" if str(cell).startswith(FORMULA) else cell for cell in row)
-    with atomic_file(path) as temporary:
-        temporary.write_text(buffer.getvalue(), "utf-8")
+    write_text(path, buffer.getvalue())
 
 
 # The page

@@ -11,7 +11,7 @@ import PIL
 from platformdirs import user_cache_path
 
 from ugatit.data.reading import Look, examine
-from ugatit.io.files import atomic_file, real
+from ugatit.io.files import real, write_json
 
 VERSION = 1  # of what is remembered
 PACKAGES = ("tifffile", "imagecodecs", "pillow_heif")  # what can be read depends on them
@@ -71,8 +71,7 @@ class Memory:
         if self.path is None or not self.changed:
             return
         with suppress(OSError):
-            with atomic_file(self.path) as temporary:
-                temporary.write_text(json.dumps(self.known), "utf-8")
+            write_json(self.path, self.known)
             for file in self.path.parent.glob("*.json"):
                 if time.time() - file.stat().st_mtime > KEPT:
                     file.unlink()

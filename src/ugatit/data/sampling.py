@@ -30,14 +30,15 @@ def shuffled(count: int, seed: int, domain: str, epoch: int) -> list[int]:
     return torch.randperm(count, generator=rng(seed, f"order {domain}", epoch)).tolist()
 
 
-def to_tensor_transform() -> v2.Transform:
+def to_tensor(picture: Picture) -> Tensor:
     """Picture to channels x H x W in [-1, 1]."""
-    return v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5], [0.5])])
+    samples = v2.functional.to_dtype(v2.functional.to_image(picture), torch.float32, scale=True)
+    return v2.functional.normalize(samples, [0.5], [0.5])
 
 
 def train_transform(size: int, flip: float, turn: float = 0.0, scale: float = 0.0, jitter: float = 0.0) -> v2.Transform:
-    """Appendix B.2: flip and random crop of a picture that has been resized to 286/256 of the size. Pictures that are
-    not square keep their shape.
+    """Appendix B.2: flip and random crop of a picture that has been resized to a little more than the size. Pictures
+    that are not square keep their shape.
 
     Args:
         size: pixels of the crop's side.
@@ -50,8 +51,8 @@ def train_transform(size: int, flip: float, turn: float = 0.0, scale: float = 0.
     if jitter:
         steps.append(v2.ColorJitter(jitter, jitter, jitter))
     if turn or scale:
-        return v2.Compose([*steps, to_tensor_transform(), TurnedCrop(size, turn, scale)])
-    return v2.Compose([*steps, v2.RandomCrop(size), to_tensor_transform()])
+        return v2.Compose([*steps, to_tensor, TurnedCrop(size, turn, scale)])
+    return v2.Compose([*steps, v2.RandomCrop(size), to_tensor])
 
 
 class TurnedCrop(v2.Transform):
@@ -102,7 +103,7 @@ def read_tests(files: list[Path], size: int, samples: Samples) -> Tensor:
     Raises:
         UserError: samples need a range, and there is none, or a picture cannot be read any more.
     """
-    transform, read = v2.Compose([squared(size), to_tensor_transform()]), []
+    transform, read = v2.Compose([squared(size), to_tensor]), []
     for file in files:
         try:
             read.append(transform(read_samples(file, samples).pixels))

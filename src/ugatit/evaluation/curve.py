@@ -14,7 +14,7 @@ from ugatit.evaluation.evaluate import Evaluator, enough, evaluate_model
 from ugatit.evaluation.metrics import Protocol
 from ugatit.evaluation.sharing import is_first
 from ugatit.io.errors import UserError, package
-from ugatit.io.files import atomic_file, writing
+from ugatit.io.files import write_text, writing
 from ugatit.io.sheet import save_figure
 from ugatit.io.terminal import silence
 from ugatit.systems.base import WAYS, Direction, System, channels_of
@@ -72,8 +72,8 @@ class KidCurve:
         ways: dict[str, Any] = {way: {part: found[way][f"kid_{part}"] for part in parts} for way in system.directions}
         self.points = [point for point in self.points if point["step"] != step] + [{"step": step, **ways}]
         if is_first():
-            with writing(self.folder), atomic_file(self.path) as temporary:
-                temporary.write_text("".join(json.dumps(point) + "\n" for point in self.points), "utf-8")
+            with writing(self.folder):
+                write_text(self.path, "".join(json.dumps(point) + "\n" for point in self.points))
             self.draw()
         return {f"kid/{way}": value["mean"] for way, value in ways.items()}, self.best() is self.points[-1]
 

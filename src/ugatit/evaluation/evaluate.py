@@ -3,7 +3,6 @@
 Every result comes with its protocol, since figures of different protocols cannot be compared (docs/evaluation.md).
 """
 
-import json
 import math
 from importlib.metadata import version
 from pathlib import Path
@@ -33,7 +32,7 @@ from ugatit.evaluation.metrics import (
 )
 from ugatit.evaluation.sharing import is_first, shared, shared_folder
 from ugatit.io.errors import UserError, package
-from ugatit.io.files import absent, atomic_file, need_outside, writing
+from ugatit.io.files import absent, need_outside, write_json, writing
 from ugatit.io.sheet import draw_sheet, save_picture, to_picture
 from ugatit.nn.precision import tf32
 from ugatit.systems.base import Direction, Range, Samples, channels_of, opposite
@@ -300,8 +299,7 @@ def write_results(metrics: dict[str, Any], columns: dict[str, Tensor], out: Path
     rows = min(map(len, columns.values()))
     with writing(out):
         draw_sheet({name: pictures[:rows] for name, pictures in columns.items()}, out / "sheet.png")
-        with atomic_file(out / "metrics.json") as temporary:
-            temporary.write_text(json.dumps(metrics, indent=2) + "\n", "utf-8")
+        write_json(out / "metrics.json", metrics, indent=2)
     return metrics
 
 

@@ -1,6 +1,5 @@
 """What a trained model is like: what it costs, what its rho chose, where its networks look."""
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from ugatit.io.errors import UserError, package
-from ugatit.io.files import atomic_file, writing
+from ugatit.io.files import write_json, writing
 from ugatit.io.sheet import draw_sheet, save_figure
 from ugatit.nn.norm import AdaLIN
 from ugatit.systems.base import Direction, System, channels_of
@@ -139,8 +138,7 @@ def training_cost(system: System, batch: int) -> Cost:
 
 def on_meta(system: System) -> System:
     """The same networks without numbers."""
-    with torch.device("meta"):
-        return type(system)(system.config)
+    return type(system).on_meta(system.config)
 
 
 def count(part: nn.Module) -> int:
@@ -250,8 +248,7 @@ def inspect(
     rhos = rho_by_layer(system)
     numbers["rho"] = {net: {k: v.tolist() for k, v in layers.items()} for net, layers in rhos.items()}
     with writing(out):
-        with atomic_file(out / "inspection.json") as temporary:
-            temporary.write_text(json.dumps(numbers, indent=2) + "\n", "utf-8")
+        write_json(out / "inspection.json", numbers, indent=2)
         columns: dict[str, Tensor] = {}
         for direction in system.directions:
             if (x := tests.get(direction[0].upper())) is not None:

@@ -21,7 +21,7 @@ from ugatit.data.sampling import read_tests
 from ugatit.evaluation.evaluate import translation_name
 from ugatit.experiments.runs import DIRECTIONS, Experiment, Run, evaluate_all, train_all, write_tables
 from ugatit.io.errors import UserError
-from ugatit.io.files import atomic_file, atomic_folder, writing
+from ugatit.io.files import atomic_folder, write_json, writing
 from ugatit.io.sheet import save_picture, to_picture
 from ugatit.io.terminal import say
 from ugatit.nn.precision import tf32
@@ -176,8 +176,8 @@ def keep_budget(config: CompareConfig, out: Path) -> None:
     if before != config.minutes:
         raise UserError(f"{out} was begun with --minutes {before:g}: give that again, or another -o.")
     if config.minutes is not None:
-        with writing(out), atomic_file(path) as temporary:
-            temporary.write_text(json.dumps({"minutes": config.minutes}) + "\n", "utf-8")
+        with writing(out):
+            write_json(path, {"minutes": config.minutes})
 
 
 def affordable(config: TrainConfig[Any], minutes: float, jobs: int) -> int:

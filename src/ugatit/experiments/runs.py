@@ -24,7 +24,7 @@ from ugatit.evaluation.evaluate import Evaluator, evaluate_model, figure
 from ugatit.evaluation.features import FeatureName
 from ugatit.evaluation.metrics import Protocol
 from ugatit.io.errors import UserError
-from ugatit.io.files import atomic_file, digest, writing
+from ugatit.io.files import digest, write_json, writing
 from ugatit.io.sheet import draw_sheet
 from ugatit.io.terminal import bars, console
 from ugatit.systems.base import Direction, channels_of, samples_of
@@ -175,8 +175,8 @@ def evaluate_all(runs: list[Run], experiment: Experiment) -> list[dict[str, Any]
         if not (same and complete):
             translator = Translator.load(run.folder / "model")
             known = evaluate_model(evaluator, translator, tests, roots if experiment.paired else None, path.parent)
-            with writing(note), atomic_file(note) as temporary:
-                temporary.write_text(json.dumps(now) + "\n", "utf-8")
+            with writing(note):
+                write_json(note, now)
         measured.append(known)
     return measured
 
@@ -279,8 +279,7 @@ def write_tables(
         "rows": summary,
     }
     with writing(out):
-        with atomic_file(out / "table.json") as temporary:
-            temporary.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+        write_json(out / "table.json", result, indent=2)
         for direction in DIRECTIONS:
             draw_sheet(sheet(runs, direction), out / f"sheet-{direction}.png")
     for direction in DIRECTIONS:

@@ -27,7 +27,8 @@ from torch.serialization import get_unsafe_globals_in_checkpoint
 from ugatit.io.errors import UserError, words_of
 
 LONGEST_NAME = 255  # bytes that file systems take
-STALE = 24 * 3600  # seconds after which a temporary file is nobody's
+LEFT = ".ugatit-" + "[0-9a-f]" * 16 + ".partial"  # what temporary files and folders are called
+STALE = 24 * 3600  # seconds after which one is nobody's
 
 
 def sync(path: Path) -> None:
@@ -74,10 +75,22 @@ def temporary_name(folder: Path) -> Path:
 @lru_cache(maxsize=64)
 def sweep(folder: Path) -> None:
     """Remove temporary files and folders that nobody writes any more, once in each process."""
-    for left in folder.glob(".ugatit-" + "[0-9a-f]" * 16 + ".partial"):
+    for left in folder.glob(LEFT):
         with suppress(OSError):
             if time.time() - max(part.lstat().st_mtime for part in [left, *left.rglob("*")]) > STALE:
-                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+                remove(left)
+
+
+def remove_left(folder: Path) -> None:
+    """Remove what killed processes left anywhere in a folder that nobody else writes to."""
+    for left in list(folder.rglob(LEFT)):
+        with suppress(OSError):
+            remove(left)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a whole folder."""
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 @contextmanager
@@ -95,6 +108,17 @@ def atomic_file(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file of text, in UTF-8."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def write_json(path: Path, value: Any, **options: Any) -> None:
+    """Write a value as a whole file; options are those of `json.dumps`."""
+    write_text(path, json.dumps(value, **options) + "\n")
 
 
 @contextmanager

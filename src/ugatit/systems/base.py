@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -276,6 +276,12 @@ class System(nn.Module, ABC):
     """Numbers that decide, beside the picture, how it is translated; 0 where it alone decides."""
 
     config: Any
+
+    @classmethod
+    def on_meta(cls, config: Any) -> Self:
+        """The method's networks without numbers, to be filled, or counted."""
+        with torch.device("meta"):
+            return cls(config)
 
     @property
     def any_size(self) -> bool:

@@ -93,15 +93,13 @@ def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
 
 
 def prune(folder: Path, keep_last: int, keep_every: int) -> None:
-    """Delete old checkpoints and what killed processes left.
+    """Delete old checkpoints.
 
     Args:
         folder: of the checkpoints.
         keep_last: how many of the newest stay.
         keep_every: those at multiples of this step stay too; 0 for no such.
     """
-    for path in folder.glob(".*.partial"):
-        shutil.rmtree(path)
     for path in checkpoints(folder)[:-keep_last]:
         step = int(path.name.removeprefix("step-"))
         if not (keep_every and step % keep_every == 0):

@@ -11,7 +11,7 @@ import tyro
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ugatit.io.errors import UserError, words_of
-from ugatit.io.files import atomic_file, writing
+from ugatit.io.files import write_json, writing
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import Recipe
 from ugatit.translation.folder import first_problem
@@ -192,8 +192,8 @@ def write_run(config: TrainConfig, run: Path, change: dict[str, Any] | None = No
     record = run_adapter(config.system).dump_python(config, mode="json")
     history = json.loads(path.read_text("utf-8")).get("history", []) if path.exists() else []
     record["history"] = [*history, change] if change else history
-    with writing(run, RUN_CANNOT), atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+    with writing(run, RUN_CANNOT):
+        write_json(path, record, indent=2)
 
 
 def changed_settings(before: TrainConfig, now: TrainConfig) -> dict[str, list[Any]]:

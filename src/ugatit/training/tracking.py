@@ -9,7 +9,7 @@ from accelerate.tracking import TensorBoardTracker, WandBTracker
 from torch import Tensor
 
 from ugatit.io.errors import UserError, package
-from ugatit.io.files import atomic_file
+from ugatit.io.files import write_text
 from ugatit.io.sheet import shown
 
 
@@ -58,8 +58,7 @@ def wandb_id(run: Path) -> str:
     """What Weights & Biases calls a run by, kept in the run's folder so that a resumed one goes on there."""
     path = run / "wandb" / "id"
     if not path.exists():
-        with atomic_file(path) as temporary:
-            temporary.write_text(secrets.token_hex(4), "utf-8")
+        write_text(path, secrets.token_hex(4))
     return path.read_text("utf-8")
 
 

@@ -42,7 +42,7 @@ from ugatit.data.places import title
 from ugatit.data.sampling import Slices, Unpaired, loader, read_tests, train_transform
 from ugatit.data.seeds import seed_of
 from ugatit.io.errors import UserError, with_options, words_of
-from ugatit.io.files import atomic_file, writing
+from ugatit.io.files import atomic_file, remove_left, write_json, write_text, writing
 from ugatit.io.sheet import draw_sheet
 from ugatit.io.terminal import console, endings, say, some
 from ugatit.nn.augment import DiffAugment
@@ -520,6 +520,8 @@ class Trainer:
 
     def restore(self) -> None:
         """Take up the newest whole checkpoint."""
+        if self.accelerator.is_main_process:
+            remove_left(self.run)
         checkpoint, broken = load_newest(self.run / "checkpoints")
         for sentence in broken:
             self.say(sentence, "yellow")
@@ -576,8 +578,8 @@ class Trainer:
                     kept.append(line)
             except ValueError:  # the process was killed while it wrote this line
                 continue
-        with writing(self.run, RUN_CANNOT), atomic_file(path) as temporary:
-            temporary.write_text("".join(line + "\n" for line in kept), "utf-8")
+        with writing(self.run, RUN_CANNOT):
+            write_text(path, "".join(line + "\n" for line in kept))
 
     def guarded(self, write: Callable[[], None], what: str, fatal: bool = False) -> None:
         """Call ``write``; a disk that is full for now is reported and does not end the run, unless ``fatal``."""
@@ -637,8 +639,8 @@ def keep_record(trainer: Trainer, settings: dict[str, list[Any]]) -> None:
         say(f"Since the run was started or resumed, {count} {what}: {some(names)}.")
     change = {"step": trainer.step, "settings": settings, "pictures": pictures} if settings or pictures else None
     if inventory != trainer.known:
-        with writing(run, RUN_CANNOT), atomic_file(run / "pictures.json") as temporary:
-            temporary.write_text(json.dumps(inventory) + "\n", "utf-8")
+        with writing(run, RUN_CANNOT):
+            write_json(run / "pictures.json", inventory)
     write_run(trainer.config, run, change)  # last: a folder with a config.json is a run
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from ugatit.data.reading import Pages, count_pages, read_pages
 from ugatit.data.samples import Kind
-from ugatit.data.sampling import to_tensor_transform
+from ugatit.data.sampling import to_tensor
 from ugatit.io.errors import UserError
 from ugatit.systems.base import Direction
 from ugatit.translation.results import TIFF, save_arrays, to_arrays
@@ -51,7 +51,7 @@ def translate_animation(
     origin, aim = translator.read_as(direction), translator.written_as(direction)
     pages = read_pages(source, origin)
     translator.keep_style()
-    tensors = (to_tensor_transform()(picture.pixels)[None] for picture in pages.pictures)
+    tensors = (to_tensor(picture.pixels)[None] for picture in pages.pictures)
     made = (one.image[0] for one in translator.stream(tensors, direction, size, batch))
     deepest = max((picture.kind for picture in pages.pictures), key=DEPTHS.index)
     arrays = to_arrays(made, target, deepest, aim)

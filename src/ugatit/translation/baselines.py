@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ugatit.io.errors import UserError, words_of
@@ -113,8 +112,7 @@ def import_munit(found: dict[str, State], size: int) -> MUNIT:
     blocks = count(a, r"enc_content\.model\.3\.model\.(\d+)")
     config = MUNITConfig(size=size, channels=channels, channels_b=None if other == channels else other, width=width,
                          blocks=blocks, hidden=hidden)  # fmt: skip
-    with torch.device("meta"):
-        system = MUNIT(config)
+    system = MUNIT.on_meta(config)
     for name, state in (("gen_a", a), ("gen_b", b)):
         fill(system.get_submodule(f"{name}.content"), in_order(state, "enc_content.model."))
         fill(system.get_submodule(f"{name}.style"), in_order(state, "enc_style.model."))
@@ -129,8 +127,7 @@ def import_unit(found: dict[str, State], size: int) -> UNIT:
     other = b["enc.model.0.conv.weight"].shape[1]
     config = UNITConfig(size=size, channels=channels, channels_b=None if other == channels else other, width=width,
                         blocks=count(a, r"enc\.model\.3\.model\.(\d+)"))  # fmt: skip
-    with torch.device("meta"):
-        system = UNIT(config)
+    system = UNIT.on_meta(config)
     for domain, state in (("a", a), ("b", b)):
         fill(system.get_submodule(f"enc_{domain}"), in_order(state, "enc.model."))
         fill(system.get_submodule(f"dec_{domain}"), in_order(state, "dec.model."))
@@ -149,8 +146,7 @@ def import_drit(found: dict[str, State], size: int) -> DRIT:
     other = content["convB.0.model.1.weight"].shape[1]
     config = DRITConfig(size=size, channels=channels, channels_b=None if other == channels else other, width=width,
                         blocks=count(content, r"convA\.(\d+)") - 3)  # fmt: skip
-    with torch.device("meta"):
-        system = DRIT(config)
+    system = DRIT.on_meta(config)
     fill(system.content.shared, in_order(content, "conv_share."))
     for domain in "ab":
         fill(system.content.get_submodule(domain), in_order(content, f"conv{domain.upper()}."))
@@ -178,8 +174,7 @@ def import_cartoongan(state: State, size: int) -> CartoonGAN:
     variances where ours add 1e-5: maps that come in a hundred times as large make that the same.
     """
     width, blocks = len(state["conv01_1.weight"]), count(state, r"conv(\d+)_1\.") - 4
-    with torch.device("meta"):
-        system = CartoonGAN(CartoonGANConfig(size=size, width=width, blocks=blocks))
+    system = CartoonGAN.on_meta(CartoonGANConfig(size=size, width=width, blocks=blocks))
     larger = (EPS / CARTOON_EPS) ** 0.5
 
     def layer(name: str, by: float = 1.0) -> list[Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from ugatit.io.files import atomic_file, printable
+from ugatit.io.files import printable, write_text
 from ugatit.systems.base import WAYS, System, channels_of
 
 CARD_FILES = ["README.md", "sheet.png"]
@@ -125,8 +125,7 @@ def write_card(folder: Path, text: str) -> None:
     path = folder / "README.md"
     if path.exists() and OURS not in path.read_text("utf-8", "replace"):
         return
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, "utf-8")
+    write_text(path, text)
 
 
 def add_figures(folder: Path, metrics: Mapping[str, Any]) -> bool:

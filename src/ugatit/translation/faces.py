@@ -11,7 +11,7 @@ from ugatit.data.faces import Cut, Detect, cut_of, cut_out, detector, lay_back
 from ugatit.data.finding import DARK
 from ugatit.data.reading import read_samples
 from ugatit.data.samples import SHALLOW
-from ugatit.data.sampling import to_tensor_transform
+from ugatit.data.sampling import to_tensor
 from ugatit.io.errors import UserError
 from ugatit.io.files import printable, real
 from ugatit.io.sheet import overlay, save_picture, to_picture
@@ -156,7 +156,7 @@ def translate_face_file(
     """
     origin, target = translator.read_as(direction), translator.written_as(direction)
     read = read_samples(job.source, origin)
-    x = to_tensor_transform()(read.pixels)
+    x = to_tensor(read.pixels)
     translate = partial(translator.translate, direction=direction, size=size)
     made = list(translate_cuts(translate, x, finder.cuts(x), translator.side if size == "model" else None))
     if not made and (x.max() + 1) / 2 < DARK:

@@ -17,7 +17,7 @@ from torch import Tensor
 from ugatit.data.finding import DARK, Skipped, find_files
 from ugatit.data.reading import read_samples
 from ugatit.data.samples import SHALLOW, Kind
-from ugatit.data.sampling import to_tensor_transform
+from ugatit.data.sampling import to_tensor
 from ugatit.io.errors import UserError
 from ugatit.io.files import printable, real, writing
 from ugatit.io.sheet import overlay, save_picture, to_picture
@@ -185,7 +185,7 @@ def translate_files(
                 shallow.append(job.source)
             if has_more(job.source):
                 longer.append(job.source)
-            return Source(job, to_tensor_transform()(read.pixels)[None], read.kind)
+            return Source(job, to_tensor(read.pixels)[None], read.kind)
         except ValueError as error:
             return Skipped(job.source, str(error))
         except MemoryError:

@@ -6,7 +6,6 @@ the settings are checked, links that lead out of it are refused, and memory is o
 really hold and the settings ask for.
 """
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ugatit.io.errors import UserError
-from ugatit.io.files import atomic_file, open_regular, read_json, real, save_tensors
+from ugatit.io.files import atomic_file, open_regular, read_json, real, save_tensors, write_json
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import System
 
@@ -38,8 +37,7 @@ def save_config(system: System, folder: Path) -> None:
     name = next(name for name, kind in REGISTRY.items() if type(system) is kind)
     shared = {key: None if isinstance(value, Path) else value for key, value in asdict(system.config).items()}
     settings = {"format": FORMAT, "system": name, "config": shared}
-    with atomic_file(folder / "config.json") as temporary:
-        temporary.write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
+    write_json(folder / "config.json", settings, indent=2)
 
 
 def save_model(system: System, folder: Path, step: int, with_training: bool = True) -> None:
@@ -122,8 +120,7 @@ def configured(folder: Path) -> System:
         raise UserError(f"{path} is not valid: {first_problem(error)}: get the file again.") from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not a model's configuration ({error!r}): get the file again.") from None
-    with torch.device("meta"):
-        return kind(config)
+    return kind.on_meta(config)
 
 
 def own_file(folder: Path, name: str) -> Path:

@@ -148,8 +148,7 @@ def from_released(found: dict[str, Any], path: str | Path, size: int) -> UGATIT:
             f"The checkpoint {path} is not of the authors' networks (a generator's tensors have other shapes): "
             "give a *_params_*.pt file of their code."
         ) from None
-    with torch.device("meta"):
-        system = UGATIT(config)
+    system = UGATIT.on_meta(config)
     for theirs, state in states.items():
         network = system.get_submodule(NETWORKS[theirs])
         names = released_names(system, NETWORKS[theirs])

@@ -8,7 +8,6 @@ setting ``release="tensorflow"``. The discriminators are not read: a run that st
 import re
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ugatit.io.errors import UserError, words_of
@@ -131,8 +130,7 @@ def import_tensorflow(path: Path, size: int = 256, smoothing: bool = True) -> UG
         raise UserError(f"The checkpoint {index} {error}: get all its files again.") from None
     try:
         config = config_of(states["gen_a2b"], size)
-        with torch.device("meta"):
-            system = UGATIT(config)
+        system = UGATIT.on_meta(config)
         for name, state in states.items():
             system.get_submodule(name).load_state_dict(generator_state(state, config, smoothing), assign=True)
     except KeyError as error:

@@ -3,7 +3,6 @@
 import re
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from ugatit.io.errors import UserError, words_of
@@ -74,8 +73,7 @@ def import_toolkit(states: dict[Direction, dict[str, Tensor]], size: int = 256) 
         if any(replace(other, only=config.only) != config for other in others):
             raise UserError("The two generators have other layers or channels: give the two of one training.")
         config = replace(config, only=None, identity_weight=config.identity_weight if config.channels_b is None else 0)
-    with torch.device("meta"):
-        system = CycleGAN(config)
+    system = CycleGAN.on_meta(config)
     for direction, state in states.items():
         network = system.get_submodule(f"gen_{direction}")
         try:

@@ -18,7 +18,7 @@ from torch import Tensor
 from ugatit.data.metadata import orientation_of
 from ugatit.data.reading import read_samples, sampled
 from ugatit.data.samples import BandsError, UnscaledError, Whole
-from ugatit.data.sampling import read_tests, to_tensor_transform
+from ugatit.data.sampling import read_tests, to_tensor
 from ugatit.io.errors import UserError, words_of
 from ugatit.systems.base import Direction, Range, Samples, System, Translation, samples_of
 from ugatit.translation.folder import load_model, save_model
@@ -269,17 +269,17 @@ class Translator:
             raise UserError(f"The picture {error}: set the translator's `range`, to (0, 1) for example.") from None
         except BandsError as error:
             raise UserError(f"The picture {error}: give another.") from None
-        return to_tensor_transform()(picture.pixels)[None]
+        return to_tensor(picture.pixels)[None]
 
     def read(self, source: Path | io.BytesIO, direction: Direction, **options: Any) -> Tensor:
         """A file to be translated that way, as 1 x channels x H x W in [-1, 1]; options and errors are those of
         `read_samples`."""
-        return to_tensor_transform()(read_samples(source, self.read_as(direction), **options).pixels)[None]
+        return to_tensor(read_samples(source, self.read_as(direction), **options).pixels)[None]
 
     def read_example(self, source: Path, direction: Direction) -> Tensor:
         """A file whose style translations that way are to have, as `read` reads one; it is of the target domain, so the
         sources' `range` does not count."""
-        return to_tensor_transform()(read_samples(source, self.samples(direction[-1])).pixels)[None]
+        return to_tensor(read_samples(source, self.samples(direction[-1])).pixels)[None]
 
     def check_direction(self, direction: str) -> None:
         """Raises UserError if the model does not translate that way."""

@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from ugatit.io.errors import UserError, package
-from ugatit.io.files import atomic_file, short_name, writing
+from ugatit.io.files import atomic_file, short_name, write_text, writing
 from ugatit.io.sheet import shown, to_picture
 from ugatit.systems.base import Direction
 from ugatit.translation.frames import Look, count_frames, exact, frame_rate, frames, look_of, opened, time_base
@@ -208,6 +208,5 @@ def known_pieces(folder: Path, settings: dict[str, Any]) -> list[Path]:
     text = json.dumps(settings, sort_keys=True, default=str)
     if not note.exists() or note.read_text("utf-8") != text:
         shutil.rmtree(folder, ignore_errors=True)
-        with atomic_file(note) as temporary:
-            temporary.write_text(text, "utf-8")
+        write_text(note, text)
     return sorted(folder.glob("[0-9]*.mp4"))
