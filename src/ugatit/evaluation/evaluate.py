@@ -123,6 +123,9 @@ class Evaluator:
     Args:
         protocol: how.
         device: for the feature network.
+
+    Raises:
+        UserError: a package of the extra ``evaluate`` is missing, or the feature network cannot be had.
     """
 
     def __init__(self, protocol: Protocol, device: torch.device):

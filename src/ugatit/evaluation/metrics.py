@@ -48,7 +48,7 @@ class Files(NamedTuple):
 
 
 class Squares:
-    """Pictures as 8-bit RGB squares: shorter side to ``side``, centre crop."""
+    """Pictures as 8-bit RGB squares: shorter side to ``side``, centre crop. UserError names one that cannot be read."""
 
     def __init__(self, pictures: Files):
         self.pictures = pictures

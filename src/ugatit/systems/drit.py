@@ -71,6 +71,7 @@ class DRITConfig(SystemConfig):
 
 
 def residual(channels: int) -> ResBlock:
+    """A residual block with plain instance norms."""
     return ResBlock(channels, lambda _: InstanceNorm(), bias=True)
 
 

@@ -36,5 +36,6 @@ class Ema:
             self.swap()
 
     def swap(self) -> None:
+        """Exchange the weights and their average."""
         for name, parameter in self.live.items():
             parameter.data, self.average[name] = self.average[name], parameter.data

@@ -1,8 +1,9 @@
 """The trainer: one loop for every system, and the run's folder that it fills.
 
 ``RUN/`` holds ``config.json`` (all that is needed to repeat the run, and what was changed when it was resumed),
-``pictures.json`` (the files that it trains on and those that it never does), ``metrics.jsonl``, ``tensorboard/``,
-``previews/``, ``checkpoints/``, ``cache/`` if that was asked for, and ``model/``, the folder to keep and share.
+``pictures.json`` (the files that it trains on and those that it never does), ``metrics.jsonl``, ``previews/``,
+``checkpoints/``, ``model/``, the folder to keep and share, and where they were asked for ``kid/`` and ``best/``,
+``tensorboard/``, ``wandb/`` and ``cache/``.
 """
 
 import json
@@ -322,6 +323,7 @@ class Trainer:
         )
 
     def workers(self) -> int:
+        """How many processes decode pictures."""
         if self.config.workers is not None:
             return self.config.workers
         return min(os.cpu_count() or 1, 4 if self.accelerator.device.type == "cuda" else 1)
@@ -386,6 +388,7 @@ class Trainer:
             self.say(f"At step {self.step}: {with_options(sentence)}", "yellow")
 
     def write_metrics(self, record: dict[str, float]) -> None:
+        """Add a line to ``metrics.jsonl``."""
         with (self.run / "metrics.jsonl").open("ab+") as file:
             if file.seek(0, os.SEEK_END) and not ends_a_line(file):  # the disk was full in the midst of one
                 file.write(b"\n")
@@ -401,6 +404,7 @@ class Trainer:
             self.say(f"From step {self.step} on the run is not followed ({reason:.200}); metrics.jsonl is.", "yellow")
 
     def progress(self) -> Progress:
+        """A bar with the newest losses; nothing where nobody looks."""
         return Progress(
             MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[losses]}"), TimeRemainingColumn(),
             console=console, disable=not (console.is_terminal and self.accelerator.is_main_process),

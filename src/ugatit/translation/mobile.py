@@ -31,6 +31,7 @@ aten = torch.ops.aten
 
 
 def var_mean(x: Tensor, dim: list[int], *, correction: int = 1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """Variance and mean, of which Core ML and LiteRT have the mean alone."""
     mean = x.mean(dim, True)
     count = math.prod(x.shape[d] for d in dim)
     var = (x - mean).square().mean(dim, True)
@@ -40,24 +41,29 @@ def var_mean(x: Tensor, dim: list[int], *, correction: int = 1, keepdim: bool = 
 
 
 def std_mean(x: Tensor, dim: list[int], **options: Any) -> tuple[Tensor, Tensor]:
+    """Deviation and mean, likewise."""
     var, mean = var_mean(x, dim, **options)
     return var.sqrt(), mean
 
 
 def mean_of(x: Tensor, dim: list[int], keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
+    """A mean in another type: the conversion first."""
     return NotImplemented if dtype is None else x.to(dtype).mean(dim, keepdim)
 
 
 def sum_of(x: Tensor, dim: list[int], keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
+    """A sum in another type: the conversion first."""
     return NotImplemented if dtype is None else x.to(dtype).sum(dim, keepdim)
 
 
 def split(x: Tensor, sizes: list[int], dim: int = 0) -> list[Tensor]:
+    """Parts of given sizes as slices; a single one is a tensor of its own."""
     ends = [sum(sizes[: k + 1]) for k in range(len(sizes))]
     return [x.narrow(dim, end - n, n) if len(sizes) > 1 else x + 0 for end, n in zip(ends, sizes, strict=True)]
 
 
 def split_evenly(x: Tensor, size: int, dim: int = 0) -> list[Tensor]:
+    """Parts of one size as slices; the last may be smaller."""
     return split(x, [min(size, x.shape[dim] - start) for start in range(0, x.shape[dim], size)], dim)
 
 

@@ -288,6 +288,7 @@ class Translator:
             raise UserError(f"This model does not translate `direction={direction}`: use {ways}.")
 
     def check_tensor(self, x: Tensor, direction: Direction) -> None:
+        """Raises UserError if a tensor is no batch of the source domain's pictures."""
         channels = self.samples(direction[0]).channels
         if x.ndim != 4 or x.shape[1] != channels or 0 in x.shape or not x.is_floating_point():
             raise UserError(
@@ -298,6 +299,8 @@ class Translator:
     # Sizes
 
     def at_model_size(self, x: Tensor, translate: Translate) -> Translation:
+        """Translate with the shorter side resized to the model's; by networks of one size in a square of it, which is
+        resized to the picture's shape then."""
         height, width = x.shape[2:]
         scale = self.side / min(height, width)
         target = max(self.side, round(height * scale)), max(self.side, round(width * scale))
@@ -349,7 +352,11 @@ class Translator:
     # Sharing
 
     def save(self, folder: str | Path) -> None:
-        """Write a model folder with what translation needs."""
+        """Write a model folder with what translation needs.
+
+        Raises:
+            UserError: it cannot be written.
+        """
         save_model(self.system, Path(folder), step=0, with_training=False)
 
     def push_to_hub(
@@ -396,6 +403,7 @@ def find_device(name: torch.device | str | None) -> torch.device:
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Pictures, N x channels x H x W, at another height and width."""
     return F.interpolate(x, size=size, mode="bilinear", antialias=True)
 
 
