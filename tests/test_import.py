@@ -230,7 +230,9 @@ def test_a_variant_of_the_authors_networks_is_refused_and_unused_statistics_are_
 def test_weights_that_stand_twice_in_a_checkpoint_count_once(tmp_path):
     states = released()
     torch.save({**states, "best": states}, tmp_path / "a_params_1.pt")
-    import_checkpoint([tmp_path / "a_params_1.pt"], 32)
+    torch.save(states, tmp_path / "b_params_1.pt")
+    twice, once = (import_checkpoint([tmp_path / f"{name}_params_1.pt"], 32).state_dict() for name in "ab")
+    assert twice.keys() == once.keys() and all(torch.equal(twice[name], once[name]) for name in once)
 
 
 def test_another_model_s_discriminators_do_not_stay(tmp_path):

@@ -6,6 +6,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ugatit.nn.norm import InstanceNorm
 from ugatit.nn.switch import switched
 
 
@@ -82,6 +83,11 @@ class ResBlock(nn.Module):
         """N x C x H x W to the same; ``style`` is (gamma, beta), each N x C x 1 x 1, for AdaLIN, else nothing."""
         hidden = F.relu(self.norm1(self.conv1(x), *style), inplace=True)
         return x + self.norm2(self.conv2(hidden), *style)
+
+
+def plain_res_block(channels: int) -> ResBlock:
+    """A residual block with instance norms and biases, as CycleGAN, UNIT, MUNIT and DRIT have."""
+    return ResBlock(channels, lambda _: InstanceNorm(), bias=True)
 
 
 @switched

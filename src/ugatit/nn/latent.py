@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ugatit.nn.blocks import Conv3, ResBlock, conv_block
+from ugatit.nn.blocks import Conv3, conv_block, plain_res_block
 from ugatit.nn.norm import InstanceNorm, WholeNorm, adaptive_instance_norm
 from ugatit.nn.precision import mean_pixel
 
@@ -15,7 +15,7 @@ def content_encoder(channels: int, width: int, blocks: int) -> nn.Sequential:
         conv_block(channels, width, 7, 1, InstanceNorm(), relu),
         conv_block(width, 2 * width, 4, 2, InstanceNorm(), relu),
         conv_block(2 * width, 4 * width, 4, 2, InstanceNorm(), relu),
-        *[ResBlock(4 * width, lambda _: InstanceNorm(), bias=True) for _ in range(blocks)],
+        *[plain_res_block(4 * width) for _ in range(blocks)],
     )
 
 

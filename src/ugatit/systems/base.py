@@ -110,6 +110,12 @@ def toward_each(predictions: list[Tensor], target: float) -> Tensor:
     return torch.stack([toward(prediction, target) for prediction in predictions]).sum()
 
 
+def cross_entropy(logit: Tensor, target: float) -> Tensor:
+    """Binary cross-entropy of logits to a constant, from 0 to 1."""
+    logit = full_precision(logit)
+    return F.binary_cross_entropy_with_logits(logit, torch.full_like(logit, target))
+
+
 def l1(x: Tensor, y: Tensor) -> Tensor:
     """The mean of ``|x - y|``."""
     return F.l1_loss(full_precision(x), full_precision(y))

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
@@ -21,7 +20,6 @@ from torch.optim import Adam, Optimizer
 from ugatit.nn.blocks import ResBlock, conv_block, init_normal
 from ugatit.nn.edges import smooth_edges
 from ugatit.nn.norm import InstanceNorm
-from ugatit.nn.precision import full_precision
 from ugatit.nn.pretrained import content_network
 from ugatit.systems.base import (
     Clock,
@@ -32,6 +30,7 @@ from ugatit.systems.base import (
     SystemConfig,
     Translation,
     Update,
+    cross_entropy,
     l1,
     need_equal_channels,
     need_photographs,
@@ -105,12 +104,6 @@ def discriminator(config: CartoonGANConfig) -> nn.Sequential:
     )
 
 
-def judged(logit: Tensor, target: float) -> Tensor:
-    """Binary cross-entropy of logits to a constant, 0 or 1."""
-    logit = full_precision(logit)
-    return F.binary_cross_entropy_with_logits(logit, torch.full_like(logit, target))
-
-
 class CartoonGAN(System):
     """A generator and a discriminator, which is also shown cartoons whose edges have been smoothed."""
 
@@ -150,14 +143,14 @@ class CartoonGAN(System):
         adversarial = clock.share >= self.config.first
         if adversarial:
             terms = {
-                "real": {"": judged(self.disc_b(real_b), 1)},
-                "fake": {"": judged(self.disc_b(fake_b.detach()), 0)},
-                "smooth": {"": judged(self.disc_b(smooth_edges(real_b)), 0)},
+                "real": {"": cross_entropy(self.disc_b(real_b), 1)},
+                "fake": {"": cross_entropy(self.disc_b(fake_b.detach()), 0)},
+                "smooth": {"": cross_entropy(self.disc_b(smooth_edges(real_b)), 0)},
             }
             yield weighted(("disc",), "disc", terms, dict.fromkeys(terms, 1.0))
         terms = {"content": {"": self.content_loss(fake_b, real_a)}}
         if adversarial:
-            terms["adv"] = {"": judged(self.disc_b(fake_b), 1)}
+            terms["adv"] = {"": cross_entropy(self.disc_b(fake_b), 1)}
         yield weighted(("gen",), "gen", terms, {"content": self.config.content_weight, "adv": 1.0})
 
     def optimizers(self) -> dict[str, Optimizer]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from ugatit.io.errors import UserError
-from ugatit.nn.blocks import ResBlock, conv_block, init_normal, up_block
+from ugatit.nn.blocks import conv_block, init_normal, plain_res_block, up_block
 from ugatit.nn.norm import InstanceNorm
 from ugatit.nn.patch import PatchDiscriminator
 from ugatit.systems.base import (
@@ -69,7 +69,7 @@ def generator(config: CycleGANConfig, channels_in: int, channels_out: int) -> nn
         conv_block(channels_in, w, 7, 1, InstanceNorm(), relu),
         conv_block(w, 2 * w, 3, 2, InstanceNorm(), relu, "zeros"),
         conv_block(2 * w, 4 * w, 3, 2, InstanceNorm(), relu, "zeros"),
-        *[ResBlock(4 * w, lambda _: InstanceNorm(), bias=True) for _ in range(config.blocks)],
+        *[plain_res_block(4 * w) for _ in range(config.blocks)],
         up_block(4 * w, 2 * w, InstanceNorm()),
         up_block(2 * w, w, InstanceNorm()),
         conv_block(w, channels_out, 7, 1, None, nn.Tanh()),

@@ -14,16 +14,14 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from ugatit.nn.blocks import ResBlock, conv_block
+from ugatit.nn.blocks import conv_block, plain_res_block
 from ugatit.nn.latent import style_encoder
 from ugatit.nn.norm import InstanceNorm, LayerNorm
 from ugatit.nn.patch import MultiScaleDiscriminator
-from ugatit.nn.precision import full_precision
 from ugatit.systems.base import (
     Clock,
     Direction,
@@ -34,6 +32,7 @@ from ugatit.systems.base import (
     Translation,
     Update,
     channels_of,
+    cross_entropy,
     l1,
     mean_square,
     weighted,
@@ -70,11 +69,6 @@ class DRITConfig(SystemConfig):
     """The share of the run after which the learning rate falls linearly to 0."""
 
 
-def residual(channels: int) -> ResBlock:
-    """A residual block with plain instance norms."""
-    return ResBlock(channels, lambda _: InstanceNorm(), bias=True)
-
-
 class ContentEncoder(nn.Module):
     """An encoder a domain, and a last block that they share."""
 
@@ -86,11 +80,11 @@ class ContentEncoder(nn.Module):
                 conv_block(channels, w, 7, 1, None, nn.LeakyReLU(SLOPE, inplace=True)),
                 conv_block(w, 2 * w, 3, 2, InstanceNorm(), relu),
                 conv_block(2 * w, 4 * w, 3, 2, InstanceNorm(), relu),
-                *[residual(4 * w) for _ in range(config.blocks)],
+                *[plain_res_block(4 * w) for _ in range(config.blocks)],
             )
             for channels in channels_of(config)
         )
-        self.shared = residual(4 * w)
+        self.shared = plain_res_block(4 * w)
 
     def forward(self, x: Tensor, domain: str, noise: Tensor | None = None) -> Tensor:
         """Pictures N x channels x H x W of domain "a" or "b" to contents N x 4w x H/4 x W/4; noise is of that shape."""
@@ -156,12 +150,6 @@ def content_discriminator(config: DRITConfig) -> nn.Sequential:
         )
         side = (side - 5) // 2 + 1
     return nn.Sequential(*layers, nn.Conv2d(c, c, 4), nn.LeakyReLU(SLOPE, inplace=True), nn.Conv2d(c, 1, 1))
-
-
-def cross_entropy(logit: Tensor, target: float) -> Tensor:
-    """Binary cross entropy of all logits to one target."""
-    logit = full_precision(logit)
-    return F.binary_cross_entropy_with_logits(logit, torch.full_like(logit, target))
 
 
 def judged(verdicts: list[Tensor], target: float) -> Tensor:

@@ -14,9 +14,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from ugatit.nn.blocks import ResBlock, init_normal
+from ugatit.nn.blocks import init_normal, plain_res_block
 from ugatit.nn.latent import content_encoder, init_kaiming, up_sampler
-from ugatit.nn.norm import InstanceNorm
 from ugatit.nn.patch import MultiScaleDiscriminator
 from ugatit.systems.base import (
     Clock,
@@ -64,7 +63,7 @@ class UNITConfig(SystemConfig):
 def decoder(config: UNITConfig, channels: int) -> nn.Sequential:
     """Codes N x 4w x h x w to pictures N x channels x 4h x 4w in [-1, 1]."""
     return nn.Sequential(
-        *[ResBlock(4 * config.width, lambda _: InstanceNorm(), bias=True) for _ in range(config.blocks)],
+        *[plain_res_block(4 * config.width) for _ in range(config.blocks)],
         *up_sampler(channels, config.width),
     )
 
