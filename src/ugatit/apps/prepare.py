@@ -24,12 +24,11 @@ from ugatit.data.faces import MANIFEST, Cut, Detect, cut_of, cut_out, detector
 from ugatit.data.finding import find_files, held_out, spread
 from ugatit.data.reading import eight_bits, opened_picture, read_picture
 from ugatit.data.samples import is_deep
-from ugatit.io.errors import UserError, package, words_of
+from ugatit.io.errors import UserError, first_problem, package, words_of
 from ugatit.io.files import absent, atomic_folder, digest, need_outside, printable, read_json, write_json
 from ugatit.io.sheet import SMALLEST_CELL, draw_contact_sheet, save_picture
 from ugatit.io.terminal import some
 from ugatit.systems.base import COLOUR
-from ugatit.translation.folder import first_problem
 
 FORMAT = 2  # of the manifest
 WORTH = 1.25  # enlarging by less is left to Lanczos

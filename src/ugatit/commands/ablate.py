@@ -12,7 +12,7 @@ from ugatit.experiments.ablate import AblateConfig, ablate
 from ugatit.io.errors import UserError
 from ugatit.io.files import printable
 from ugatit.io.terminal import say
-from ugatit.training.config import check_range, preset_config
+from ugatit.training.config import preset_config
 
 
 def main(arguments: list[str]) -> None:
@@ -24,7 +24,6 @@ def main(arguments: list[str]) -> None:
         description=f"{__doc__} It takes the options of ugatit train; --seeds replaces --seed.",
         default=start,
     )
-    check_range(AblateConfig, options)
     if options.train.system != "ugatit":
         raise UserError(f"--system {options.train.system}: Table 1 is of ugatit: leave it out, or use ugatit compare.")
     if options.train.data is None:

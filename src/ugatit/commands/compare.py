@@ -11,12 +11,10 @@ from ugatit.evaluation.evaluate import protocol_text
 from ugatit.experiments.compare import CompareConfig, compare
 from ugatit.io.files import printable
 from ugatit.io.terminal import say
-from ugatit.training.config import check_range
 
 
 def main(arguments: list[str]) -> None:
     options = parse(OmitArgPrefixes[CompareConfig], "ugatit compare", arguments)
-    check_range(CompareConfig, options)
     data = absolute(options.data)
     out = (options.out or Path("runs") / f"{printable(title(data))}-table3").resolve()
     metrics = compare(replace(options, data=data, out=out))

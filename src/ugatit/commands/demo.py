@@ -9,7 +9,6 @@ from tyro.conf import arg
 
 from ugatit.apps.demo import demo
 from ugatit.commands.parsing import parse
-from ugatit.training.config import check_range
 
 
 @dataclass(frozen=True)
@@ -24,5 +23,4 @@ class DemoConfig:
 
 def main(arguments: list[str]) -> None:
     options = parse(DemoConfig, "ugatit demo", arguments)
-    check_range(DemoConfig, options)
     demo(options.out, options.steps)

@@ -17,7 +17,6 @@ from ugatit.io.errors import UserError
 from ugatit.io.files import need_outside
 from ugatit.io.terminal import console, say, silence
 from ugatit.systems.base import Range, channels_of
-from ugatit.training.config import check_range
 from ugatit.translation.card import add_figures
 from ugatit.translation.translator import Translator, find_device
 
@@ -61,7 +60,6 @@ def run_of(model: str) -> Path | None:
 
 def main(arguments: list[str]) -> None:
     options = parse(OmitArgPrefixes[EvaluateConfig], "ugatit evaluate", arguments)
-    check_range(EvaluateConfig, options)
     model, folders = (options.model, options.data), (options.real, options.fake)
     if any(model) and any(folders):
         raise UserError("A model and folders were named: give MODEL and DATA, or --real DIR and --fake DIR alone.")

@@ -11,7 +11,6 @@ from ugatit.commands.parsing import parse
 from ugatit.io.files import writing
 from ugatit.io.terminal import say
 from ugatit.systems.base import Direction, channels_of
-from ugatit.training.config import check_range
 from ugatit.translation.checkpoints import import_checkpoint
 from ugatit.translation.folder import save_model
 
@@ -37,7 +36,6 @@ class ImportConfig:
 
 def main(arguments: list[str]) -> None:
     options = parse(ImportConfig, "ugatit import", arguments)
-    check_range(ImportConfig, options)
     system = import_checkpoint(options.checkpoint, options.size, options.direction, options.smoothing)
     whole = not any(tensor.is_meta for tensor in system.state_dict().values())
     with writing(options.out):

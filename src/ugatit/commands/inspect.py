@@ -15,7 +15,6 @@ from ugatit.evaluation.inspection import inspect
 from ugatit.io.errors import UserError
 from ugatit.io.terminal import console, say
 from ugatit.systems.base import Direction
-from ugatit.training.config import check_range
 from ugatit.translation.faces import face_finder
 from ugatit.translation.files import plan_jobs
 from ugatit.translation.translator import Translator, read_squares
@@ -49,7 +48,6 @@ class InspectConfig:
 
 def main(arguments: list[str]) -> None:
     options = parse(InspectConfig, "ugatit inspect", arguments)
-    check_range(InspectConfig, options)
     translator = Translator.load(options.model, options.device, with_training=True)
     translator.check_direction(options.direction)
     folders = {side: Path(options.inputs[0]) / f"test{side}" for side in "AB"} if len(options.inputs) == 1 else {}

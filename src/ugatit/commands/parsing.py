@@ -8,6 +8,7 @@ from typing import Any
 import tyro
 
 from ugatit.io.errors import UserError
+from ugatit.training.config import check_range
 
 # In tyro's refusals: what parts them, and an option.
 RULE, NAME = re.compile(r" *-{3,} *"), re.compile(r" {6}(-|[A-Z])")
@@ -24,10 +25,10 @@ def option(arguments: list[str], name: str) -> str | None:
 
 
 def parse(kind: Any, command: str, arguments: list[str], **options: Any) -> Any:
-    """What `tyro.cli` makes of a command's arguments: a dataclass of that kind.
+    """What `tyro.cli` makes of a command's arguments: a dataclass of that kind, every field in its range.
 
     Raises:
-        UserError: they are not the command's.
+        UserError: they are not the command's, or out of range.
         SystemExit: help was asked for, and is printed.
     """
     if any(word in ("-h", "--help") or word.startswith("--tyro") for word in arguments):  # it prints, and ends
@@ -35,9 +36,11 @@ def parse(kind: Any, command: str, arguments: list[str], **options: Any) -> Any:
     told = io.StringIO()
     try:
         with redirect_stderr(told), redirect_stdout(io.StringIO()):  # without colours and lines, which go by the latter
-            return tyro.cli(kind, prog=command, args=arguments, **options)
+            given = tyro.cli(kind, prog=command, args=arguments, **options)
     except SystemExit:
         raise UserError(f"{refusal(told.getvalue())}: see {command} --help.") from None
+    check_range(given)
+    return given
 
 
 def refusal(told: str) -> str:

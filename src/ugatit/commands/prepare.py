@@ -8,12 +8,10 @@ from ugatit.apps.prepare import PrepareConfig, prepare, report_table
 from ugatit.commands.parsing import parse
 from ugatit.io.files import writing
 from ugatit.io.terminal import console, say
-from ugatit.training.config import check_range
 
 
 def main(arguments: list[str]) -> None:
     config = parse(PrepareConfig, "ugatit prepare", arguments)
-    check_range(PrepareConfig, config)
     with writing(config.out):
         entries = prepare(config, say, partial(track, console=console, disable=not console.is_terminal))
     console.print(report_table(entries))

@@ -6,12 +6,10 @@ from ugatit.apps import guard, serve
 from ugatit.commands.parsing import parse
 from ugatit.io.errors import UserError
 from ugatit.io.terminal import say
-from ugatit.training.config import check_range
 
 
 def main(arguments: list[str]) -> None:
     config = parse(serve.ServeConfig, "ugatit serve", arguments)
-    check_range(serve.ServeConfig, config)
     if not config.models:
         raise UserError("No model was named: give a folder like RUN/model, or a hub id like user/name.")
     if not re.fullmatch(r"(/[\w.~-]+)*", config.root_path):

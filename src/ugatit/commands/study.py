@@ -4,7 +4,6 @@ from ugatit.apps import guard, study
 from ugatit.commands.parsing import parse
 from ugatit.io.files import writing
 from ugatit.io.terminal import console, say
-from ugatit.training.config import check_range
 
 
 def main(arguments: list[str]) -> None:
@@ -17,5 +16,4 @@ def main(arguments: list[str]) -> None:
                 study.write_csv(rows, report.csv)
         return
     config = parse(study.StudyConfig, "ugatit study", arguments)
-    check_range(study.StudyConfig, config)
     guard.run(study.application(config, say), study.rules(config), config.port, say)

@@ -21,7 +21,6 @@ from ugatit.io.errors import UserError, with_options
 from ugatit.io.files import printable, real
 from ugatit.io.terminal import bars, console, say, some
 from ugatit.systems.base import Direction, Range, faces_of
-from ugatit.training.config import check_range
 from ugatit.translation.animation import is_animation, translate_animation
 from ugatit.translation.export import OnnxTranslator
 from ugatit.translation.faces import USUAL, Finder, How, face_finder, translate_face_file
@@ -81,7 +80,6 @@ class TranslateConfig:
 
 def main(arguments: list[str]) -> None:
     options = parse(TranslateConfig, "ugatit translate", arguments)
-    check_range(TranslateConfig, options)
     if not options.inputs:
         raise UserError("No picture was named: give files, folders or globs after MODEL.")
     if options.backend == "onnx":

@@ -4,6 +4,8 @@ import re
 from importlib import import_module
 from typing import Any
 
+from pydantic import ValidationError
+
 ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
 
 
@@ -31,6 +33,13 @@ def words_of(error: BaseException, line: int = 0) -> str:
     """A line of what a library's exception says, its last if it has fewer; its kind if it says nothing."""
     lines = [text.strip() for text in str(error).splitlines() if text.strip()] or [type(error).__name__]
     return lines[line if line < len(lines) else -1][:200]
+
+
+def first_problem(error: ValidationError) -> str:
+    """Pydantic's first complaint as a phrase that names the option."""
+    problem = error.errors()[0]
+    option = ".".join(str(part) for part in problem["loc"])
+    return f"{option} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def package(name: str, extra: str) -> Any:

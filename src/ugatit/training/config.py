@@ -10,11 +10,10 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import tyro
 from pydantic import Field, TypeAdapter, ValidationError
 
-from ugatit.io.errors import UserError, words_of
+from ugatit.io.errors import UserError, first_problem, words_of
 from ugatit.io.files import write_json, writing
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import Recipe
-from ugatit.translation.folder import first_problem
 
 ModelConfig = TypeVar("ModelConfig")
 RUN_CANNOT = "give another -o, or resume it where it can be written"
@@ -115,12 +114,15 @@ def preset_config(system: str, preset: str) -> TrainConfig:
     return TrainConfig(model=chosen.model, recipe=chosen.recipe, system=system, preset=preset)
 
 
-def check_range(kind: Any, value: Any) -> Any:
+def check_range(value: Any, adapter: TypeAdapter | None = None) -> Any:
     """Check every field's range.
 
     Args:
-        kind: dataclass, or a `TypeAdapter` of it.
-        value: of that kind.
+        value: a dataclass.
+        adapter: of its type, where that has parts that only a caller knows.
+
+    Returns:
+        The same with every value of its field's type.
 
     Raises:
         UserError: one is out of range; the message names the option.
@@ -131,7 +133,7 @@ def check_range(kind: Any, value: Any) -> Any:
     for name, given in fields.items():
         if isinstance(given, float) and not math.isfinite(given):
             raise UserError(f"--{option_of(name)} = {given}: give a finite number.")
-    adapter = kind if isinstance(kind, TypeAdapter) else TypeAdapter(kind)
+    adapter = adapter or TypeAdapter(type(value))
     try:
         return adapter.validate_python(adapter.dump_python(value))
     except ValidationError as error:

@@ -673,7 +673,7 @@ def train(config: TrainConfig, resume: bool = False, start_curve: StartCurve | N
         raise UserError(f"The run's folder {str(run)!r} has bytes or codes that are no text: give another -o.")
     before = read_run(run) if resume else config
     changed_settings(before, config)  # what cannot change is told before anything is looked at
-    config = check_range(run_adapter(config.system), config)
+    config = check_range(config, run_adapter(config.system))
     need_trackers(config.track)
     if not resume and (run / "config.json").exists():
         raise UserError(f"{run} already holds a run: continue it with --resume {run}, or give another -o.")

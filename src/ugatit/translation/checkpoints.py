@@ -12,12 +12,12 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from ugatit.data.archives import UNREADABLE
-from ugatit.io.errors import UserError
+from ugatit.io.errors import UserError, first_problem
 from ugatit.io.files import CodeError, open_regular, read_torch
 from ugatit.io.terminal import say
 from ugatit.systems.base import Direction, System, opposite
 from ugatit.translation.baselines import import_baseline
-from ugatit.translation.folder import CHECKPOINTS, first_problem
+from ugatit.translation.folder import CHECKPOINTS
 from ugatit.translation.released import from_released, is_released, without_wrapper
 from ugatit.translation.tensorflow import import_tensorflow, index_of
 from ugatit.translation.toolkit import import_toolkit, is_toolkit

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ugatit.io.errors import UserError
+from ugatit.io.errors import UserError, first_problem
 from ugatit.io.files import atomic_file, open_regular, read_json, real, save_tensors, write_json
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import System
@@ -199,10 +199,3 @@ def check_shapes(path: Path, found: dict[str, list[int]], expected: dict[str, Te
                 f"The weights in {path} do not fit its config.json: {name} is {have} and should be {want}: "
                 "get the whole model folder again."
             )
-
-
-def first_problem(error: ValidationError) -> str:
-    """Pydantic's first complaint as a phrase that names the option."""
-    problem = error.errors()[0]
-    option = ".".join(str(part) for part in problem["loc"])
-    return f"{option} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"

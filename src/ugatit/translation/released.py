@@ -8,12 +8,11 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from ugatit.io.errors import UserError, words_of
+from ugatit.io.errors import UserError, first_problem, words_of
 from ugatit.io.files import read_torch
 from ugatit.nn.fast.factored import gradient
 from ugatit.systems.base import Clock
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
-from ugatit.translation.folder import first_problem
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 NETWORKS = {
