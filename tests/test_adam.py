@@ -30,6 +30,16 @@ def pair() -> tuple[LargeLinear, nn.Linear]:
     return factored, plain
 
 
+def test_averages_in_bfloat16_of_rows_that_are_longer_than_a_part(monkeypatch):
+    monkeypatch.setattr(adam, "CHUNK", 16)
+    weights = [nn.Parameter(torch.ones(2, 4)), nn.Parameter(torch.ones(3, 40))]
+    optimizer = ChunkedAdam(weights, averages="bfloat16", **SETTINGS)
+    for weight in weights:
+        weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    assert all(weight.detach().unique().numel() == 1 and weight.detach()[0, 0] < 1 for weight in weights)
+
+
 def test_the_factors_are_the_gradient():
     factored, plain = pair()
     x = torch.randn(5, 40, requires_grad=True)

@@ -372,6 +372,11 @@ def test_a_full_disk_keeps_nothing(tmp_path, monkeypatch):
     assert kept.get(file, "how") is None and not list((tmp_path / "kept").iterdir())
 
 
+def test_processes_share_the_room_that_is_left(tmp_path):
+    (tmp_path / "earlier.npy").write_bytes(bytes(40))
+    assert Kept(tmp_path, 100, processes=4).room.value == 15
+
+
 def test_processes_of_one_number_on_two_machines_keep_their_own(tmp_path, monkeypatch):
     """Containers have equal numbers, and one folder."""
     monkeypatch.setattr(os, "getpid", lambda: 7)

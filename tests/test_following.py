@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from ugatit.systems.base import BEATEN
 from ugatit.systems.ugatit import CHANCE
 from ugatit.training.config import read_run
 from ugatit.training.signs import SETTLED, WINDOW, Signs, unchanged
+from ugatit.training.tracking import start_tracking
 from ugatit.training.trainer import Trainer, train, what_next
 from ugatit.translation.folder import save_model
 
@@ -140,6 +142,11 @@ def test_trackers_get_losses_and_pictures_offline(data, tmp_path):
     content = record.read_bytes()
     assert b"gen/cycle_a" in content and b"adv-weight" in content
     assert list(record.parent.glob("files/media/images/*"))
+
+
+def test_the_first_process_alone_gives_a_run_its_name_elsewhere(tmp_path):
+    start_tracking(Mock(is_main_process=False), ("tensorboard", "wandb"), tmp_path, 0, {})
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,9 @@ from ugatit.nn.fast.adam import ChunkedAdam
 from ugatit.nn.fast.factored import factors_of, show_overflow
 from ugatit.nn.linear import LargeLinear
 from ugatit.systems import REGISTRY
-from ugatit.systems.base import Preset, Recipe, System, Translation, Update
+from ugatit.systems.base import Clock, Preset, Recipe, System, Translation, Update
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
+from ugatit.training import distributed
 from ugatit.training.checkpoint import checkpoints, pack_optimizers, unpack_optimizers
 from ugatit.training.config import TrainConfig, preset_config, read_run, write_run
 from ugatit.training.ema import Ema
@@ -429,11 +430,114 @@ def test_a_broken_checkpoint_falls_back_to_the_one_before(data, tmp_path, capsys
     train(tiny(data, run, steps=4), resume=True)
     said = " ".join(capsys.readouterr().err.split())
     assert "step-00000004 is broken" in said and "checksum" in said
+    assert (run / "checkpoints" / "broken-step-00000004").is_dir(), "it no longer counts as one of the newest"
     assert_same_run(whole, run)
     for file in (run / "checkpoints").rglob("state.json"):
         file.write_text("{")
     with pytest.raises(UserError, match="broken"):
         train(tiny(data, run, steps=4), resume=True)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what a process maps")
+def test_a_resumed_run_holds_no_file_of_its_checkpoint(data, tmp_path):
+    """Which a network disk would not delete then, and whose room a local one would not give back."""
+    config = tiny(data, tmp_path / "run", steps=2)
+    train(config)
+    trainer = Trainer(replace(config, recipe=replace(config.recipe, steps=4)), tmp_path / "run", resume=True)
+    assert trainer.step == 2
+    assert str(tmp_path / "run") not in Path("/proc/self/maps").read_text()
+
+
+def test_what_cannot_be_deleted_ends_no_run(data, tmp_path, monkeypatch):
+    def stays(path, ignore_errors=False, **_):
+        if "step-" in str(path) and not ignore_errors:
+            raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    monkeypatch.setattr(shutil, "rmtree", stays)
+    train(tiny(data, tmp_path / "run", steps=4, checkpoint_every=1, keep_last=1))
+    assert saved_step(tmp_path / "run" / "model") == 4
+
+
+def test_signals_that_come_together_are_one(monkeypatch):
+    """A launcher passes on what its processes were also sent themselves."""
+    trainer = Trainer.__new__(Trainer)
+    trainer.stop_signal = None
+    ended = Mock()
+    monkeypatch.setattr(signal, "raise_signal", ended)
+    with trainer.signals():
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert trainer.stop_signal == signal.SIGTERM and not ended.called
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now + 60)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert ended.called and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_run_that_is_asked_to_stop_saves_once_and_draws_nothing_before(data, tmp_path, monkeypatch):
+    step, saved = Trainer.train_step, Mock(side_effect=ugatit.training.trainer.save_checkpoint)
+
+    def stopped(self, *pictures):
+        if self.step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *pictures)
+
+    monkeypatch.setattr(Trainer, "train_step", stopped)
+    monkeypatch.setattr(ugatit.training.trainer, "save_checkpoint", saved)
+    train(tiny(data, tmp_path / "run", steps=4, preview_every=2, checkpoint_every=2))
+    assert saved.call_count == 1 and (tmp_path / "run" / "checkpoints" / "step-00000002").is_dir()
+    assert not list((tmp_path / "run").glob("previews/*.png"))
+
+
+def test_a_preview_for_which_memory_is_short_ends_no_run(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        ugatit.training.trainer, "preview_columns", Mock(side_effect=torch.OutOfMemoryError("CUDA out of memory."))
+    )
+    train(tiny(data, tmp_path / "run", steps=2, preview_every=1))
+    assert "The preview of step 1 needs more memory than there is" in " ".join(capsys.readouterr().err.split())
+    assert saved_step(tmp_path / "run" / "model") == 2
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(data, tmp_path):
+    config = tiny(data, tmp_path / "run", steps=2)
+    train(config)
+    assert not (tmp_path / "run" / ".lock").exists()
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
+    command = [sys.executable, "-c", hold, str(tmp_path / "run" / ".lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout and other.stdout.readline()
+        with pytest.raises(UserError, match="run is being trained by another process"):
+            train(config, resume=True)
+        other.communicate(b"\n")
+    train(config, resume=True)
+
+
+def test_more_steps_than_were_planned_say_what_the_learning_rate_does(data, tmp_path, capsys):
+    train(tiny(data, tmp_path / "run", steps=4))
+    train(tiny(data, tmp_path / "run", steps=8), resume=True)
+    assert "The learning rate goes on at 100% of its start; it had come to 50%." in capsys.readouterr().err
+
+
+def test_a_launcher_s_gradient_accumulation_does_not_count(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    assert Trainer(tiny(data, tmp_path), tmp_path, resume=False).accelerator.gradient_accumulation_steps == 1
+
+
+def test_gradients_of_every_system_travel_while_the_backward_pass_goes_on(monkeypatch):
+    """Those in factors apart, once it has ended."""
+    monkeypatch.setattr(distributed, "BUCKET", 1000)
+    for name in ("ugatit", "cyclegan"):
+        system = REGISTRY[name](replace(REGISTRY[name].presets["quick"].model, size=32, width=4, blocks=1))
+        system.init_weights()
+        optimizers = system.optimizers()
+        sent = Mock()
+        monkeypatch.setattr(distributed.dist, "all_reduce", sent)
+        accelerator = Mock(num_processes=2, gather=lambda x: torch.cat([x, x]))
+        update = next(system.updates(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32), Clock(0, 2)))
+        parameters = [p for part in update.optimizers for g in optimizers[part].param_groups for p in g["params"]]
+        with distributed.averaged(parameters, accelerator):
+            update.loss.backward(inputs=parameters)
+            assert sent.call_count > 2, name
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(data, tmp_path, monkeypatch):

@@ -103,8 +103,8 @@ def look_at(files: Iterable[Path], channels: int = 3, root: Path | None = None) 
 def check_pictures(files: Iterable[Path], samples: Samples = COLOUR) -> tuple[list[Path], list[Skipped]]:
     """The files that are pictures, and those that are not with the reason; without a range, those that need one too."""
     found, skipped = look_at(files, samples.channels)
-    lost = [file for file, look in found.items() if samples.range is None and not look.scaled]
-    return [file for file in found if file not in set(lost)], [*skipped, *(Skipped(file, UNSCALED) for file in lost)]
+    lost = {file: look for file, look in found.items() if samples.range is None and not look.scaled}
+    return [file for file in found if file not in lost], [*skipped, *(Skipped(file, UNSCALED) for file in lost)]
 
 
 # The range of samples

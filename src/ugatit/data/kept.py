@@ -24,13 +24,14 @@ class Kept:
 
     Args:
         folder: made when it is needed.
-        room: bytes that this process and the workers it starts may fill.
+        room: bytes that all may fill.
+        processes: that train; each and the workers it starts have their part of what is left.
     """
 
-    def __init__(self, folder: Path, room: int):
+    def __init__(self, folder: Path, room: int, processes: int = 1):
         self.folder = folder
         used = sum(file.stat().st_size for file in folder.glob("*.npy"))
-        self.room = multiprocessing.Value("q", room - used)
+        self.room = multiprocessing.Value("q", (room - used) // processes)
 
     def path_of(self, file: Path, how: object) -> Path:
         """Where the picture of a file is kept, as the file is now and is read.

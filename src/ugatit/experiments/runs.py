@@ -34,6 +34,7 @@ from ugatit.translation.folder import saved_step
 from ugatit.translation.translator import Translator, find_device
 
 SHEET_ROWS = 6
+TAIL = 2**14  # bytes of a log that its last line is in
 TRUTH = ("l1", "perceptual")  # distances to true counterparts
 DIRECTIONS: tuple[Direction, ...] = ("a2b", "b2a")
 
@@ -75,7 +76,11 @@ class Run(NamedTuple):
     def logged(self) -> int:
         """Steps that are done and logged."""
         path = self.folder / "metrics.jsonl"
-        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        if not path.exists():
+            return self.step()
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+            lines = file.read().splitlines()
         for line in reversed(lines):
             with suppress(ValueError):  # it is just being written, or the disk was full
                 return json.loads(line)["step"]

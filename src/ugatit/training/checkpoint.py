@@ -8,6 +8,7 @@ the SHA-256 of the other files. Shuffling, augmentation, noise and the learning 
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,29 +72,35 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(state, tensors)
 
 
-def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint that is whole, if there is any yet, and a sentence for each newer one that is not.
+def load_newest(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
+    """The newest checkpoint that is whole, if there is any yet, and the newer ones that are not, with the reasons.
 
     Raises:
         UserError: there are checkpoints, and all are broken.
     """
-    broken: list[str] = []
+    broken: dict[Path, str] = {}
     reason = ""
     for path in reversed(checkpoints(folder)):
         try:
             return load_checkpoint(path), broken
         except ValueError as error:
             reason = reason or f"{path.name}: {error}"
-            broken.append(f"The checkpoint {path} is broken ({error}): falling back to the one before it.")
+            broken[path] = str(error)
     if broken:
         raise UserError(
             f"All checkpoints in {folder} are broken ({reason}), the run cannot be resumed: start it again elsewhere."
         )
-    return None, []
+    return None, {}
+
+
+def set_aside(path: Path) -> None:
+    """Rename a broken checkpoint, which would count as the newest, and good ones be deleted instead of it."""
+    with suppress(OSError):
+        path.replace(path.with_name(f"broken-{path.name}"))
 
 
 def prune(folder: Path, keep_last: int, keep_every: int) -> None:
-    """Delete old checkpoints.
+    """Delete old checkpoints, as far as that is possible: a network disk may keep what another program reads.
 
     Args:
         folder: of the checkpoints.
@@ -103,7 +110,7 @@ def prune(folder: Path, keep_last: int, keep_every: int) -> None:
     for path in checkpoints(folder)[:-keep_last]:
         step = int(path.name.removeprefix("step-"))
         if not (keep_every and step % keep_every == 0):
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def pack_optimizers(optimizers: dict[str, Optimizer]) -> Tensors:
@@ -125,7 +132,8 @@ def unpack_optimizers(optimizers: dict[str, Optimizer], tensors: Tensors) -> Non
     states: dict[str, dict[int, Tensors]] = {name: {} for name in optimizers}
     for path, tensor in tensors.items():
         name, index, key = path.split("/")
-        states[name].setdefault(int(index), {})[key] = tensor
+        # A copy: the file is mapped, and a deleted checkpoint would keep its room on the disk.
+        states[name].setdefault(int(index), {})[key] = tensor.clone()
     for name, optimizer in optimizers.items():
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         for number, state in states[name].items():

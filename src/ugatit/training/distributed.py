@@ -13,7 +13,7 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from ugatit.io.errors import UserError
-from ugatit.nn.fast.factored import factors_of
+from ugatit.nn.fast.factored import factors_of, in_factors
 
 T = TypeVar("T")
 BUCKET = 25 * 2**20  # bytes of gradients that travel together
@@ -57,7 +57,8 @@ def averaged(parameters: list[nn.Parameter], accelerator: Accelerator) -> Iterat
     if accelerator.num_processes == 1:
         yield
         return
-    buckets = in_buckets([p for p in reversed(parameters) if not hasattr(p, "factors")])
+    apart = [p for p in parameters if in_factors(p)]
+    buckets = in_buckets([p for p in reversed(parameters) if not in_factors(p)])
     missing = [len(bucket) for bucket in buckets]
     sent: list[tuple[list[Tensor], Tensor, Any] | None] = []
 
@@ -89,7 +90,7 @@ def averaged(parameters: list[nn.Parameter], accelerator: Accelerator) -> Iterat
         means = (flat / accelerator.num_processes).split([g.numel() for g in gradients])
         for gradient, mean in zip(gradients, means, strict=True):
             gradient.copy_(mean.view_as(gradient))
-    for parameter in parameters:
+    for parameter in apart:
         share_factors(parameter, accelerator)
 
 
@@ -108,7 +109,7 @@ def share_factors(parameter: nn.Parameter, accelerator: Accelerator) -> None:
     factors = factors_of(parameter)
     for i, (grad, x) in enumerate(factors):
         factors[i] = accelerator.gather(grad) / accelerator.num_processes, accelerator.gather(x)
-    if hasattr(parameter, "factors") and parameter.grad is not None:
+    if parameter.grad is not None:
         dist.all_reduce(parameter.grad)
         parameter.grad /= accelerator.num_processes
 

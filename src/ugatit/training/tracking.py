@@ -33,6 +33,8 @@ def start_tracking(accelerator: Accelerator, names: tuple[str, ...], run: Path, 
         UserError: Weights & Biases cannot be reached.
         OSError: the folder cannot be written.
     """
+    if not accelerator.is_main_process:
+        return
     trackers: list[Any] = []
     if "tensorboard" in names:
         trackers.append(TensorBoardTracker("tensorboard", run, purge_step=step + 1))
@@ -41,8 +43,6 @@ def start_tracking(accelerator: Accelerator, names: tuple[str, ...], run: Path, 
             WandBTracker("ugatit", dir=run, name=run.name, id=wandb_id(run), resume="allow", config=settings)
         )
     accelerator.log_with = trackers
-    if not accelerator.is_main_process:
-        return
     try:
         accelerator.init_trackers("ugatit")
     except OSError:

@@ -15,7 +15,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -59,6 +59,7 @@ from ugatit.training.checkpoint import (
     pack_optimizers,
     prune,
     save_checkpoint,
+    set_aside,
     unpack_optimizers,
 )
 from ugatit.training.config import (
@@ -83,6 +84,8 @@ from ugatit.training.tracking import need_trackers, start_tracking, track_pictur
 from ugatit.translation.card import Training, card_text, write_card
 from ugatit.translation.files import out_of_memory
 from ugatit.translation.folder import save_model, saved_step
+
+SAME_SIGNAL = 2.0  # seconds within which a second signal to stop is the first one again
 
 
 class Curve(Protocol):
@@ -113,6 +116,7 @@ class Trainer:
             mixed_precision=config.precision,
             cpu=not torch.accelerator.is_available(),  # without this, several CPU processes do not find each other
         )
+        self.accelerator.gradient_accumulation_steps = 1  # whatever a launcher says: steps are the method's
         if config.precision == "fp16" and self.accelerator.scaler is None:
             raise UserError(f"--precision fp16 cannot be used on {self.accelerator.device}: use bf16 or no.")
         if config.recipe.jitter and not {1, 3}.issuperset(channels_of(config.model)):
@@ -146,6 +150,7 @@ class Trainer:
         self.records = config.graph and alone_on_card and self.system.recordable and self.scales_on_card()
         self.ema = Ema(self.system, config.recipe.ema) if config.recipe.ema else None
         self.step = 0  # steps done
+        self.saved: int | None = None  # of them when the newest checkpoint was written
         self.pending: list[dict[str, Any]] = []  # losses of the steps not yet logged
         if resume:
             self.restore()
@@ -197,8 +202,11 @@ class Trainer:
         with tf32(config.tf32), forms, self.signals(), self.progress() as progress:
             task = progress.add_task("", total=config.recipe.steps, completed=self.step, losses="")
             for batch in self.batches():
-                stop, lost = any_says([self.stop_signal is not None, isinstance(batch, Skipped)], accelerator)
-                if stop or lost:
+                unsaved = accelerator.is_main_process and self.step != self.saved
+                stop, lost, unsaved = any_says(
+                    [self.stop_signal is not None, isinstance(batch, Skipped), unsaved], accelerator
+                )
+                if (stop or lost) and unsaved:
                     self.settle()
                     self.check_agreement()
                     self.guarded(self.save, "checkpoint", fatal=stop)
@@ -217,6 +225,8 @@ class Trainer:
                     self.settle()
                 if log:
                     progress.update(task, losses=self.log())
+                if (preview or evaluation) and any_says([self.stop_signal is not None], accelerator)[0]:
+                    preview = evaluation = False  # launchers do not wait for long
                 if preview:
                     self.guarded(self.preview, "preview")
                 if evaluation:
@@ -231,7 +241,7 @@ class Trainer:
         """What this process sees of the steps that are left."""
         config, accelerator = self.config, self.accelerator
         model, recipe, processes = config.model, config.recipe, accelerator.num_processes
-        kept = Kept(self.run / "cache", int(config.cache * 2**30) // processes) if config.cache else None
+        kept = Kept(self.run / "cache", int(config.cache * 2**30), processes) if config.cache else None
         pictures = Unpaired(
             self.pictures.train_a,
             self.pictures.train_b,
@@ -416,9 +426,11 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         self.system.eval()
-        with self.translating(), self.accelerator.autocast():
-            columns = preview_columns(self.system, *(test.to(self.accelerator.device) for test in self.tests))
-        self.system.train()
+        try:
+            with self.translating(), self.accelerator.autocast():
+                columns = preview_columns(self.system, *(test.to(self.accelerator.device) for test in self.tests))
+        finally:
+            self.system.train()
         path = self.run / "previews" / f"step-{self.step:08d}.png"
         draw_sheet(columns, path)
         self.warn(unchanged(columns))
@@ -482,8 +494,9 @@ class Trainer:
         }
         folder = self.run / "checkpoints"
         save_checkpoint(folder, Checkpoint(state, tensors))
-        prune(folder, self.config.keep_last, self.config.keep_every)
+        self.saved = self.step
         self.refresh_model()
+        prune(folder, self.config.keep_last, self.config.keep_every)
 
     def refresh_model(self) -> None:
         """Write ``model/``; errors are those of `keep_model`."""
@@ -519,7 +532,8 @@ class Trainer:
         if apart := differing(tensors, self.accelerator):
             raise UserError(
                 f"The processes no longer train the same networks at step {self.step}: {len(apart)} of {len(tensors)} "
-                f"tensors differ, the first is {apart[0]}. {self.run} keeps the checkpoint before; please report this."
+                f"tensors differ, the first is {apart[0]}. {self.run} keeps the checkpoint before. Processors "
+                "and cards of several kinds round differently: use those of one kind; if they are, please report this."
             )
 
     def restore(self) -> None:
@@ -527,8 +541,14 @@ class Trainer:
         if self.accelerator.is_main_process:
             remove_left(self.run)
         checkpoint, broken = load_newest(self.run / "checkpoints")
-        for sentence in broken:
-            self.say(sentence, "yellow")
+        for path, reason in broken.items():
+            self.say(
+                f"The checkpoint {path} is broken ({reason}): falling back to the one before it. It is kept as "
+                f"broken-{path.name}.",
+                "yellow",
+            )
+            if self.accelerator.is_main_process:
+                set_aside(path)
         if checkpoint is None:
             self.say("There is no checkpoint yet: starting from the first step.")
             self.forget_metrics()
@@ -547,7 +567,8 @@ class Trainer:
                 self.ema.average[name].copy_(saved.get(name, live.detach()))
         if self.accelerator.scaler and checkpoint.state["scaler"]:
             self.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
-        self.step, self.pending = checkpoint.state["step"], checkpoint.state["pending"]
+        self.step = self.saved = checkpoint.state["step"]
+        self.pending = checkpoint.state["pending"]
         self.forget_metrics()
 
     def other_networks(self, reason: str) -> UserError:
@@ -586,9 +607,16 @@ class Trainer:
             write_text(path, "".join(line + "\n" for line in kept))
 
     def guarded(self, write: Callable[[], None], what: str, fatal: bool = False) -> None:
-        """Call ``write``; a disk that is full for now is reported and does not end the run, unless ``fatal``."""
+        """Call ``write``; a disk that is full for now, or too little memory for what is no training, is reported and
+        does not end the run, unless ``fatal``."""
         try:
             write()
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or fatal or self.accelerator.num_processes > 1:  # others wait for this one
+                raise
+            self.say(
+                f"The {what} of step {self.step} needs more memory than there is: training goes on without.", "yellow"
+            )
         except OSError as error:
             message = f"The {what} of step {self.step} could not be written to {self.run} ({error.strerror or error})"
             if fatal:
@@ -597,11 +625,18 @@ class Trainer:
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """Within this block Ctrl-C and its like ask for the end after the current step; a second one ends at once."""
+        """Within this block Ctrl-C and its like ask for the end after the current step; a second one, some seconds
+        later, ends at once. What comes with the first is the same one: a launcher passes on what its processes are also
+        sent themselves."""
+        asked = math.inf
 
         def ask(number: int, _frame: Any) -> None:
+            nonlocal asked
+            if time.monotonic() > asked + SAME_SIGNAL:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+            asked = min(asked, time.monotonic())
             self.stop_signal = number
-            signal.signal(number, signal.SIG_DFL)
 
         before = {number: signal.signal(number, ask) for number in (signal.SIGINT, *endings())}
         try:
@@ -638,6 +673,8 @@ def keep_record(trainer: Trainer, settings: dict[str, list[Any]]) -> None:
     for name, (old, new) in settings.items():
         option = "DATA" if name == "data" else f"--{name}"
         say(f"From step {trainer.step} on {option} is {as_typed(new)}; it was {as_typed(old)}.")
+    if "steps" in settings and (jump := rate_jump(trainer, int(settings["steps"][0]))):
+        say(jump)
     for what, names in pictures.items():
         count = "1 picture was" if len(names) == 1 else f"{len(names)} pictures were"
         say(f"Since the run was started or resumed, {count} {what}: {some(names)}.")
@@ -646,6 +683,16 @@ def keep_record(trainer: Trainer, settings: dict[str, list[Any]]) -> None:
         with writing(run, RUN_CANNOT):
             write_json(run / "pictures.json", inventory)
     write_run(trainer.config, run, change)  # last: a folder with a config.json is a run
+
+
+def rate_jump(trainer: Trainer, steps: int) -> str:
+    """What is said where the learning rate goes on otherwise than it had come to in a run of so many steps."""
+    last = Clock(max(0, trainer.step - 1), steps)
+    before = trainer.system.lr_factor(last)
+    after = trainer.system.lr_factor(Clock(trainer.step, trainer.config.recipe.steps))
+    if abs(after - before) < 0.05:
+        return ""
+    return f"The learning rate goes on at {after:.0%} of its start; it had come to {before:.0%}."
 
 
 def as_typed(value: Any) -> str:
@@ -677,12 +724,17 @@ def train(config: TrainConfig, resume: bool = False, start_curve: StartCurve | N
     need_trackers(config.track)
     if not resume and (run / "config.json").exists():
         raise UserError(f"{run} already holds a run: continue it with --resume {run}, or give another -o.")
+    held = ExitStack()
     try:
+        if resume:
+            held.enter_context(alone_in(run))
         trainer = Trainer(config, run, resume, start_curve)
         trainer.say(f"run folder {run}, device {trainer.accelerator.device}")
         report_pictures(trainer.pictures, trainer.say)
         if trainer.accelerator.is_main_process:
             keep_record(trainer, changed_settings(before, trainer.config) if resume else {})
+            if not resume:
+                held.enter_context(alone_in(run))
         with writing(run, RUN_CANNOT):
             start_tracking(trainer.accelerator, config.track, run, trainer.step, settings_of(config))
         trainer.train()
@@ -699,6 +751,8 @@ def train(config: TrainConfig, resume: bool = False, start_curve: StartCurve | N
             f"Another process of this run has ended or cannot be reached ({words_of(error)}): see what it says, then "
             f"{again}."
         ) from None
+    finally:
+        held.close()
     if trainer.step < config.recipe.steps:
         trainer.say(f"Stopped after step {trainer.step} and saved. Continue with: ugatit train --resume {run}")
     else:
@@ -707,6 +761,35 @@ def train(config: TrainConfig, resume: bool = False, start_curve: StartCurve | N
         for line in [*(trainer.curve.summary() if trainer.curve else []), *what_next(config)]:
             trainer.say(line)
     return run / "model"
+
+
+@contextmanager
+def alone_in(run: Path) -> Iterator[None]:
+    """Within this block no other training of the run begins, where the system and the disk know locks.
+
+    Raises:
+        UserError: one is going on.
+    """
+    try:
+        import fcntl
+
+        file = (run / ".lock").open("w") if int(os.environ.get("RANK", 0)) == 0 else None
+    except (ImportError, OSError):  # Windows; a folder that cannot be written, which is told later
+        file = None
+    if file is None:
+        yield
+        return
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise UserError(
+                f"{run} is being trained by another process: stop that first, or wait for its end."
+            ) from None
+        except OSError:  # a disk without locks
+            pass
+        yield
+        (run / ".lock").unlink(missing_ok=True)
 
 
 def short_of_memory(config: TrainConfig) -> str:

@@ -83,19 +83,20 @@ class ChunkedAdam(Adam):
             )  # fmt: skip
             if self.averages == torch.bfloat16:
                 if weight.device not in noise:
-                    if weight.device not in self.generators:
-                        self.generators[weight.device] = torch.Generator(weight.device)
-                    generator = self.generators[weight.device]
-                    noise[weight.device] = torch.randint(
-                        1 << 16,
-                        (max(chunk_of(weight), wide[1].numel()),),
-                        dtype=torch.int32,
-                        device=weight.device,
-                        generator=generator.manual_seed(group["seed"]),
-                    )
+                    noise[weight.device] = self.noise(weight.device, group["seed"])
                 narrow[0].copy_(wide[0])
                 narrow[1].copy_(rounded_at_random(wide[1], noise[weight.device]))
         state["step"].copy_(step)
+
+    def noise(self, device: torch.device, seed: int) -> Tensor:
+        """16 random bits for each number of the largest part of a weight that is updated at once."""
+        if device not in self.generators:
+            self.generators[device] = torch.Generator(device)
+        weights = [weight for group in self.param_groups for weight in group["params"] if weight.device == device]
+        most = max(chunk_of(weight) for weight in weights)
+        longest = max(weight.numel() // len(weight) for weight in weights)  # a row is never cut
+        generator = self.generators[device].manual_seed(seed)
+        return torch.randint(1 << 16, (max(most, longest),), dtype=torch.int32, device=device, generator=generator)
 
 
 def chunk_of(weight: Tensor) -> int:

@@ -44,6 +44,11 @@ def factors_of(weight: Tensor) -> Factors:
     return getattr(weight, "factors", [])
 
 
+def in_factors(weight: Tensor) -> bool:
+    """Whether a weight was used so that its gradient comes in factors."""
+    return getattr(weight, "in_factors", False)
+
+
 def product(x: Tensor, weight: Tensor) -> Tensor:
     """Rows R x C times the transpose of a weight, C' x C or C' x ... with C numbers a row; R x C'.
 
@@ -52,6 +57,7 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
     with without_autocast(x.device):
         x = full_precision(x)
         if torch.is_grad_enabled() and weight.requires_grad and hasattr(weight, "factors"):
+            weight.in_factors = True  # type: ignore[attr-defined]
             return FactoredProduct.apply(x, weight)
         return x @ weight.flatten(1).T
 
