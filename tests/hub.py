@@ -70,9 +70,11 @@ def hub() -> Iterator[Hub]:
             if found := FILE.fullmatch(path):
                 kind, name, revision, file = found.groups()
                 repo = self.repo(f"{'datasets' if kind else 'models'}/{name}")
-                files = repo and self.files(repo, revision)
-                if not files:
+                files = None if repo is None else self.files(repo, revision)
+                if files is None:
                     return None
+                if file not in files:
+                    return self.answer({"error": "Entry not found"}, 404, X_Error_Code="EntryNotFound")
                 held.asked.append(file)
                 etag = hashlib.sha1(files[file]).hexdigest()
                 return self.answer(files[file], ETag=f'"{etag}"', X_Repo_Commit=commit_of(revision))
@@ -91,7 +93,8 @@ def hub() -> Iterator[Hub]:
                         ]
                     )
                 sha = commit_of(revision or "main")
-                return self.answer({"id": name, "sha": sha, "siblings": [{"rfilename": file} for file in files]})
+                siblings, private = [{"rfilename": file} for file in files], f"{kind}/{name}" in held.private
+                return self.answer({"id": name, "sha": sha, "private": private, "siblings": siblings})
             return self.answer({"error": "no such place"}, 404)
 
         def do_POST(self):
@@ -104,8 +107,9 @@ def hub() -> Iterator[Hub]:
             if path == "/api/repos/create":
                 asked = json.loads(data)
                 name = f"{asked['organization']}/{asked['name']}"
+                new = f"models/{name}" not in held.repos  # what is there stays as public as it is
                 held.repos.setdefault(f"models/{name}", {"main": {}})
-                if asked.get("private") or asked.get("visibility") == "private":
+                if new and (asked.get("private") or asked.get("visibility") == "private"):
                     held.private.add(f"models/{name}")
                 return self.answer({"url": f"{held.address}/{name}"})
             kind, name, what, revision, _ = API.fullmatch(path).groups()
@@ -121,6 +125,8 @@ def hub() -> Iterator[Hub]:
                 part = json.loads(line)
                 if part["key"] == "file":
                     repo[revision][part["value"]["path"]] = base64.b64decode(part["value"]["content"])
+                if part["key"] == "deletedFile":
+                    del repo[revision][part["value"]["path"]]
             url = f"{held.address}/{name}/commit/{commit_of(revision)}"
             return self.answer({"commitUrl": url, "commitOid": commit_of(revision), "success": True})
 

@@ -120,6 +120,28 @@ def test_a_model_without_a_card_gets_one_that_names_it(online, model, tmp_path):
     assert "# plain" in card and "How it was trained is not known here." in card
 
 
+def test_what_shall_be_private_is_not_sent_where_all_can_see_it(online, model):
+    online.repos["models/me/open"] = {"main": {}}
+    with pytest.raises(UserError, match="me/open is on the hub and public: make it private there"):
+        Translator.load(model).push_to_hub("me/open", token=TOKEN, private=True)
+    assert online.repos["models/me/open"] == {"main": {}}
+
+
+def test_its_owner_s_card_stays_and_the_model_before_goes(online, model, tmp_path):
+    before = {"README.md": b"license: cc-by-4.0", "training.safetensors": b"old", "sheet.png": b"old", "mine.txt": b"?"}
+    online.repos["models/me/kept"] = {"main": before}
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    for name in ("config.json", "translator.safetensors"):
+        shutil.copyfile(model / name, plain / name)
+    Translator.load(plain).push_to_hub("me/kept", token=TOKEN)
+    there = online.repos["models/me/kept"]["main"]
+    assert there.keys() == {"README.md", "mine.txt", "config.json", "translator.safetensors"}
+    assert there["README.md"] == before["README.md"]
+    Translator.load(model).push_to_hub("me/kept", token=TOKEN)
+    assert b"cc-by" not in there["README.md"], "a card of the model's own replaces it"
+
+
 def test_only_the_model_s_own_files_are_downloaded(online, model):
     files = {file.name: file.read_bytes() for file in model.iterdir()}
     others = {"run.py": b"!", "model.bin": b"!", "sub/config.json": b"{}", "large.safetensors": b"!"}

@@ -1,6 +1,8 @@
 """Public checkpoints, and runs that begin with a model's weights."""
 
 import argparse
+import codecs
+import resource
 import shutil
 import zipfile
 from pathlib import Path
@@ -16,6 +18,7 @@ from ugatit.nn.switch import fast_forms
 from ugatit.systems.cyclegan import CycleGAN
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
 from ugatit.training.start import take_weights
+from ugatit.translation import bundle, folder
 from ugatit.translation.checkpoints import checkpoints_in, import_checkpoint, way_of
 from ugatit.translation.folder import load_model, save_model
 from ugatit.translation.released import NETWORKS, released_names
@@ -82,6 +85,38 @@ def test_checkpoints_of_the_authors_tensorflow_code(kind, shared, tmp_path):
         assert all(torch.equal(t, model.state_dict()[n]) for n, t in again.state_dict().items() if not t.is_meta)
     done = run_here("translate", folder, tmp_path, "-o", tmp_path / "out")
     assert done.returncode == 2 and f"ugatit import {folder} -o MODEL" in done.stderr
+
+
+def test_smoothing_is_what_the_folder_tells(shared, tmp_path, capsys):
+    source = shared / "parity_tensorflow" / "full"
+    plain, smooth = (import_checkpoint([source], 64, smoothing=on) for on in (False, True))
+    name = "UGATIT_light_cat2dog_lsgan_4resblock_6dis_1_1_10_10_1000_sn"
+    for called, wanted, said in (
+        (name, plain, "trained without smoothing"),
+        (f"{name}_smoothing", smooth, ""),
+        ("elsewhere", smooth, "which its folder does not tell: try --no-smoothing too"),
+    ):
+        shutil.copytree(source, tmp_path / called)
+        capsys.readouterr()
+        found = import_checkpoint([tmp_path / called], 64)
+        for part in ("gen_a2b.decoder.0.norm1.rho", "gen_b2a.up.0.norm.rho"):
+            assert torch.equal(found.state_dict()[part], wanted.state_dict()[part]), called
+        told = " ".join(capsys.readouterr().err.split())
+        assert said in told and bool(said) == ("smoothing of rho" in told)
+    assert not torch.equal(plain.gen_a2b.decoder[0].norm1.rho, smooth.gen_a2b.decoder[0].norm1.rho)
+
+
+def test_an_index_that_names_one_place_often_takes_no_memory(tmp_path, monkeypatch):
+    (tmp_path / "x.data-00000-of-00001").write_bytes(bytes(400))
+    entries = {f"generator_B/{i}": bundle.Entry(1, (100,), 0, 0, 400) for i in range(9)}
+    averages = {f"generator_B/0/{name}": bundle.Entry(99, (), 0, 0, 0) for name in ("Adam", "Adam_1")}
+    monkeypatch.setattr(bundle, "read_index", lambda _: ({"generator_B/0": entries["generator_B/0"], **averages}, 1))
+    assert list(bundle.read_bundle(tmp_path / "x.index", "generator_B/")) == ["generator_B/0"], (
+        "averages are passed over"
+    )
+    monkeypatch.setattr(bundle, "read_index", lambda _: (entries, 1))
+    with pytest.raises(ValueError, match="its tensors are larger than its files"):
+        bundle.read_bundle(tmp_path / "x.index", "generator_B/")
 
 
 def test_damaged_checkpoints_of_tensorflow_are_refused(shared, tmp_path):
@@ -255,6 +290,119 @@ def released(**changes) -> dict:
         }
         for theirs, ours in NETWORKS.items()
     }
+
+
+def test_a_trained_model_and_an_exported_one_are_not_overwritten(tmp_path):
+    torch.save(released(), tmp_path / "a_params_1.pt")
+    save_model(tiny_model(), tmp_path / "m", step=7)
+    done = run_here("import", tmp_path / "a_params_1.pt", "-o", tmp_path / "m", "--size", 32)
+    assert done.returncode == 2 and "m holds a model that was trained for 7 steps" in done.stderr.replace("\n", "")
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "a2b.onnx").touch()
+    with pytest.raises(UserError, match="e is what ugatit export wrote"):
+        save_model(tiny_model(), tmp_path / "e", step=0)
+
+
+def test_a_model_stays_as_it_was_where_the_disk_is_full_for_another(tmp_path, monkeypatch):
+    save_model(tiny_model(), tmp_path / "m", step=0)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "m").iterdir()}
+
+    def full(tensors, path, metadata=None, save=folder.save_tensors):
+        if metadata["step"] == "1" and any(name.startswith("disc") for name in tensors):
+            raise OSError(28, "No space left on device")
+        save(tensors, path, metadata)
+
+    monkeypatch.setattr(folder, "save_tensors", full)
+    with pytest.raises(OSError, match="No space"):
+        save_model(UGATIT(UGATITConfig(size=32, width=4, blocks=1, light=True)), tmp_path / "m", step=1)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "m").iterdir()} == before
+
+
+def test_a_download_with_a_hole_is_refused(tmp_path):
+    torch.save(released(), tmp_path / "a_params_1.pt")
+    content = bytearray((tmp_path / "a_params_1.pt").read_bytes())
+    place = len(content) // 2
+    content[place : place + 64] = bytes(64)
+    (tmp_path / "a_params_1.pt").write_bytes(content)
+    with pytest.raises(UserError, match=r"a_params_1.pt cannot be read .*checksum.*get it again"):
+        import_checkpoint([tmp_path / "a_params_1.pt"], 32)
+
+
+class Greedy:
+    def __init__(self, *call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("new", [True, False])
+@pytest.mark.parametrize("call", [(bytearray, (3 * 2**30,)), (codecs.encode, ("a" * 1000, "latin1"))])
+def test_a_file_that_asks_for_memory_is_refused_before_it_gets_any(call, new, tmp_path):
+    torch.save({"x": Greedy(*call)}, tmp_path / "x.pt", _use_new_zipfile_serialization=new)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=r"holds more than tensors \(.*(bytearray|encode)\)"):
+        import_checkpoint([tmp_path / "x.pt"], 32)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB
+
+
+@pytest.mark.parametrize("spoil", ["missing", "not a number", "another layer"])
+def test_a_discriminator_that_is_not_whole_does_not_keep_the_generators_out(spoil, tmp_path, capsys):
+    states = released()
+    judge = states["disGA"]
+    if spoil == "missing":
+        del judge["model.1.bias"]
+    elif spoil == "not a number":
+        judge["model.1.bias"] = torch.full_like(judge["model.1.bias"], torch.nan)
+    else:
+        judge["model.1.weight_orig"] = judge["model.1.weight_orig"][:, :2]
+    torch.save(states, tmp_path / "a_params_1.pt")
+    system = import_checkpoint([tmp_path / "a_params_1.pt"], 32)
+    assert torch.equal(system.gen_a2b.mlp[0].weight, states["genA2B"]["FC.0.weight"])
+    assert "a_params_1.pt are left out" in " ".join(capsys.readouterr().err.split())
+
+
+def test_generators_alone_and_those_that_lie_deeper_are_found(tmp_path):
+    states = released()
+    for name, content, ways in (
+        ("one.pt", {"genB2A": states["genB2A"]}, ("b2a",)),
+        ("gen_B2A.pt", states["genB2A"], ("b2a",)),
+        ("deep.pt", {"state_dict": states, "step": 3}, ("a2b", "b2a")),
+    ):
+        torch.save(content, tmp_path / name)
+        system = import_checkpoint([tmp_path / name], 32)
+        assert system.directions == ways
+        assert torch.equal(system.gen_b2a.mlp[0].weight, states["genB2A"]["FC.0.weight"])
+    deep = tmp_path / "checkpoint" / "UGATIT_cats"
+    deep.mkdir(parents=True)
+    torch.save(states, deep / "a_params_1.pt")
+    assert import_checkpoint([tmp_path / "checkpoint"], 32).directions == ("a2b", "b2a")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"\n<!doctype html><html>", "a web page"),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied", "a web page"),
+        (b'{"error": "Not found"}', "what a server said"),
+        (b"Not Found", "text, not the file"),
+        (bytes(9000), "all zeros"),
+        (b"\xfd7zXZ\0" + bytes(range(99)), "a packed file"),
+        (b"\x20\0\0\0\0\0\0\0" + b'{"a":{"dtype":"F32"', "a file of safetensors"),
+        (b"a.npz" + bytes(252) + b"ustar" + bytes(99), "a packed file"),
+    ],
+)
+def test_what_came_instead_of_weights_is_named(content, sentence, tmp_path):
+    (tmp_path / "x_params_1.pt").write_bytes(content)
+    with pytest.raises(UserError, match=sentence):
+        import_checkpoint([tmp_path / "x_params_1.pt"], 32)
+
+
+@pytest.mark.parametrize("content", [{0: torch.zeros(3)}, {b"a": torch.zeros(3)}, {"model.1.weight": torch.zeros(())}])
+def test_odd_contents_are_refused_in_a_sentence(content, tmp_path):
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"another network|not a ResNet generator|holds more than tensors"):
+        import_checkpoint([tmp_path / "x.pth"], 32)
 
 
 def test_released_checkpoints_wrapped_halved_and_without_discriminators(tmp_path):

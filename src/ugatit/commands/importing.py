@@ -8,11 +8,12 @@ from pydantic import Field
 from tyro.conf import Positional, arg
 
 from ugatit.commands.parsing import parse
+from ugatit.io.errors import UserError
 from ugatit.io.files import writing
 from ugatit.io.terminal import say
 from ugatit.systems.base import Direction, channels_of
 from ugatit.translation.checkpoints import import_checkpoint
-from ugatit.translation.folder import save_model
+from ugatit.translation.folder import save_model, saved_step
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,16 @@ class ImportConfig:
     size: Annotated[int, Field(ge=32, le=4096, multiple_of=4)] = 256
     """The side in pixels of the pictures that the model was trained on. A full U-GAT-IT's is found in the file."""
     direction: Direction | None = None
-    """The direction of a single generator of the toolkit. If it is not given, what its name tells (_A, _B, A2B, B2A),
-    else a2b."""
+    """The direction of a single generator. If it is not given, what its name tells (_A, _B, A2B, B2A), else a2b."""
     smoothing: bool = True
-    """A checkpoint of TensorFlow was trained with its option of that name, which is on by default and not recorded."""
+    """A checkpoint of TensorFlow was trained with its option of that name, which is on by default, unless what its
+    folder is called tells that it was not (..._sn)."""
 
 
 def main(arguments: list[str]) -> None:
     options = parse(ImportConfig, "ugatit import", arguments)
+    if trained := saved_step(options.out):
+        raise UserError(f"{options.out} holds a model that was trained for {trained:,} steps: give another -o.")
     system = import_checkpoint(options.checkpoint, options.size, options.direction, options.smoothing)
     whole = not any(tensor.is_meta for tensor in system.state_dict().values())
     with writing(options.out):

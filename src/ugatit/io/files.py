@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import pickletools
 import secrets
 import shutil
 import stat
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError
@@ -255,6 +256,10 @@ def read_json(path: Path, most: int = 2**20) -> dict[str, Any]:
     return found
 
 
+PICKLES = 5  # at the beginning of a file from before torch 1.6
+GREEDY = {"__builtin__ bytearray", "builtins bytearray", "_codecs encode"}  # torch would call them with any length
+
+
 class CodeError(ValueError):
     """The file holds code beside tensors, or is damaged."""
 
@@ -272,12 +277,12 @@ def read_torch(path: str | Path) -> Any:
         if not size:
             raise ValueError("is empty")
         try:
-            parts = zipfile.ZipFile(file).infolist() if zipfile.is_zipfile(file) else []
-            if sum(part.file_size for part in parts) > size:
-                raise ValueError("it is packed to far less than its size")
+            check_pickles(file, size)
             file.seek(0)
             with warnings.catch_warnings(action="ignore"):  # of what is no file of torch
                 found = torch.load(file, map_location="cpu", weights_only=True)
+        except CodeError:
+            raise
         except pickle.UnpicklingError:  # in whose words torch advises to trust the file
             raise CodeError(f"holds more than tensors ({code_in(path)}), or is damaged") from None
         except Exception as error:  # torch.load raises many kinds for damaged files
@@ -289,6 +294,31 @@ def read_torch(path: str | Path) -> Any:
     if sum(storages.values()) > size or any(t.numel() * t.itemsize > size for t in tensors):
         raise ValueError("claims larger tensors than it holds")
     return found
+
+
+def check_pickles(file: IO[bytes], size: int) -> None:
+    """See that a file of torch takes no more memory than it has bytes, and is whole, before torch reads it.
+
+    Raises:
+        CodeError: it calls what makes as much memory as it likes.
+        ValueError: it is damaged, or packed.
+    """
+    opened = [file]
+    if zipfile.is_zipfile(file):
+        archive = zipfile.ZipFile(file)
+        if sum(part.file_size for part in archive.infolist()) > size:
+            raise ValueError("it is packed to far less than its size")
+        if damaged := archive.testzip():  # torch does not look at the checksums
+            raise ValueError(f"{damaged} does not match its checksum")
+        opened = [archive.open(name) for name in archive.namelist() if name.endswith("data.pkl")]
+    called: set[Any] = set()
+    for part in opened:
+        part.seek(0)
+        with suppress(ValueError, IndexError):  # what is no pickle, or ends early, torch refuses
+            for _ in range(PICKLES):
+                called.update(name for code, name, _ in pickletools.genops(part) if code.name == "GLOBAL")
+    if greedy := called & GREEDY:
+        raise CodeError(f"holds more than tensors ({min(greedy).replace(' ', '.')})")
 
 
 def code_in(path: str | Path) -> str:

@@ -20,6 +20,7 @@ from ugatit.io.files import open_regular
 MAGIC = 0xDB4775248B80FB57
 FOOTER = 48  # bytes: two handles, and the magic number
 LARGEST_INDEX = 2**26  # bytes
+AVERAGES = ("/Adam", "/Adam_1")  # of the optimiser, two for each weight
 # By TensorFlow's number of the type.
 FLOATS: dict[int, np.dtype] = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 19: np.dtype("<f2")}
 
@@ -136,17 +137,22 @@ def read_index(path: Path) -> tuple[dict[str, Entry], int]:
     return found, shards
 
 
+def parts_of(index: Path) -> list[Path]:
+    """The files with the tensors of a checkpoint."""
+    return [file for file in index.parent.iterdir() if file.name.startswith(f"{index.stem}.data-") and file.is_file()]
+
+
 def read_bundle(index: Path, wanted: str) -> dict[str, Tensor]:
-    """The tensors of a checkpoint in float32, whose names begin with ``wanted``.
+    """The tensors of a checkpoint in float32, whose names begin with ``wanted``; without the averages of its optimiser.
 
     Raises:
         ValueError: it is damaged, or its other files are missing; the message is a phrase that says why.
     """
     entries, shards = read_index(index)
+    chosen = {n: entry for n, entry in entries.items() if n.startswith(wanted) and not n.endswith(AVERAGES)}
+    left = sum(file.stat().st_size for file in parts_of(index))  # bytes; an index may name one place often
     found = {}
-    for name, entry in entries.items():
-        if not name.startswith(wanted):
-            continue
+    for name, entry in chosen.items():
         kind = FLOATS.get(entry.kind)
         if kind is None or int(np.prod(entry.shape, dtype=object)) * kind.itemsize != entry.size:
             raise ValueError(f"is damaged ({name} is no tensor of floats)")
@@ -160,6 +166,9 @@ def read_bundle(index: Path, wanted: str) -> dict[str, Tensor]:
             raise ValueError(f"needs {part.name}, which {error}") from None
         if len(data) != entry.size:
             raise ValueError(f"is damaged ({part.name} ends before {name})")
+        left -= entry.size
+        if left < 0:
+            raise ValueError("is damaged (its tensors are larger than its files)")
         values = np.frombuffer(data, kind).reshape(entry.shape).astype(np.float32)
         if not np.isfinite(values).all():
             raise ValueError(f"is damaged ({name} holds what is no number)")

@@ -54,6 +54,7 @@ def card_text(
     channels = {(3, 3): "colour", (1, 1): "grey"}.get((a, b), f"{a} and {b} channels")
     light = " light" if getattr(config, "light", False) else ""
     ways = " and ".join(WAYS[way] for way in system.directions)
+    made = "trained with `ugatit` at" if training else "for pictures of"
     lines = [
         "---",
         meta.to_yaml(),
@@ -63,7 +64,7 @@ def card_text(
         "",
         f"# {name}",
         "",
-        f"A {kind}{light} translator, {ways}, trained at {config.size} px in {channels}, made with `ugatit`.",
+        f"A {kind}{light} translator, {ways}, {made} {config.size} px in {channels}.",
         "",
         *(["![Sources, where the networks look, and their translations](sheet.png)", ""] if sheet else []),
         "## Use",

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from ugatit.data.archives import UNREADABLE
 from ugatit.io.errors import UserError, first_problem
-from ugatit.io.files import CodeError, open_regular, read_torch
+from ugatit.io.files import CodeError, is_full, open_regular, read_torch
 from ugatit.io.terminal import say
 from ugatit.systems.base import Direction, System, opposite
 from ugatit.translation.baselines import import_baseline
 from ugatit.translation.folder import CHECKPOINTS
-from ugatit.translation.released import from_released, is_released, without_wrapper
+from ugatit.translation.released import FLOATS, from_released, is_generator, released_in, without_wrapper
 from ugatit.translation.tensorflow import import_tensorflow, index_of
 from ugatit.translation.toolkit import import_toolkit, is_toolkit
 
@@ -31,9 +31,12 @@ MOST_UNPACKED = 2**33  # bytes of what is in a zip file
 HEADS = {  # what a file begins with, and what that is
     b"\x89PNG": "a picture", b"\xff\xd8\xff": "a picture", b"GIF8": "a picture", b"\x89HDF": "a file of Keras (HDF5)",
     b"PAR1": "a table (Parquet)", b"\x1f\x8b": "a packed file: unpack it", b"Rar!": "a packed file: unpack it",
-    b"7z\xbc\xaf": "a packed file: unpack it", b"<!DO": "a web page, not the file that it offers",
-    b"<htm": "a web page, not the file that it offers", b"vers": "a pointer of Git LFS, not the file itself",
+    b"7z\xbc\xaf": "a packed file: unpack it", b"\xfd7zXZ": "a packed file: unpack it",
+    b"\x28\xb5\x2f\xfd": "a packed file: unpack it",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself",
+    b"<": "a web page, not the file that it offers", b"{": "what a server said, not the file that it offers",
 }  # fmt: skip
+HEAD = 512  # bytes that are looked at
 KEYS = {  # a name in a checkpoint, and whose it is
     "g_ema": "of StyleGAN", "pytorch-lightning_version": "of Lightning", "netG_A": "of a trainer",
     "model.model.1.model.2.weight": "a U-Net of the CycleGAN toolkit, whose ResNets are read",
@@ -52,7 +55,8 @@ def import_checkpoint(
             or CartoonGAN's code; or a folder or zip file with these.
         size: side in pixels of the pictures that it was trained on, where no shape tells.
         direction: of a single generator of the toolkit; by default what its name says, else "a2b".
-        smoothing: whether a checkpoint of TensorFlow was trained with the option of that name, as is the default.
+        smoothing: whether a checkpoint of TensorFlow was trained with the option of that name, unless its folder is
+            called as one that was not.
 
     Raises:
         UserError: it is something else, damaged, or holds code; or there are no pictures of that size.
@@ -64,14 +68,18 @@ def import_checkpoint(
         raise UserError(f"{packed[0]} is a zip file, and others were given with it: give it alone, or unpack it.")
     if packed:
         return import_zipped(packed[0], size, direction, smoothing)
+    paths = [inside(path) for path in paths]
     if len(paths) == 1 and index_of(paths[0]) is not None:
         need_no_direction(direction)
-        return import_tensorflow(paths[0], size, smoothing)
+        return usable(import_tensorflow(paths[0], size, smoothing), paths[0])
     files = [file for path in paths for file in (checkpoints_in(path) if path.is_dir() else [path])]
     found = {file: read_checkpoint(file) for file in files}
-    if len(files) == 1 and is_released(found[files[0]]):
+    if len(files) == 1 and (networks := released_in(found[files[0]])) is not None:
         need_no_direction(direction)
-        return from_released(found[files[0]], files[0], size)
+        return usable(from_released(networks, files[0], size), files[0])
+    if len(files) == 1 and is_generator(found[files[0]]):
+        way = way_told(files[0], direction)
+        return usable(from_released({f"gen{way.upper()}": found[files[0]]}, files[0], size), files[0])
     if len(files) == 1 and (system := import_baseline(found[files[0]], files[0], size)) is not None:
         need_no_direction(direction)
         return usable(system, files[0])
@@ -81,10 +89,7 @@ def import_checkpoint(
     if len(files) == 2:
         need_no_direction(direction)
         return usable(import_toolkit(dict(zip(ways_of(files), states.values(), strict=True)), size), files[0])
-    told = way_of(files[0])
-    if direction is None and told is None:
-        say(f"{files[0].name} does not tell its direction, so it is taken for A to B's.", "yellow")
-    return usable(import_toolkit({direction or told or "a2b": states[files[0]]}, size), files[0])
+    return usable(import_toolkit({way_told(files[0], direction): states[files[0]]}, size), files[0])
 
 
 def usable(system: System, path: Path) -> System:
@@ -105,7 +110,7 @@ def usable(system: System, path: Path) -> System:
 def need_no_direction(direction: Direction | None) -> None:
     """Raises UserError if a direction was given for what has its own."""
     if direction is not None:
-        raise UserError("`direction` is for a single generator of the CycleGAN toolkit: leave it out.")
+        raise UserError("`direction` is for a single generator without a name of its own: leave it out.")
 
 
 def way_of(file: Path) -> Direction | None:
@@ -116,6 +121,15 @@ def way_of(file: Path) -> Direction | None:
     if ways:
         return "a2b" if ways[-1].lower().startswith("a") else "b2a"
     return {"A": "a2b", "B": "b2a"}[ends[-1]] if ends else None  # type: ignore[return-value]
+
+
+def way_told(file: Path, direction: Direction | None) -> Direction:
+    """The direction of a single generator: the given one, or what its file's name tells; if neither, A to B is taken,
+    and that said."""
+    told = direction or way_of(file)
+    if told is None:
+        say(f"{file.name} does not tell its direction, so it is taken for A to B's.", "yellow")
+    return told or "a2b"
 
 
 def ways_of(files: list[Path]) -> list[Direction]:
@@ -151,14 +165,29 @@ def import_zipped(path: Path, size: int, direction: Direction | None, smoothing:
         try:
             archive.extractall(folder)
         except (*UNREADABLE, ValueError) as error:
-            raise UserError(f"{path} cannot be unpacked ({error}): get it again.") from None
-        holding = {file.parent for file in Path(folder).rglob("*") if file.suffix in CHECKPOINTS and is_seen(file)}
-        if len(holding) != 1:
-            raise UserError(f"{path} holds {len(holding)} folders with checkpoints: unpack it, and give one of them.")
+            full = isinstance(error, OSError) and error.errno is not None and is_full(error)
+            advice = f"free some space in {tempfile.gettempdir()}, or unpack it yourself" if full else "get it again"
+            raise UserError(f"{path} cannot be unpacked ({error}): {advice}.") from None
+        folders = holding(Path(folder))
+        if len(folders) != 1:
+            raise UserError(f"{path} holds {len(folders)} folders with checkpoints: unpack it, and give one of them.")
         try:
-            return import_checkpoint([holding.pop()], size, direction, smoothing)
+            return import_checkpoint(folders, size, direction, smoothing)
         except UserError as error:  # of a folder that nobody knows, and that is gone
             raise UserError(str(error).replace(folder, str(path))) from None
+
+
+def holding(folder: Path) -> list[Path]:
+    """The folders with checkpoints in a folder, itself among them."""
+    return sorted({file.parent for file in folder.rglob("*") if file.suffix in CHECKPOINTS and is_seen(file)})
+
+
+def inside(path: Path) -> Path:
+    """A folder itself, or the only one with checkpoints in it, as a zip file unpacks to; a file as it is."""
+    if not path.is_dir() or (path / "config.json").exists():
+        return path
+    folders = holding(path)
+    return folders[0] if len(folders) == 1 else path
 
 
 def is_seen(file: Path) -> bool:
@@ -201,8 +230,8 @@ def read_checkpoint(path: Path) -> Any:
     """
     try:
         with open_regular(path) as file:
-            head = file.read(4)
-        seems = next((what for start, what in HEADS.items() if head.startswith(start)), None)
+            head = file.read(HEAD)
+        seems = seems_to_be(head)
         if seems:
             raise ValueError(f"seems to be {seems}")
         return read_torch(path)
@@ -212,7 +241,22 @@ def read_checkpoint(path: Path) -> Any:
             "state dicts alone with torch.save."
         ) from None
     except ValueError as error:
-        raise UserError(f"The checkpoint {path} {error}: give {READ}.") from None
+        otherwise = "" if "seems to be" in str(error) or "does not exist" in str(error) else "get it again, or "
+        raise UserError(f"The checkpoint {path} {error}: {otherwise}give {READ}.") from None
+
+
+def seems_to_be(head: bytes) -> str | None:
+    """What a file is by its first `HEAD` bytes, if it is none that torch writes."""
+    start = head.lstrip() if head[:1].isspace() else head
+    if head[257:262] == b"ustar":
+        return "a packed file: unpack it"
+    if head[8:10] == b'{"':
+        return "a file of safetensors, of which this package reads its own model folders"
+    if head and not head.strip(b"\0"):
+        return "empty: it is all zeros"
+    known = next((what for begin, what in HEADS.items() if start.startswith(begin)), None)
+    words = len(start) > 3 and all(32 <= letter < 127 or letter in b"\r\n\t" for letter in start)
+    return known or ("text, not the file that was wanted" if words else None)
 
 
 def toolkit_state(path: Path, found: Any) -> dict[str, Tensor]:
@@ -221,7 +265,10 @@ def toolkit_state(path: Path, found: Any) -> dict[str, Tensor]:
     Raises:
         UserError: it is something else, which is named.
     """
-    plain = isinstance(found, dict) and all(isinstance(value, Tensor) for value in found.values())
+    plain = isinstance(found, dict) and all(
+        isinstance(name, str) and isinstance(value, Tensor) and (value.dtype in FLOATS or not value.is_floating_point())
+        for name, value in found.items()
+    )
     state = without_wrapper(found) if plain else {}
     if state and is_toolkit(state):
         if any(tensor.is_floating_point() and not tensor.isfinite().all() for tensor in state.values()):

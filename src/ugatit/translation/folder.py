@@ -6,6 +6,8 @@ the settings are checked, links that lead out of it are refused, and memory is o
 really hold and the settings ask for.
 """
 
+import json
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,16 +34,20 @@ def translator_state(system: System) -> dict[str, Tensor]:
     return {k: v for k, v in system.state_dict().items() if k.split(".")[0] in system.translators}
 
 
-def save_config(system: System, folder: Path) -> None:
-    """Write ``config.json`` of a model folder, atomically; without paths, which only training on this machine needs."""
+def settings_of(system: System) -> dict[str, Any]:
+    """What ``config.json`` of a model folder holds; without paths, which only training on this machine needs."""
     name = next(name for name, kind in REGISTRY.items() if type(system) is kind)
     shared = {key: None if isinstance(value, Path) else value for key, value in asdict(system.config).items()}
-    settings = {"format": FORMAT, "system": name, "config": shared}
-    write_json(folder / "config.json", settings, indent=2)
+    return {"format": FORMAT, "system": name, "config": shared}
+
+
+def save_config(system: System, folder: Path) -> None:
+    """Write ``config.json`` of a model folder, atomically."""
+    write_json(folder / "config.json", settings_of(system), indent=2)
 
 
 def save_model(system: System, folder: Path, step: int, with_training: bool = True) -> None:
-    """Write or refresh a model folder, each file atomically.
+    """Write or refresh a model folder; a model that is there stays as it was until all of the new one is written.
 
     Args:
         system: on any device.
@@ -57,16 +63,21 @@ def save_model(system: System, folder: Path, step: int, with_training: bool = Tr
         raise UserError(f"{folder} is a file, where a folder shall be written: give another name.")
     if (folder / "checkpoints").is_dir():
         raise UserError(f"{folder} is the folder of a run, which would be damaged: give another name.")
-    save_config(system, folder)
+    if any(folder.glob("*.onnx")):
+        raise UserError(f"{folder} is what ugatit export wrote, which would be damaged: give another name.")
     wanted = translator_state(system)
     parts = {"translator": wanted}
-    if not with_training and not holds(folder / "translator.safetensors", wanted):
-        (folder / "training.safetensors").unlink(missing_ok=True)  # of another model
     if with_training:
         parts["training"] = {k: v for k, v in system.state_dict().items() if k not in wanted}
-    for part, tensors in parts.items():
-        with atomic_file(folder / f"{part}.safetensors") as temporary:
+    others = not with_training and not holds(folder / "translator.safetensors", wanted)
+    with ExitStack() as files:  # which take their places at its end, this one last
+        config = files.enter_context(atomic_file(folder / "config.json"))
+        config.write_text(json.dumps(settings_of(system), indent=2) + "\n", "utf-8")
+        for part, tensors in parts.items():
+            temporary = files.enter_context(atomic_file(folder / f"{part}.safetensors"))
             save_tensors(tensors, temporary, {"step": str(step)})
+    if others:
+        (folder / "training.safetensors").unlink(missing_ok=True)  # of another model
 
 
 def holds(path: Path, tensors: dict[str, Tensor]) -> bool:

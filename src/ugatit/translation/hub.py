@@ -80,7 +80,7 @@ def push(
     system: System,
     folder: Path | None,
     repo_id: str,
-    private: bool,
+    private: bool | None,
     token: str | None,
     revision: str | None,
 ) -> str:
@@ -91,7 +91,7 @@ def push(
         system: the model.
         folder: where it was loaded from, if it has a card and a sheet.
         repo_id: "user/name".
-        private: whether others may not see it.
+        private: whether others may not see it; as its owner's repositories are if None.
         token: of the hub.
         revision: the branch that it is uploaded to, made if there is none; the main branch if not given.
 
@@ -99,7 +99,7 @@ def push(
         Its address.
 
     Raises:
-        UserError: the hub refuses.
+        UserError: the hub refuses, or what is to be private is there and is not.
     """
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as temporary:
@@ -109,11 +109,23 @@ def push(
         card.write_text(shared_card(card.read_text("utf-8", "replace"), repo_id), "utf-8")
         try:
             address = api.create_repo(repo_id, private=private, exist_ok=True)
+            if private and not api.repo_info(repo_id).private:
+                raise UserError(f"{repo_id} is on the hub and public: make it private there, or give another name.")
             if revision:
                 api.create_branch(repo_id, branch=revision, exist_ok=True)
+            if not (folder and (folder / "README.md").is_file()) and api.file_exists(
+                repo_id, "README.md", revision=revision
+            ):
+                card.unlink()  # its owner's says more
             api.upload_folder(
-                repo_id=repo_id, folder_path=place, revision=revision, commit_message="Upload a ugatit model"
+                repo_id=repo_id,
+                folder_path=place,
+                revision=revision,
+                commit_message="Upload a ugatit model",
+                delete_patterns=["training.safetensors", "sheet.png"],  # of the model before
             )
+        except UserError:
+            raise
         except Exception as error:  # the hub's library and its HTTP client have no common class
             told = " ".join(str(error).split())
             raise UserError(f"{repo_id} cannot be uploaded to the hub ({told:.200}): {LOG_IN}.") from None

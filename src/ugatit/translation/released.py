@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ugatit.io.errors import UserError, first_problem, words_of
 from ugatit.io.files import read_torch
+from ugatit.io.terminal import say
 from ugatit.nn.fast.factored import gradient
 from ugatit.systems.base import Clock
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
@@ -24,6 +25,7 @@ NETWORKS = {
     "disLB": "disc_local_b",
 }
 GENERATORS = ("genA2B", "genB2A")
+JUDGES = ("disGA", "disGB", "disLA", "disLB")
 UNUSED = ("running_mean", "running_var", "num_batches_tracked")  # of norms that normalise each picture by itself
 
 
@@ -58,25 +60,47 @@ def discriminator_names(convolutions: int) -> dict[str, str]:
 
 
 def is_released(found: Any) -> bool:
-    """Whether a checkpoint is called like one of the authors' code, with its generators at least."""
-    return isinstance(found, dict) and all(isinstance(found.get(name), dict) for name in GENERATORS)
+    """Whether a checkpoint is called like one of the authors' code, with a generator at least."""
+    return isinstance(found, dict) and any(isinstance(found.get(name), dict) for name in GENERATORS)
+
+
+def released_in(found: Any) -> dict[str, Any] | None:
+    """The networks of the authors' code in a checkpoint, which others keep beside what else they save; None if there
+    are none."""
+    inside = found.values() if isinstance(found, dict) else ()
+    return next((part for part in (found, *inside) if is_released(part)), None)
+
+
+def is_generator(found: Any) -> bool:
+    """Whether a checkpoint is the state of one generator of the authors' code alone."""
+    return isinstance(found, dict) and any(
+        name in found for name in ("DownBlock.1.weight", "module.DownBlock.1.weight")
+    )
 
 
 def weights_of(found: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
-    """State dicts of a released checkpoint by network; the discriminators may be missing.
+    """State dicts of a released checkpoint by network: one generator or both, and the discriminators if all are whole.
 
     Raises:
-        ValueError: something in there is no weight; the message is a phrase that says what.
+        ValueError: something in a generator is no weight; the message is a phrase that says what.
     """
-    networks = NETWORKS if all(isinstance(found.get(name), dict) for name in NETWORKS) else GENERATORS
-    for network in networks:
-        for name, tensor in found[network].items():
-            if str(name).endswith(UNUSED):
-                continue
-            right = isinstance(name, str) and isinstance(tensor, Tensor) and tensor.dtype in FLOATS
-            if not right or not tensor.isfinite().all():
-                raise ValueError(f"is damaged ({network}.{name} is no weight)")
-    return {network: without_wrapper(found[network]) for network in networks}
+    spoilt = {name: no_weight_of(found[name]) for name in NETWORKS if isinstance(found.get(name), dict)}
+    for name in GENERATORS:
+        if spoilt.get(name):
+            raise ValueError(f"is damaged ({name}.{spoilt[name]} is no weight)")
+    whole = spoilt.keys() == NETWORKS.keys() and not any(spoilt.values())
+    return {name: without_wrapper(found[name]) for name in spoilt if whole or name in GENERATORS}
+
+
+def no_weight_of(state: dict[Any, Any]) -> str | None:
+    """The name of what is no weight in a state dict; None if all are."""
+    for name, tensor in state.items():
+        if str(name).endswith(UNUSED):
+            continue
+        right = isinstance(name, str) and isinstance(tensor, Tensor) and tensor.dtype in FLOATS
+        if not right or not tensor.isfinite().all():
+            return str(name)
+    return None
 
 
 def without_wrapper(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -91,7 +115,8 @@ def released_config(states: dict[str, dict[str, Tensor]], size: int) -> UGATITCo
         states: from `weights_of`.
         size: of a light model's pictures, which no shape tells.
     """
-    gen = states["genA2B"]
+    one_way = None if all(name in states for name in GENERATORS) else next(iter(states))
+    gen = states[one_way or "genA2B"]
     width, channels = gen["DownBlock.1.weight"].shape[:2]
     blocks = sum(bool(re.fullmatch(r"UpBlock1_\d+\.conv1\.weight", name)) for name in gen)
     pixels = gen["FC.0.weight"].shape[1] // (4 * width)
@@ -103,6 +128,7 @@ def released_config(states: dict[str, dict[str, Tensor]], size: int) -> UGATITCo
         "blocks": blocks,
         "light": light,
         "rho_residual": 0.9,
+        "only": one_way and NETWORKS[one_way].removeprefix("gen_"),
     }
     return TypeAdapter(UGATITConfig).validate_python(settings)
 
@@ -112,7 +138,7 @@ def import_released(path: str | Path, size: int = 256) -> UGATIT:
 
     Args:
         path: ``*_params_*.pt``, a dict of the state dicts ``genA2B genB2A disGA disGB disLA disLB``, or of the first
-            two; without the others our system's discriminators stay on the meta device.
+            two or one of them; without the others our system's discriminators stay on the meta device.
         size: side in pixels of the pictures a light model was trained on; a full model's is found in the file.
 
     Raises:
@@ -148,6 +174,7 @@ def from_released(found: dict[str, Any], path: str | Path, size: int) -> UGATIT:
             "give a *_params_*.pt file of their code."
         ) from None
     system = UGATIT.on_meta(config)
+    left = "one is missing or damaged" if len(states) <= 2 and any(name in found for name in JUDGES) else ""
     for theirs, state in states.items():
         network = system.get_submodule(NETWORKS[theirs])
         names = released_names(system, NETWORKS[theirs])
@@ -162,9 +189,14 @@ def from_released(found: dict[str, Any], path: str | Path, size: int) -> UGATIT:
                 {names[name]: tensor.float() for name, tensor in state.items() if name in names}, assign=True
             )
         except RuntimeError as error:
+            if theirs in JUDGES:
+                left = words_of(error, 1)
+                break
             raise UserError(
                 f"The checkpoint {path} does not fit the authors' networks ({words_of(error, 1)}): get it again."
             ) from None
+    if left:
+        say(f"The discriminators of {path} are left out ({left}).", "yellow")
     return system
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ugatit.io.errors import UserError, words_of
+from ugatit.io.errors import UserError, with_options, words_of
+from ugatit.io.terminal import say
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
 from ugatit.translation.bundle import read_bundle
 
 SMOOTHING = 0.1  # what their code takes off AdaLIN's rho where it is on, as it is by default
 GENERATORS = {"gen_a2b": "generator_B", "gen_b2a": "generator_A"}
+FOLDER = re.compile(r"_\d+resblock_\d+dis_[\d._]*\d(_sn)?(?P<smoothing>_smoothing)?$")  # as their code calls it
 
 
 def index_of(path: Path) -> Path | None:
@@ -107,13 +109,26 @@ def config_of(state: dict[str, Tensor], size: int) -> UGATITConfig:
     )  # fmt: skip
 
 
+def smoothed(index: Path) -> bool:
+    """Whether a checkpoint was trained with smoothing, as its folder tells: ``..._6dis_1_1_10_10_1000_sn_smoothing``.
+    What is taken where that is off, or not told, is said."""
+    told = FOLDER.search(index.absolute().parent.name)
+    if told and not told["smoothing"]:
+        say(f"{index} was trained without smoothing of rho, as its folder is called.")
+    if not told:
+        guess = "is taken for trained with smoothing of rho, which its folder does not tell: try `smoothing=False` too."
+        say(f"{index} {with_options(guess)}", "yellow")
+    return told is None or told["smoothing"] is not None
+
+
 def import_tensorflow(path: Path, size: int = 256, smoothing: bool = True) -> UGATIT:
     """Turn a checkpoint of the authors' TensorFlow code into our system; its discriminators stay on the meta device.
 
     Args:
         path: its folder, its prefix, or one of its files.
         size: side in pixels of the pictures that a light model was trained on; a full model's is found in the file.
-        smoothing: whether it was trained with their option of that name, which is on by default and not recorded.
+        smoothing: whether it was trained with their option of that name, unless its folder is called as one that was
+            not.
 
     Raises:
         UserError: it is damaged, or something else.
@@ -121,20 +136,21 @@ def import_tensorflow(path: Path, size: int = 256, smoothing: bool = True) -> UG
     index = index_of(path)
     if index is None:
         raise UserError(f"{path} holds no checkpoint of TensorFlow (no .index file): check the path.")
+    smoothing = smoothing and smoothed(index)
+    system: UGATIT | None = None
     try:
-        states = {}
-        for ours, theirs in GENERATORS.items():
-            found = read_bundle(index, f"{theirs}/")
-            states[ours] = {name.removeprefix(f"{theirs}/"): tensor for name, tensor in found.items()}
-    except ValueError as error:
-        raise UserError(f"The checkpoint {index} {error}: get all its files again.") from None
-    try:
-        config = config_of(states["gen_a2b"], size)
-        system = UGATIT.on_meta(config)
-        for name, state in states.items():
-            system.get_submodule(name).load_state_dict(generator_state(state, config, smoothing), assign=True)
+        for ours, theirs in GENERATORS.items():  # one after the other: a full model's two take gigabytes
+            try:
+                found = read_bundle(index, f"{theirs}/")
+            except ValueError as error:
+                raise UserError(f"The checkpoint {index} {error}: get all its files again.") from None
+            state = {name.removeprefix(f"{theirs}/"): tensor for name, tensor in found.items()}
+            system = system or UGATIT.on_meta(config_of(state, size))
+            made = generator_state(state, system.config, smoothing)
+            system.get_submodule(ours).load_state_dict(made, assign=True)
     except KeyError as error:
         raise UserError(f"The checkpoint {index} is not of the authors' networks: {error} is missing.") from None
     except (RuntimeError, ValueError, IndexError, ArithmeticError) as error:
         raise UserError(f"The checkpoint {index} is not of the authors' networks ({words_of(error, -1)}).") from None
+    assert system is not None
     return system

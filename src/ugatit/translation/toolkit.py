@@ -66,7 +66,7 @@ def import_toolkit(states: dict[Direction, dict[str, Tensor]], size: int = 256) 
     """
     try:
         configs = {direction: config_of(state, direction, size) for direction, state in states.items()}
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, TypeError) as error:
         raise UserError(f"The checkpoint is not a ResNet generator of the CycleGAN toolkit ({error}).") from None
     config, *others = configs.values()
     if others:

@@ -360,13 +360,13 @@ class Translator:
         save_model(self.system, Path(folder), step=0, with_training=False)
 
     def push_to_hub(
-        self, repo_id: str, *, private: bool = False, token: str | None = None, revision: str | None = None
+        self, repo_id: str, *, private: bool | None = None, token: str | None = None, revision: str | None = None
     ) -> str:
         """Upload the model to the Hugging Face hub, with the card and the sheet of the folder that it was loaded from.
 
         Args:
             repo_id: "user/name".
-            private: others may not see it.
+            private: whether others may not see it; as its owner's repositories are if not given.
             token: of the hub; that of this machine's log-in if not given.
             revision: the branch to upload to; the main branch if not given.
 
