@@ -10,13 +10,14 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import ExifTags, Image, ImageCms, ImageOps, features
+from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin, features
 from PIL.PngImagePlugin import PngInfo
 
 from conftest import run_ugatit, tiny_model, write_picture
 from ugatit.data.finding import check_pictures, find_files
-from ugatit.data.metadata import strip_segments
-from ugatit.data.reading import NoPictureError, TooLargeError, plain, read_picture
+from ugatit.data.metadata import is_raw, strip_segments
+from ugatit.data.reading import NoPictureError, TooLargeError, plain, read_pages, read_picture
+from ugatit.systems.base import COLOUR
 from ugatit.translation.folder import save_model
 from ugatit.translation.translator import Translator
 
@@ -370,3 +371,19 @@ def test_heic_is_read_or_told_how_to_be(tmp_path, monkeypatch):
     monkeypatch.setattr("ugatit.data.reading.known_formats", lambda: ["PNG", "JPEG", "AVIF"])
     with pytest.raises(ValueError, match=r"HEIC picture: pip install 'ugatit\[heic\]'"):
         read_picture(tmp_path / "x.heic")
+
+
+@pytest.mark.parametrize(("tag", "value"), [(50706, b"\1\4\0\0"), (330, 8)])
+def test_a_camera_s_raw_file_is_not_its_preview(tag, value, tmp_path):
+    """DNG tells its version, NEF and others where the larger pictures are; so does a pyramid, of smaller ones."""
+    for reduced in (0, 1):
+        tags = TiffImagePlugin.ImageFileDirectory_v2()
+        tags[254], tags[tag] = reduced, value
+        Image.new("RGB", (64, 48), "red").save(tmp_path / "x.tif", "TIFF", tiffinfo=tags)
+        if not reduced:
+            assert read_picture(tmp_path / "x.tif").size == (64, 48)
+            continue
+        for read in (read_picture, lambda file: read_pages(file, COLOUR)):
+            with pytest.raises(NoPictureError, match="raw file, of which only a small preview can be read"):
+                read(tmp_path / "x.tif")
+    assert is_raw(memoryview(b"II*\0\x10\0\0\0CR\2\0" + bytes(99))), "Canon's"

@@ -1,6 +1,7 @@
 """What is said where something cannot be done: each sentence names the thing, the reason and the way out."""
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty.pt").touch()
+    (tmp_path / "-dash.png").touch()
     for folder in ("flats", "mixed/trainA", "mixed/trainB"):
         (tmp_path / folder).mkdir(parents=True)
         Image.fromarray(np.eye(32, dtype=np.float32)).save(tmp_path / folder / "f.tif")
@@ -65,6 +67,12 @@ SENTENCES = {
     "the other.",
     "import empty.pt -o out": "The checkpoint empty.pt is empty: give a *_params_*.pt",
     "translate model in -o out --foo": "error: Unrecognized options: --foo: see ugatit translate --help.",
+    "translate model '' -o out": "error: An argument is empty: give a value, or leave it out",
+    "translate model in -o ''": "error: -o is empty: give a value",
+    "train data --source=": "error: --source is empty: give a value",
+    "translate model -dash.png -o out": "-dash.png would be an option: write ./-dash.png, or put --",
+    "translate model in -o out --device gpu": "--device gpu cannot be used, as this machine has cpu",
+    "import -o out": "No checkpoint was named: give a *_params_*.pt file",
     "translate model in": "error: Missing: -o PATH, --out PATH: see ugatit translate --help.",
     "translate model in -o out --range 1": "error: --range cannot be read, give --range {{FLOAT FLOAT}}|{{auto}}: see "
     "ugatit translate --help.",
@@ -102,7 +110,7 @@ SENTENCES = {
 
 @pytest.mark.parametrize("words", SENTENCES)
 def test_commands(words, place, capsys):
-    assert cli.main(words.split()) == 2
+    assert cli.main(shlex.split(words)) == 2
     said = capsys.readouterr().err
     print(words, "->", said)
     assert SENTENCES[words].format(tmp=place) in " ".join(said.split()), said

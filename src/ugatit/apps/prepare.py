@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
+from textwrap import wrap
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ from ugatit.systems.base import COLOUR
 FORMAT = 2  # of the manifest
 WORTH = 1.25  # enlarging by less is left to Lanczos
 ON_SHEET = 120  # pictures on a contact sheet
+LETTERS = 19  # of a line below one
 Enlarge = Callable[[Image.Image], Image.Image]
 
 
@@ -497,7 +499,8 @@ def contact_sheet(entries: list[Entry], path: Path, folder: Path | None) -> None
     cells = []
     for entry in spread(entries, ON_SHEET):
         words = entry.result.split("/")[0] if folder else entry.dropped
-        cells.append((thumbnail(entry, folder), [printable(words), printable(Path(entry.file).name)]))
+        lines = wrap(printable(words), LETTERS)[: 1 if folder else 4]
+        cells.append((thumbnail(entry, folder), [*lines, printable(Path(entry.file).name)]))
     draw_contact_sheet(cells, path)
 
 

@@ -3,11 +3,13 @@
 import io
 import re
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import tyro
 
 from ugatit.io.errors import UserError
+from ugatit.io.terminal import some
 from ugatit.training.config import check_range
 
 # In tyro's refusals: what parts them, and an option.
@@ -31,6 +33,7 @@ def parse(kind: Any, command: str, arguments: list[str], **options: Any) -> Any:
         UserError: they are not the command's, or out of range.
         SystemExit: help was asked for, and is printed.
     """
+    check_words(arguments, command)
     if any(word in ("-h", "--help") or word.startswith("--tyro") for word in arguments):  # it prints, and ends
         return tyro.cli(kind, prog=command, args=arguments, **options)
     told = io.StringIO()
@@ -41,6 +44,14 @@ def parse(kind: Any, command: str, arguments: list[str], **options: Any) -> Any:
         raise UserError(f"{refusal(told.getvalue())}: see {command} --help.") from None
     check_range(given)
     return given
+
+
+def check_words(arguments: list[str], command: str) -> None:
+    """Raises UserError for an empty argument, as of a shell's variable that is not set: a path would be this folder."""
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        option = word[:-1] if word.startswith("--") and word.endswith("=") else before if before[:1] == "-" else ""
+        if (not word or word == f"{option}=") and option != "--root-path":
+            raise UserError(f"{option or 'An argument'} is empty: give a value, or leave it out: see {command} --help.")
 
 
 def refusal(told: str) -> str:
@@ -60,5 +71,8 @@ def refusal(told: str) -> str:
         return f"{found[1]} cannot be read, give {names[0].replace('{None}|', '') if names else 'another value'}"
     if text.startswith("Missing from"):
         return f"Missing: {'; '.join(line.strip() for line in first if NAME.match(line))}"
+    words = text.removeprefix("Unrecognized options: ").split(", ")
+    if files := [word for word in words if word.startswith("-") and len(word) < 256 and Path(word).exists()]:
+        return f"{some(files)} would be an option: write ./{files[0]}, or put -- before the files"
     meant = f", perhaps you meant {names[0]}" if names else ""
     return f"{text.rstrip('.')}{meant}"

@@ -29,6 +29,7 @@ STILL |= {b"hev" + kind for kind in (b"c", b"x", b"m", b"s")}
 EXIF_ITEM = re.compile(rb"infe[\x02\x03].{3}(?:..|.{4})..Exif", re.DOTALL)  # of AVIF's list of its parts
 ALONE = {0x01, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)}  # markers without a length, for Pillow
 ORIENTATION = 0x0112
+SUBFILE, SUB_DIRECTORIES, DNG = 254, 330, 50706  # of cameras' raw files
 # The tags of TIFF that say where the pixels lie and what they mean; all others are passed over.
 PIXEL_TAGS = {
     254, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, 321, 322, 323, 324, 325, 332, 338,
@@ -150,6 +151,19 @@ def strip_tags(data: bytearray) -> int:
     if left > len(data):
         raise ValueError("its tags are longer than the file")
     return turn or 1
+
+
+def is_raw(data: memoryview) -> bool:
+    """Whether a TIFF file is a camera's raw one: its first picture is a small preview, and what it was taken of lies
+    where Pillow does not look."""
+    if data[8:10] == b"CR":  # Canon's
+        return True
+    with suppress(struct.error, OverflowError, ValueError):
+        order, big, _ = layout(data)
+        places = {tag: place for place, tag, _, _ in entries(data)}
+        if SUBFILE in places and not places.keys().isdisjoint((SUB_DIRECTORIES, DNG)):
+            return bool(struct.unpack_from(order + "H", data, places[SUBFILE] + (12 if big else 8))[0] & 1)
+    return False
 
 
 def hide_exif(data: bytearray) -> int:

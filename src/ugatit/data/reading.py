@@ -5,6 +5,7 @@ Pillow sees it, and the orientation, the one thing in it that a picture needs, i
 """
 
 import io
+import re
 import struct
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -16,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageSequence, UnidentifiedImageError
 
 from ugatit.data.arrays import PHOTOMETRIC, holds_less, is_array, read_array, read_deep_pages
-from ugatit.data.metadata import orientation_of, without_metadata
+from ugatit.data.metadata import is_raw, orientation_of, without_metadata
 from ugatit.data.samples import (
     BandsError,
     Sampled,
@@ -54,6 +55,9 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+RAW = "is a camera's raw file, of which only a small preview can be read: convert it to JPEG, PNG or TIFF first"
 
 
 class NoPictureError(ValueError):
@@ -189,6 +193,8 @@ def opened_picture(
                 way = ": pip install 'ugatit[heic]' to read it, or convert it to JPEG" if formats is None else ""
                 raise NoPictureError(f"is a HEIC picture{way}")
             opened = by_pillow(bare, allowed, formats is None)
+            if opened is not None:
+                check_raw(opened, bare)
         with opened or nullcontext():
             if opened is not None:
                 if check is not None:
@@ -237,6 +243,12 @@ def by_pillow(file: io.BytesIO | io.BufferedReader, formats: list[str], arrays: 
         raise
 
 
+def check_raw(opened: Image.Image, file: io.BytesIO | io.BufferedReader) -> None:
+    """Raises NoPictureError if a file that Pillow opened is a camera's raw one."""
+    if opened.format == "TIFF" and isinstance(file, io.BytesIO) and is_raw(file.getbuffer()):
+        raise NoPictureError(RAW)
+
+
 class Pages(NamedTuple):
     """The pictures of one file: an animation's frames, or a stack's pages."""
 
@@ -250,6 +262,7 @@ def paged(file: io.BytesIO | io.BufferedReader) -> tuple[Image.Image, int]:
     """A file that may hold several pictures, opened, and how its first is turned; errors are those of Pillow."""
     bare, turn = without_metadata(file)
     opened = Image.open(bare, formats=sorted(PAGED & set(known_formats())))
+    check_raw(opened, bare)
     return opened, turn or orientation_of(opened)
 
 
@@ -370,7 +383,10 @@ def phrased() -> Iterator[None]:
     try:
         yield
     except Image.DecompressionBombError as error:
-        raise TooLargeError(f"is too large ({error})") from None
+        pixels = re.search(r"\d+", str(error))
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        count = f"{int(pixels[0]) // 10**6} million pixels" if pixels else "too many pixels"
+        raise TooLargeError(f"is too large ({count}, and at most {most} million are read)") from None
     except UnidentifiedImageError:
         raise NoPictureError("is not a picture that Pillow reads") from None
     except (NoPictureError, TooLargeError, ShapeError, BandsError, UnscaledError):

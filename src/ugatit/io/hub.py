@@ -48,7 +48,9 @@ def fetched(
     except RepositoryNotFoundError:
         reason = f"there is no such {what}, or it is private"
         advice = f"check the name, or, for a private one, {LOG_IN}"
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+    except LocalEntryNotFoundError:
+        reason, advice = "it is not on this machine, and the hub cannot be reached", "check the path, or the connection"
+    except (HfHubHTTPError, HFValidationError) as error:
         reason, advice = type(error).__name__, "give a folder here, or a hub id like user/name"
     except Exception as error:  # the hub's library and its HTTP client have no common class
         full = isinstance(error, OSError) and error.errno is not None and is_full(error)

@@ -16,7 +16,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -573,7 +573,13 @@ class Trainer:
 
     def other_networks(self, reason: str) -> UserError:
         """What is said of a checkpoint that does not fit."""
-        return UserError(f"{self.run} was trained with other networks ({reason}): resume with its own settings.")
+        changed = changed_settings(read_run(self.run), self.config)
+        mine = asdict(self.config.model)
+        own = [f"--{name} {as_typed(was)}" for name, (was, _) in changed.items() if name.replace("-", "_") in mine]
+        return UserError(
+            f"{self.run} was trained with other networks ({', '.join(own) or reason}): resume with its own settings, "
+            f"or begin another run with --start {self.run / 'model'}."
+        )
 
     def check_step(self) -> None:
         """See that all processes go on at the same step.

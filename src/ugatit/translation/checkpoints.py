@@ -61,6 +61,8 @@ def import_checkpoint(
     Raises:
         UserError: it is something else, damaged, or holds code; or there are no pictures of that size.
     """
+    if not paths:
+        raise UserError(f"No checkpoint was named: give {READ}.")
     if not 32 <= size <= 4096 or size % 4:
         raise UserError(f"`size={size}`: give a multiple of 4 from 32 to 4096.")
     packed = [path for path in paths if path.is_file() and zipfile.is_zipfile(path) and not is_torch(path)]
@@ -241,7 +243,7 @@ def read_checkpoint(path: Path) -> Any:
             "state dicts alone with torch.save."
         ) from None
     except ValueError as error:
-        otherwise = "" if "seems to be" in str(error) or "does not exist" in str(error) else "get it again, or "
+        otherwise = "get it again, or " if str(error).startswith("cannot be read") else ""
         raise UserError(f"The checkpoint {path} {error}: {otherwise}give {READ}.") from None
 
 

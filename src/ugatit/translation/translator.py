@@ -394,6 +394,11 @@ def find_device(name: torch.device | str | None) -> torch.device:
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if found is not None and "LOCAL_RANK" in os.environ:  # one of several processes on this machine
         found = torch.device(found.type, int(os.environ["LOCAL_RANK"]) % torch.accelerator.device_count())
+    here = ["cpu", *([found.type] if found else [])]
+    if name is not None and str(name).split(":")[0] not in here:
+        raise UserError(
+            f"`device={name}` cannot be used, as this machine has {' and '.join(here)}: leave it out, or give cpu."
+        )
     try:
         device = torch.device(name or found or "cpu")
         torch.zeros(1, device=device).item()  # which what only looks like a device cannot do
