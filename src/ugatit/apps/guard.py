@@ -105,6 +105,7 @@ class Guard:
         self.hosts = {*LOOPBACK, *self.given, rules.host.lower()}
         self.bytes = 0  # that all bodies have or may come to
         self.holders = Counter[str]()  # bodies by the address that sent them
+        self.open = Counter[str]()  # requests that are not answered yet, by the address that asks, a proxy's left aside
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -114,7 +115,11 @@ class Guard:
             return await send({"type": "websocket.close", "code": 1008})
         reply = Reply(send, self.rules.policy)
         waiting = True  # for the body, or its end
+        who = address((scope.get("client") or [None])[0])
+        self.open[who] += 1
         try:
+            if who and self.open[who] > CONNECTIONS // SHARE:
+                raise RefusalError(503, "Too many requests come from your address: try again in a while.")
             headers = headers_of(scope)
             self.check_host(scope, headers)
             self.check_path(scope)
@@ -138,6 +143,10 @@ class Guard:
         except Exception as error:
             logging.getLogger(__name__).error("%s %.200s failed: %r", scope["method"], scope["path"], error)
             await reply.refuse(RefusalError(500, FAILED))
+        finally:
+            self.open[who] -= 1
+            if not self.open[who]:
+                del self.open[who]
         return None
 
     def check_path(self, scope: Scope) -> None:

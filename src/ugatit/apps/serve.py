@@ -29,7 +29,8 @@ from tyro.conf import Positional
 
 from ugatit.apps.guard import SMALL, GoneError, Receive, RefusalError, Rules, Scope, Send, body_of, check_size, once
 from ugatit.data.finding import check_pictures, find_files
-from ugatit.data.reading import UPLOADS, NoPictureError, TooLargeError, has_pages
+from ugatit.data.reading import UPLOADS, NoPictureError, TooLargeError, has_pages, opened_picture, read_picture
+from ugatit.data.samples import is_deep
 from ugatit.evaluation.inspection import held_bytes, translation_cost
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import printable
@@ -701,7 +702,7 @@ def page(desk: Desk, shelf: Shelf) -> Any:
                     elem_id="faces",
                 )
                 again = gr.Button("Translate", variant="primary")
-        if shown := [shelf.keep(file.read_bytes(), f"example{file.suffix}") for file in examples_of(desk.config)]:
+        if shown := [shelf.keep(*without_words(file)) for file in examples_of(desk.config)]:
             examples = gr.Dataset(
                 components=[source], samples=[[path] for path in shown], type="index", label="Or click one of these"
             )
@@ -734,6 +735,15 @@ def page(desk: Desk, shelf: Shelf) -> Any:
             api_visibility="private",
         )
     return blocks.queue(max_size=desk.config.queue)
+
+
+def without_words(file: Path) -> tuple[bytes, str]:
+    """A picture for all visitors without its metadata, which may tell where it was taken, and what to call it; one of
+    more than 8 bits, which a PNG would not hold whole, as it is."""
+    with opened_picture(file) as whole:
+        if is_deep(whole.picture) or whole.lost:
+            return file.read_bytes(), f"example{file.suffix}"
+    return png(read_picture(file)), "example.png"
 
 
 def examples_of(config: ServeConfig) -> list[Path]:

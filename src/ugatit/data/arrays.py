@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageCms
 from PIL.TiffImagePlugin import PREFIXES
 
-from ugatit.data.samples import BandsError, Whole, check_shape, check_total, has_scale
+from ugatit.data.samples import BandsError, Whole, check_padding, check_shape, check_total, has_scale
 from ugatit.io.errors import UserError, package
 
 if TYPE_CHECKING:
@@ -175,6 +175,7 @@ def check_page(page: "tifffile.TiffPage", size: int) -> None:
         name = getattr(page.compression, "name", page.compression)
         raise ValueError(f"it is packed as {name}, save it with LZW or Deflate")
     check_total(math.prod(page.chunks))
+    check_padding(math.prod(page.chunks) * math.prod(page.chunked), math.prod(page.shape))
     parts = zip(page.dataoffsets, page.databytecounts, strict=True)
     if math.prod(page.chunked) != len(page.dataoffsets) or any(start + count > size for start, count in parts):
         raise ValueError("it is cut short, or its tags are damaged")

@@ -15,14 +15,19 @@ from PIL import Image
 from PIL.TiffImagePlugin import PREFIXES
 
 LONGEST = 2**30  # bytes of a file that has to be read as a whole
-SCANS = 256  # of a JPEG file; each goes over the whole picture, and progressive files have about 10
+SCANS = 256  # of a JPEG file; each goes over the whole picture
+USUAL_SCANS, MOST_PASSES = 12, 2**29  # of progressive files; of more, the pixels that all go over
 SEGMENTS = 2**13  # of a JPEG file; a profile in colour has a few hundred
 METADATA = 2**16  # bytes of Exif or XMP that are looked at
 MOST_TAGS = 2**20  # of a TIFF file; its pages have about 15 each
+MOST_PICTURES = 2**16  # of a TIFF file
+CHUNK = 2**10  # bytes that a PNG file's parts have on average, at least, where they are many
 
 MARKER = re.compile(rb"\xff+[^\x00\xff]")
 IN_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # restarts belong to the scan
 SOS, EOI, APP1, APP2 = 0xDA, 0xD9, 0xE1, 0xE2
+FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of what tells a JPEG file's size
+PNG = b"\x89PNG\r\n\x1a\n"
 # The kinds of files like MP4 that are pictures; films are long, and not read for nothing.
 STILL = {b"avif", b"avis", b"mif1", b"msf1", *(b"he" + kind for kind in (b"ic", b"ix", b"im", b"is"))}
 STILL |= {b"hev" + kind for kind in (b"c", b"x", b"m", b"s")}
@@ -47,6 +52,8 @@ def without_metadata(file: io.BytesIO | io.BufferedReader) -> tuple[io.BytesIO |
     file.seek(0)
     head = file.read(12)
     file.seek(0)
+    if head.startswith(PNG):
+        check_chunks(file, size)
     strip = stripper(head)
     if strip is None:
         return file, 0
@@ -76,7 +83,7 @@ def strip_segments(data: bytearray) -> int:
     Raises:
         ValueError: the file has too many scans or segments, or too much between them.
     """
-    exif = xmp = scans = junk = 0
+    exif = xmp = scans = junk = pixels = 0
     place = 2
     for number in count():
         found = (IN_SCAN if scans else MARKER).search(data, place)
@@ -93,8 +100,11 @@ def strip_segments(data: bytearray) -> int:
         end = place + max(2, int.from_bytes(data[place : place + 2], "big"))
         if kind == SOS:
             scans += 1
-            if scans > SCANS:
-                raise ValueError(f"it has more than {SCANS} scans")
+            if scans > SCANS or (scans > USUAL_SCANS and scans * pixels > MOST_PASSES):
+                raise ValueError(f"it has {scans} scans or more, which take long")
+        elif kind in FRAMES:
+            height, width = (int.from_bytes(data[place + i : place + i + 2], "big") for i in (3, 5))
+            pixels = height * width
         elif kind in (APP1, APP2) and not data.startswith(b"ICC_PROFILE", place + 2):
             body = bytes(data[place + 2 : end])
             if kind == APP1:
@@ -173,6 +183,24 @@ def hide_exif(data: bytearray) -> int:
     return 0
 
 
+def check_chunks(file: io.BytesIO | io.BufferedReader, size: int) -> None:
+    """Raises ValueError if a PNG file has so many parts that going through them takes long, or two colour profiles,
+    each of which is unpacked; leaves the file at its beginning."""
+    place, others, profiles = len(PNG), 0, 0
+    for number in count():
+        file.seek(place)
+        head = file.read(8)
+        if len(head) < 8 or head[4:] == b"IEND":
+            break
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        profiles += kind == b"iCCP"
+        others += (kind[:1].islower() and kind not in (b"fcTL", b"fdAT")) or not length
+        if profiles > 1 or others > SEGMENTS or number > SEGMENTS + size // CHUNK:
+            raise ValueError("it has more parts than a picture needs")
+        place += 12 + length
+    file.seek(0)
+
+
 def check_extensions(data: bytearray) -> int:
     """Raises ValueError if the comments before a GIF file's first picture are so many that joining them takes long."""
     place = 13 + (3 * 2 ** ((data[10] & 7) + 1) if len(data) > 10 and data[10] & 0x80 else 0)
@@ -238,6 +266,8 @@ def all_entries(data: memoryview) -> Iterator[tuple[int, int, int, int, int]]:
     """
     start, seen, total = layout(data)[2], set[int](), 0
     while start not in seen:
+        if len(seen) >= MOST_PICTURES:
+            raise ValueError(f"it has more than {MOST_PICTURES} pictures")
         for entry in entries(data, start):
             total += 1
             if total > MOST_TAGS:

@@ -10,6 +10,7 @@ import hashlib
 import re
 import shutil
 import urllib.request
+from collections import Counter
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -126,7 +127,9 @@ def from_archive(path: Path, names: tuple[str, str] | None, name: str) -> Path:
     if folder.is_dir():
         return folder
     try:
-        entries = {member.path: member.size for member in members(path)}
+        entries = Counter[PurePosixPath]()
+        for member in members(path):
+            entries[member.path] += member.size  # a name may stand there several times
     except (*UNREADABLE, ValueError) as error:
         raise UserError(
             f"{path} is a file, and no zip or tar file, or a damaged one ({error}): give a folder, or get it again."

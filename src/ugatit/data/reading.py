@@ -5,6 +5,7 @@ Pillow sees it, and the orientation, the one thing in it that a picture needs, i
 """
 
 import io
+import math
 import re
 import struct
 from collections.abc import Callable, Collection, Iterator
@@ -26,6 +27,7 @@ from ugatit.data.samples import (
     UnscaledError,
     Whole,
     as_tensor,
+    check_padding,
     check_shape,
     check_total,
     extent,
@@ -42,6 +44,7 @@ from ugatit.systems.base import Range, Samples
 PAGED = {"GIF", "PNG", "TIFF", "WEBP", "AVIF", "HEIF"}  # Pillow's names of the formats that may hold several pictures
 # What strangers may send. Pillow reads more, some of it with code that few have looked at.
 UPLOADS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+TILE_WIDTH, TILE_HEIGHT = 322, 323  # tags of TIFF
 REFUSED = {"EPS"}  # is run by another program, Ghostscript
 PROFILE = 2**22  # bytes of a colour profile; a printer's has one or two millions
 SRGB = ImageCms.createProfile("sRGB")
@@ -224,11 +227,20 @@ def decoded(opened: Image.Image, channels: int) -> Whole:
     """A picture as Pillow decodes it; 16 bits of TIFF that count from white, as radiographs do, count from black then,
     as Pillow has 8 bits do."""
     lost = holds_less(opened, channels)
+    check_tiles(opened)
     opened.load()
     from_white = opened.format == "TIFF" and opened.tag_v2.get(PHOTOMETRIC) == 0  # type: ignore[attr-defined]
     if from_white and has_scale(opened):
         return Whole(65535 - np.asarray(opened).astype(np.uint16)[:, :, None], lost=lost)
     return Whole(opened, lost=lost)
+
+
+def check_tiles(opened: Image.Image) -> None:
+    """Raises ValueError if the tiles of a TIFF file, which are decoded as a whole, reach far beyond its pixels."""
+    tags = opened.tag_v2 if opened.format == "TIFF" else {}  # type: ignore[attr-defined]
+    width, height = tags.get(TILE_WIDTH), tags.get(TILE_HEIGHT)
+    if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
+        check_padding(-(-opened.width // width) * width * -(-opened.height // height) * height, math.prod(opened.size))
 
 
 def by_pillow(file: io.BytesIO | io.BufferedReader, formats: list[str], arrays: bool) -> Image.Image | None:

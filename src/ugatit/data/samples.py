@@ -19,6 +19,7 @@ SHALLOW = (
 )
 SMALLEST = 16  # pixels on a side; smaller pictures are skipped
 LENGTH = 100  # times as long as wide, at most
+SMALL_TILES = 2**22  # pixels by which tiles may reach beyond any picture
 MOST_PIXELS = 2**29  # of all the pictures or bands of one file, which are held at once
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, as Pillow takes them
 TURNS = {  # an array, H x W x bands, upright, by EXIF's orientation
@@ -78,6 +79,12 @@ def check_total(pixels: int) -> None:
     if pixels > MOST_PIXELS:
         most = f"{MOST_PIXELS / 1e6:.0f}"
         raise TooLargeError(f"holds {pixels / 1e6:.0f} million pixels in all its pictures, the most is {most}")
+
+
+def check_padding(decoded: int, pixels: int) -> None:
+    """Raises ValueError if far more is decoded than a picture's pixels, as its tiles reach beyond it."""
+    if decoded > 4 * pixels + SMALL_TILES:
+        raise ValueError("its tiles are far larger than it")
 
 
 def is_deep(picture: Image.Image | np.ndarray) -> bool:

@@ -11,6 +11,8 @@ from ugatit.io.errors import UserError, package
 from ugatit.io.files import atomic_folder, writing
 from ugatit.io.terminal import bars, say
 
+PACKED, SMALL = 50, 2**30  # times a file's bytes that its pictures may have, and bytes that they always may
+
 
 class Column(NamedTuple):
     """A part of a data set in tables: a column of pictures, in one split or all, perhaps of one label only."""
@@ -44,7 +46,8 @@ def write_tables(tables: list[Path], names: tuple[str, str] | None, folder: Path
                     for side, column in zip("AB", domains, strict=True):
                         if part := part_of(column, splits[table]):
                             place = temporary / f"{part}{side}"
-                            absent += write_column(parquet.ParquetFile(table), column, place, stem)
+                            size = table.stat().st_size
+                            absent += write_column(parquet.ParquetFile(table), column, place, stem, size)
             if absent:
                 say(f"left out: {absent} pictures of {where}, which names their files and does not hold them", "yellow")
             for part in ("trainA", "trainB"):
@@ -112,11 +115,16 @@ def labels_of(schema: Any) -> dict[str, tuple[str, Any]]:
     return {}
 
 
-def write_column(table: Any, column: Column, folder: Path, stem: str) -> int:
-    """Write a column's pictures as files, called by their row; returns how many are named, and not there."""
+def write_column(table: Any, column: Column, folder: Path, stem: str, size: int) -> int:
+    """Write a column's pictures as files, called by their row; returns how many are named, and not there.
+
+    Raises:
+        ValueError: they are far larger than the file, in which equal ones stand once.
+    """
+    left = max(SMALL, PACKED * size)
     wanted = [column.name] + ([column.label[0]] if column.label else [])
     number = absent = 0
-    for batch in table.iter_batches(batch_size=64, columns=wanted):
+    for batch in table.iter_batches(batch_size=4, columns=wanted):
         for row in batch.to_pylist():
             number += 1
             picture = row[column.name]
@@ -128,5 +136,8 @@ def write_column(table: Any, column: Column, folder: Path, stem: str) -> int:
             suffix = PurePosixPath(picture["path"] or "x.png").suffix.lower()
             folder.mkdir(parents=True, exist_ok=True)
             name = f"{stem}-{number:07d}{suffix if suffix in PICTURES else '.png'}"
+            left -= len(picture["bytes"])
+            if left < 0:
+                raise ValueError(f"{stem} unpacks to far more than its size")
             (folder / name).write_bytes(picture["bytes"])
     return absent

@@ -2,6 +2,7 @@
 
 import heapq
 import io
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 FORMATS = {".mkv": "matroska", ".mov": "mov"}  # FFmpeg's names by suffix; others are MP4
 LOSSLESS = {"matroska": "flac", "mov": "alac", "mp4": "alac"}  # what sound becomes that a file cannot hold
+PLACE = re.compile("location|gps", re.IGNORECASE)  # in the names of what tells where a film was taken
 PLAIN = {"420p", "nv12", "nv21", "gray", "pal8"}  # parts of the names of pixel formats that lose no colours
 
 
@@ -49,6 +51,8 @@ def not_kept(source: Path, target: Path) -> list[str]:
     try:
         with opened(source) as container:
             lost = lost_streams(container, target) + lost_colours(container)
+            if any(map(PLACE.search, container.metadata)):
+                lost.append("where it was taken")
             first = first_frame(container)
             if first is not None and first.interlaced_frame:
                 lost.append("its interlacing")
@@ -130,7 +134,7 @@ def join(pieces: list[Path], source: "av.container.InputContainer", last: int, p
         made = {film.index: pictures}
         for index, as_it_is in carried(source, path).items():
             made[index] = added(output, source.streams[index], None if as_it_is else LOSSLESS[kind])
-        output.metadata.update(source.metadata)
+        output.metadata.update({name: told for name, told in source.metadata.items() if not PLACE.search(name)})
         for index, stream in made.items():
             stream.metadata.update(names_of(source.streams[index], kind))
             stream.disposition = source.streams[index].disposition

@@ -7,6 +7,7 @@ another, and the next start goes on where one was killed.
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
@@ -17,6 +18,8 @@ from ugatit.data.memory import stamp_of
 from ugatit.io.errors import UserError
 from ugatit.io.files import real, writing
 from ugatit.translation.files import Job
+
+NOTES = re.compile(r"[0-9a-f]{12}-\d+-of-\d+\.txt")  # what the files of notes are called
 
 
 class Process(NamedTuple):
@@ -51,10 +54,12 @@ class Share:
         self.out, self.attention, self.process = out, attention, process
         text = json.dumps(settings, sort_keys=True, default=str)
         self.folder, key = out / ".translating", hashlib.sha256(text.encode()).hexdigest()[:12]
+        if self.folder.is_symlink():
+            raise UserError(f"{self.folder} is a link, where notes of what is done shall go: remove it.")
         with writing(out):
             self.folder.mkdir(parents=True, exist_ok=True)
             for notes in self.folder.iterdir():
-                if anew or not notes.name.startswith(key):
+                if NOTES.fullmatch(notes.name) and (anew or not notes.name.startswith(key)):
                     notes.unlink(missing_ok=True)
             self.known = self.read()
             self.notes = (self.folder / f"{key}-{process.rank}-of-{process.processes}.txt").open("a", encoding="utf-8")
