@@ -1,5 +1,6 @@
 """Nobody gets in where they don't belong: the page, the endpoint and the study, tried as a stranger would."""
 
+import asyncio
 import contextlib
 import http.client
 import io
@@ -688,6 +689,49 @@ def test_participants_are_limited_by_address_and_in_all(pictures, tmp_path, monk
     assert guesses == [404] * study.HOURLY + [429]
     assert other.get(f"/api/participants/{code}").status_code == 200, "a classroom's other visitors go on"
     assert [here.get("/api/participants/AAAA").status_code for _ in range(2 * study.HOURLY)][-1] == 404
+
+
+def test_one_address_behind_a_proxy_keeps_no_more_than_its_share_open():
+    """Whose connections are all the proxy's; others are still answered."""
+    sent: dict[str, list[int]] = {}
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def ask(host: str) -> None:
+        async def send(message):
+            if message["type"] == "http.response.start":
+                sent.setdefault(host, []).append(message["status"])
+
+        scope = {"type": "http", "method": "GET", "path": "/", "client": (host, 1), "query_string": b""}
+        await front(scope | {"headers": [(b"host", b"localhost")], "raw_path": b"/"}, receive, send)
+
+    async def never(scope, receive, send):
+        if scope["client"][0] == "203.0.113.9":
+            await send({"type": "http.response.start", "status": 200})
+        else:
+            await asyncio.sleep(60)
+
+    async def crowd() -> None:
+        waiting = [asyncio.create_task(ask("203.0.113.7")) for _ in range(guard.CONNECTIONS // guard.SHARE + 3)]
+        await asyncio.sleep(0.1)
+        await ask("203.0.113.9")
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    front = Guard(never, Rules("default-src 'none'"))
+    asyncio.run(crowd())
+    assert sent == {"203.0.113.7": [503] * 3, "203.0.113.9": [200]}
+    assert not front.open
+
+
+def test_examples_go_to_visitors_without_what_cameras_note(tmp_path):
+    exif = Image.Exif()
+    exif[0x010F] = "A Camera"
+    Image.open(io.BytesIO(FINE)).convert("RGB").save(tmp_path / "e.jpg", exif=exif)
+    data, name = serve.without_words(tmp_path / "e.jpg")
+    assert name == "example.png" and b"A Camera" in (tmp_path / "e.jpg").read_bytes() and b"A Camera" not in data
 
 
 def test_addresses_of_one_network_count_as_one():

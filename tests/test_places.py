@@ -17,7 +17,7 @@ from hub import hub
 from test_hub import point_to
 from test_train import tiny
 from ugatit.cli import main
-from ugatit.data import archives, places
+from ugatit.data import archives, places, tables
 from ugatit.data.finding import find_pictures, find_tests
 from ugatit.data.places import Place, opened, split_names, title
 from ugatit.io.errors import UserError
@@ -357,6 +357,15 @@ def test_the_run_of_a_data_set_of_the_hub_keeps_its_name(online, tmp_path):
     assert read_run(tmp_path / "run") == config
     assert "1 steps on small" in (tmp_path / "run" / "model" / "README.md").read_text()
     train(replace(config, recipe=replace(config.recipe, steps=2)), resume=True)
+
+
+def test_a_table_that_unpacks_to_more_than_it_says_is_refused(online, monkeypatch):
+    """Equal values stand in a file once."""
+    monkeypatch.setattr(tables, "SMALL", 0)
+    bomb = table({"a": [bytes(10**6)] * 300, "b": [b""] * 300})
+    online.repos["datasets/me/bomb"] = {"main": {"data/train-0.parquet": bomb}}
+    with pytest.raises(UserError, match="unpacks to far more than its size"):
+        opened(Path("hub:me/bomb#a,b"))
 
 
 # The paper's

@@ -9,6 +9,7 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin, features
 from PIL.PngImagePlugin import PngInfo
@@ -387,3 +388,63 @@ def test_a_camera_s_raw_file_is_not_its_preview(tag, value, tmp_path):
             with pytest.raises(NoPictureError, match="raw file, of which only a small preview can be read"):
                 read(tmp_path / "x.tif")
     assert is_raw(memoryview(b"II*\0\x10\0\0\0CR\2\0" + bytes(99))), "Canon's"
+
+
+def tiled(width: int, height: int, tile: int) -> bytes:
+    """A TIFF file of one empty tile."""
+    values = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 277: 1, 322: tile, 323: tile, 324: 8, 325: 0}
+    tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(values)) + tags + bytes(4)
+
+
+def chained(count: int) -> bytes:
+    """A TIFF file of a picture and directories without anything."""
+    buffer = io.BytesIO()
+    Image.new("L", (64, 64)).save(buffer, "TIFF")
+    data = bytearray(buffer.getvalue())
+    (start,) = struct.unpack_from("<I", data, 4)
+    (tags,) = struct.unpack_from("<H", data, start)
+    end = len(data)
+    struct.pack_into("<I", data, start + 2 + 12 * tags, end)
+    return bytes(data) + b"".join(b"\0\0" + struct.pack("<I", end + 6 * (i + 1)) for i in range(count))
+
+
+def scanned(scans: int) -> bytes:
+    """The beginning of a JPEG file of 20,000 x 20,000 pixels."""
+    size = b"\xff\xc2\0\x11\x08" + struct.pack(">HH", 20_000, 20_000) + b"\3" + bytes(9)
+    return b"\xff\xd8" + size + b"\xff\xda\0\x0c\3\1\0\2\x11\3\x11\0\x3f\0\0" * scans
+
+
+def parted(*parts: tuple[bytes, bytes]) -> bytes:
+    """A PNG file with these parts before its pixels."""
+    made = saved("PNG")
+    return made[:33] + b"".join(map(chunk, *zip(*parts, strict=True))) + made[33:]
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (lambda: tiled(16, 16, 2**14), "its tiles are far larger than it"),
+        (lambda: chained(70_000), "it has more than 65536 pictures"),
+        (lambda: scanned(13), "it has 13 scans or more, which take long"),
+        (lambda: parted(*[(b"abCd", b"")] * 9000), "it has more parts than a picture needs"),
+        (lambda: parted(*[(b"IDAT", b"")] * 9000), "it has more parts than a picture needs"),
+        (lambda: parted(*[(b"IDAT", b"a")] * 9000), "it has more parts than a picture needs"),
+        (lambda: parted(*[(b"iCCP", b"a\0\0" + zlib.compress(bytes(9)))] * 2), "more parts than a picture needs"),
+    ],
+)
+def test_small_files_that_would_take_long_are_refused_at_once(data, reason):
+    made, began = data(), time.process_time()
+    with pytest.raises(ValueError, match=reason):
+        read_picture(io.BytesIO(made))
+    assert time.process_time() - began < 3
+
+
+def test_pictures_that_are_smaller_than_a_tile_and_have_some_parts_are_read(tmp_path):
+    tifffile.imwrite(tmp_path / "small.tif", np.full((20, 20), 9, np.uint8), tile=(512, 512), compression="zlib")
+    assert read_picture(tmp_path / "small.tif", 1).getpixel((3, 3)) == 9
+    read_picture(io.BytesIO(parted(*[(b"abCd", b"more")] * 100, (b"iCCP", b"a\0\0" + zlib.compress(bytes(9))))))

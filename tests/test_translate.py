@@ -614,6 +614,19 @@ def test_what_was_made_with_other_settings_or_changed_since_does_not_count(tmp_p
     assert left(anew=True) == 7 and left() == 7
 
 
+def test_notes_go_into_no_folder_of_others(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "precious.txt").touch()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".translating").symlink_to(tmp_path / "mine")
+    with pytest.raises(UserError, match=r"\.translating is a link"):
+        Share(tmp_path / "out", {}, False, Process())
+    (tmp_path / "out" / ".translating").unlink()
+    (tmp_path / "mine").rename(tmp_path / "out" / ".translating")
+    Share(tmp_path / "out", {}, False, Process())
+    assert (tmp_path / "out" / ".translating" / "precious.txt").exists()
+
+
 def test_only_the_model_itself_counts_of_a_run(tmp_path):
     """Not its previews and checkpoints, which a run that goes on adds to."""
     save_random(tmp_path / "run" / "model")

@@ -457,16 +457,18 @@ def test_names_and_languages_stay(same, tmp_path):
     named = tmp_path / "in.mkv"
     with av.open(str(source)) as given, av.open(str(named), "w") as output:
         streams = [output.add_stream_from_template(stream) for stream in given.streams]
-        output.metadata["title"] = "A walk"
+        output.metadata.update({"title": "A walk", "location": "+52.5200+013.4050/"})
         streams[1].metadata["language"] = "deu"
         for packet in given.demux():
             if packet.dts is not None:
                 packet.stream = streams[packet.stream.index]
                 output.mux(packet)
+    assert not_kept(named, tmp_path / "out.mkv") == ["where it was taken"], "as of pictures"
     for suffix in ("mkv", "mp4"):
         run(same, named, tmp_path / f"out.{suffix}", size="model")
         with av.open(str(tmp_path / f"out.{suffix}")) as container:
             assert container.metadata["title"] == "A walk"
+            assert not [name for name in container.metadata if "location" in name.lower()]
             assert container.streams.audio[0].metadata["language"] in ("deu", "ger")
 
 
