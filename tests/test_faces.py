@@ -17,7 +17,8 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from conftest import TINY, tiny_model, write_picture
-from ugatit.apps.serve import Desk, ServeConfig, endpoint
+from ugatit.apps.desk import Desk, ServeConfig
+from ugatit.apps.serve import endpoint
 from ugatit.cli import main
 from ugatit.data.faces import (
     Cut,

@@ -23,8 +23,10 @@ from PIL import Image
 
 from conftest import one_thread, run_ugatit, served, tiny_model, write_picture
 from ugatit.apps import guard, serve, study
+from ugatit.apps.desk import Desk, Rates, ServeConfig
 from ugatit.apps.guard import Guard, RefusalError, Rules
-from ugatit.apps.serve import Desk, ServeConfig, Shelf, endpoint
+from ugatit.apps.serve import endpoint
+from ugatit.apps.shelf import ENTRY, Shelf
 from ugatit.io.errors import UserError
 from ugatit.translation.folder import save_model
 from ugatit.translation.translator import Translator
@@ -219,7 +221,7 @@ def test_parts_of_gradio_that_the_page_does_not_need_are_not_there(path, client)
 
 
 def test_the_page_keeps_a_bounded_number_of_bytes_that_only_its_owner_reads():
-    shelf = Shelf(most=2 * (100 + serve.ENTRY) + 50)
+    shelf = Shelf(most=2 * (100 + ENTRY) + 50)
     paths = [shelf.put(bytes([i]) * 100, "picture") for i in range(4)]
     with pytest.raises(RefusalError, match="no such picture"):
         shelf.get(paths[1])
@@ -543,7 +545,7 @@ def large():
 @pytest.mark.parametrize("size", ["keep", "tiles"])
 def test_a_translation_s_cost_is_computed_before_the_picture_is_decoded(size, large):
     data = encoded(Image.new("RGB", (5000, 5000)))
-    large.rates["one"] = serve.Rates(layer=64 * 4 * 3, seconds=1e-5)  # as of a network of 64 channels
+    large.rates["one"] = Rates(layer=64 * 4 * 3, seconds=1e-5)  # as of a network of 64 channels
     began = time.monotonic()
     with pytest.raises(RefusalError, match=r"5000 x 5000 pixels would take .* the most is (4|60)") as refused:
         large.translate(data, ["one"], "a2b", size)
@@ -553,7 +555,7 @@ def test_a_translation_s_cost_is_computed_before_the_picture_is_decoded(size, la
 
 
 def test_the_cost_of_several_models_adds_up(large):
-    large.rates["one"] = serve.Rates(layer=1, seconds=1e-5)
+    large.rates["one"] = Rates(layer=1, seconds=1e-5)
     large.check_cost(["one"], "keep", 2000, 2000)
     with pytest.raises(RefusalError, match="would take 80 s"):
         large.check_cost(["one", "one"], "keep", 2000, 2000)
@@ -598,7 +600,7 @@ print(high("VmHWM") - before, computed)
 
 def test_a_translation_that_takes_too_long_ends(large, monkeypatch):
     monkeypatch.setattr(large, "config", ServeConfig([], max_seconds=0.2))
-    large.rates["one"] = serve.Rates(layer=1, seconds=0)  # believed to be quick
+    large.rates["one"] = Rates(layer=1, seconds=0)  # believed to be quick
     began = time.monotonic()
     with pytest.raises(RefusalError, match=r"longer than 0\.2 s"):
         large.translate(encoded(noise(1500, 1500)), ["one"], "a2b", "tiles")
@@ -607,7 +609,7 @@ def test_a_translation_that_takes_too_long_ends(large, monkeypatch):
 
 def test_who_hangs_up_ends_the_work(model):
     desk = Desk({"one": Translator.load(model, "cpu")}, ServeConfig([], max_megapixels=30, queue=3))
-    desk.rates["one"] = serve.Rates(layer=1, seconds=0)
+    desk.rates["one"] = Rates(layer=1, seconds=0)
     data = encoded(noise(2500, 2500))
     with running(endpoint(desk), Rules("", uploads=["/api/translate"], upload=2**26)) as client:
         head = f"POST /api/translate?size=tiles HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"

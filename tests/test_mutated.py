@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from conftest import tiny_model
+from ugatit.apps.desk import Desk, ServeConfig
 from ugatit.apps.guard import RefusalError
-from ugatit.apps.serve import Desk, ServeConfig
 from ugatit.data.reading import UPLOADS, read_pages, read_picture, read_samples
 from ugatit.io.errors import UserError
 from ugatit.systems.base import Samples

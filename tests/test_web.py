@@ -22,8 +22,9 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from conftest import run_here, served, tiny_model, write_picture
+from ugatit.apps.desk import Desk, ServeConfig, Waiting
 from ugatit.apps.guard import GoneError
-from ugatit.apps.serve import Desk, ServeConfig, Waiting, endpoint
+from ugatit.apps.serve import endpoint
 from ugatit.data.reading import read_picture
 from ugatit.io.sheet import overlay, to_picture
 from ugatit.translation.folder import save_model

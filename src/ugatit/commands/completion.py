@@ -22,8 +22,8 @@ class CompletionConfig:
 
 def kinds() -> dict[str, Any]:
     """What each command reads its arguments into."""
+    from ugatit.apps.desk import ServeConfig
     from ugatit.apps.prepare import PrepareConfig
-    from ugatit.apps.serve import ServeConfig
     from ugatit.apps.study import StudyConfig
     from ugatit.commands.demo import DemoConfig
     from ugatit.commands.evaluate import EvaluateConfig

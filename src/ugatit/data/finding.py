@@ -222,37 +222,21 @@ def find_pictures(
     Raises:
         UserError: a folder is missing, or a domain has no usable picture.
     """
-    if data is not None and (source or target):
-        raise UserError("`source` and `target` replace `data`: give either `data` or both of them.")
-    if data is not None:
-        data = opened(data)
-        folders: dict[str, tuple[Path, Path | None]] = {
-            "a": (data / "trainA", data / "testA"),
-            "b": (data / "trainB", data / "testB"),
-        }
-    elif source is not None and target is not None:
-        folders = {"a": (source, None), "b": (target, None)}
-    else:
-        raise UserError("No pictures were named: give `data` (with trainA and trainB inside) or `source` and `target`.")
-
+    folders = folders_of(data, source, target)
     found: dict[str, list[Path]] = {}
     roots: dict[str, Path] = {}
     skipped: list[Skipped] = []
     looks: dict[Path, Look] = {}
+
+    def looked(folder: Path, needed: int) -> tuple[list[Path], list[Skipped]]:
+        seen, bad = look_at(find_files(folder), needed, folder)
+        skipped.extend(bad)
+        looks.update(seen)
+        return list(seen), bad
+
     for (domain, (train, test)), needed in zip(folders.items(), channels, strict=True):
-        if not train.is_dir():
-            if data is not None and known is None:
-                need_data(data)
-            hint = absent(train)
-            if data:
-                hint = "does not exist: `data` needs folders trainA and trainB; or give `source` and `target`"
-            if known is not None:
-                hint = "does not exist: if it was moved, give its new place as `data` when the run is resumed"
-            raise UserError(f"The folder {train} {hint}.")
-        seen, bad = look_at(find_files(train), needed, train)
-        skipped += bad
-        looks |= seen
-        good = list(seen)
+        need_folder(train, data, resumed=known is not None)
+        good, bad = looked(train, needed)
         if not good:
             why = f"{len(bad)} files are unusable, {bad[0].path.name} {bad[0].reason}" if bad else "it has no files"
             raise UserError(f"The folder {train} has no usable picture ({why}): add pictures.")
@@ -260,19 +244,45 @@ def find_pictures(
         roots |= dict.fromkeys(parts, train)
         if test is not None and test.is_dir():
             roots[parts[1]] = test
-            found[f"train_{domain}"] = good
-            seen, bad = look_at(find_files(test), needed, test)
-            skipped += bad
-            looks |= seen
-            found[f"test_{domain}"] = list(seen)
-        else:
-            before = [set((known or {}).get(part, ())) for part in parts]
-            names = names_in(train, good)
-            choose = held_out_before if old else held_out
-            tests = (choose(names, holdout, seed) | before[1]) - before[0]
-            found[f"train_{domain}"] = [file for file, name in zip(good, names, strict=True) if name not in tests]
-            found[f"test_{domain}"] = [file for file, name in zip(good, names, strict=True) if name in tests]
+            found |= {f"train_{domain}": good, f"test_{domain}": looked(test, needed)[0]}
+            continue
+        trained, tested = (set((known or {}).get(part, ())) for part in parts)
+        names = names_in(train, good)
+        choose = held_out_before if old else held_out
+        tests = (choose(names, holdout, seed) | tested) - trained
+        found[f"train_{domain}"] = [file for file, name in zip(good, names, strict=True) if name not in tests]
+        found[f"test_{domain}"] = [file for file, name in zip(good, names, strict=True) if name in tests]
     return Pictures(**found, skipped=skipped, roots=roots, looks=looks)
+
+
+def folders_of(data: Path | None, source: Path | None, target: Path | None) -> dict[str, tuple[Path, Path | None]]:
+    """The folders of training and of test pictures of the domains "a" and "b"; arguments are those of `find_pictures`.
+
+    Raises:
+        UserError: too much is given, or too little.
+    """
+    if data is not None and (source or target):
+        raise UserError("`source` and `target` replace `data`: give either `data` or both of them.")
+    if data is not None:
+        data = opened(data)
+        return {"a": (data / "trainA", data / "testA"), "b": (data / "trainB", data / "testB")}
+    if source is None or target is None:
+        raise UserError("No pictures were named: give `data` (with trainA and trainB inside) or `source` and `target`.")
+    return {"a": (source, None), "b": (target, None)}
+
+
+def need_folder(train: Path, data: Path | None, resumed: bool) -> None:
+    """Raises UserError if a folder of training pictures, of ``data`` if that is given, is not there."""
+    if train.is_dir():
+        return
+    hint = absent(train)
+    if data is not None and not resumed:
+        need_data(opened(data))
+    if data is not None:
+        hint = "does not exist: `data` needs folders trainA and trainB; or give `source` and `target`"
+    if resumed:
+        hint = "does not exist: if it was moved, give its new place as `data` when the run is resumed"
+    raise UserError(f"The folder {train} {hint}.")
 
 
 def split_of(run: Path) -> tuple[Inventory | None, bool]:
