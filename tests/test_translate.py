@@ -348,7 +348,7 @@ def test_other_files_are_not_imported(content, names, tmp_path, capsys):
 
 def test_a_checkpoint_with_other_shapes_is_refused(tmp_path):
     states = released_names(UGATIT(UGATITConfig(size=128, width=2, blocks=1, light=True)))
-    states["disGA"]["model.4.bias"] = torch.zeros(9)
+    states["genB2A"]["conv1x1.bias"] = torch.zeros(9)
     torch.save(states, tmp_path / "x.pt")
     with pytest.raises(UserError, match="does not fit"):
         import_released(tmp_path / "x.pt")

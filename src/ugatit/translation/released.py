@@ -167,7 +167,7 @@ def from_released(found: dict[str, Any], path: str | Path, size: int) -> UGATIT:
     except ValidationError as error:
         raise UserError(f"The checkpoint {path} does not fit U-GAT-IT: {first_problem(error)}.") from None
     except KeyError as error:
-        raise UserError(f"The checkpoint {path} is not of the authors' networks: {error} is missing.") from None
+        raise UserError(f"The checkpoint {path} is not of the authors' networks: it lacks {error}.") from None
     except (IndexError, ValueError, ZeroDivisionError):
         raise UserError(
             f"The checkpoint {path} is not of the authors' networks (a generator's tensors have other shapes): "
