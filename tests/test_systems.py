@@ -671,6 +671,16 @@ def test_pool_is_filled_then_exchanges_half_of_the_time():
     assert len(set(old)) == len(old), "what was shown from the pool has left it"
 
 
+def test_a_pool_that_is_taken_up_with_a_larger_batch_shows_only_what_it_holds():
+    pool, other = Pool(9, 1, 1, 1), Pool(9, 1, 1, 1)
+    for step in range(3):
+        pool.exchange(torch.ones(1, 1, 1, 1), Clock(step, 200))
+    other.load_state_dict(pool.state_dict())
+    assert other.filled == 3
+    shown = [other.exchange(torch.ones(4, 1, 1, 1), Clock(step, 200)) for step in range(3, 30)]
+    assert torch.cat(shown).all() and other.images.all()
+
+
 def quick(system: str, data, run, steps: int) -> TrainConfig:
     config = preset_config(system, "quick")
     model = replace(config.model, size=least_side(system), width=4, blocks=1)
