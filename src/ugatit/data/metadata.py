@@ -21,7 +21,7 @@ SEGMENTS = 2**13  # of a JPEG file; a profile in colour has a few hundred
 METADATA = 2**16  # bytes of Exif or XMP that are looked at
 MOST_TAGS = 2**20  # of a TIFF file; its pages have about 15 each
 MOST_PICTURES = 2**16  # of a TIFF file
-CHUNK = 2**10  # bytes that a PNG file's parts have on average, at least, where they are many
+CHUNK = 2**8  # bytes that a PNG file's parts have on average, at least, where they are many
 
 MARKER = re.compile(rb"\xff+[^\x00\xff]")
 IN_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # restarts belong to the scan

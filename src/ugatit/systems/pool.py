@@ -26,8 +26,9 @@ class Pool(nn.Module):
         self.register_load_state_dict_post_hook(Pool.count)
 
     def count(self, _: object) -> None:
-        """See how full the pool of a checkpoint is."""
-        self.filled = int(self.images.flatten(1).any(1).sum())
+        """See how full the pool of a checkpoint is; where there are only shapes, nothing is seen."""
+        if not self.images.is_meta:
+            self.filled = int(self.images.flatten(1).any(1).sum())
 
     @torch.no_grad()
     def exchange(self, made: Tensor, clock: Clock) -> Tensor:
