@@ -115,15 +115,11 @@ class Guard:
             return await send({"type": "websocket.close", "code": 1008})
         reply = Reply(send, self.rules.policy)
         waiting = True  # for the body, or its end
-        who = address((scope.get("client") or [None])[0])
-        self.open[who] += 1
         try:
-            if who and self.open[who] > CONNECTIONS // SHARE:
-                raise RefusalError(503, "Too many requests come from your address: try again in a while.")
             headers = headers_of(scope)
             self.check_host(scope, headers)
             self.check_path(scope)
-            with self.room(scope, headers) as body:
+            with self.counted(scope), self.room(scope, headers) as body:
                 data = await body_of(receive, body.most)
                 waiting = False
                 self.bytes -= body.size - len(data)  # the room that it did not need
@@ -143,11 +139,25 @@ class Guard:
         except Exception as error:
             logging.getLogger(__name__).error("%s %.200s failed: %r", scope["method"], scope["path"], error)
             await reply.refuse(RefusalError(500, FAILED))
+        return None
+
+    @contextmanager
+    def counted(self, scope: Scope) -> Iterator[None]:
+        """Within this block a request counts among the open ones of its address.
+
+        Raises:
+            RefusalError: that has its share already.
+        """
+        who = address((scope.get("client") or [None])[0])
+        if who and self.open[who] >= CONNECTIONS // SHARE:
+            raise RefusalError(503, "Too many requests come from your address: try again in a while.")
+        self.open[who] += 1
+        try:
+            yield
         finally:
             self.open[who] -= 1
             if not self.open[who]:
                 del self.open[who]
-        return None
 
     def check_path(self, scope: Scope) -> None:
         """Raises RefusalError if there is nothing at a request's path, or nothing to do there."""
