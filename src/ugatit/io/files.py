@@ -32,6 +32,31 @@ LEFT = ".ugatit-" + "[0-9a-f]" * 16 + ".partial"  # what temporary files and fol
 STALE = 24 * 3600  # seconds after which one is nobody's
 
 
+@contextmanager
+def alone_in(folder: Path, otherwise: str) -> Iterator[None]:
+    """Within this block no other process is in one for this folder, where the system and the disk know locks.
+
+    Raises:
+        UserError: one is; ``otherwise`` says of the folder what that means, and what to do.
+    """
+    try:
+        import fcntl
+
+        file = (folder / ".lock").open("w")
+    except (ImportError, OSError):  # Windows; a folder that cannot be written, which is told later
+        yield
+        return
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise UserError(f"{folder} {otherwise}.") from None
+        except OSError:  # a disk without locks
+            pass
+        yield
+        (folder / ".lock").unlink(missing_ok=True)
+
+
 def sync(path: Path) -> None:
     """Flush a file or folder to the disk, where the system can."""
     if os.name == "nt":

@@ -43,7 +43,7 @@ from ugatit.data.places import title
 from ugatit.data.sampling import Slices, Unpaired, loader, read_tests, train_transform
 from ugatit.data.seeds import seed_of
 from ugatit.io.errors import UserError, with_options, words_of
-from ugatit.io.files import atomic_file, remove_left, write_json, write_text, writing
+from ugatit.io.files import alone_in, atomic_file, remove_left, write_json, write_text, writing
 from ugatit.io.sheet import draw_sheet
 from ugatit.io.terminal import console, endings, say, some
 from ugatit.nn.augment import DiffAugment
@@ -85,6 +85,7 @@ from ugatit.translation.card import Training, card_text, write_card
 from ugatit.translation.files import out_of_memory
 from ugatit.translation.folder import save_model, saved_step
 
+TRAINED = "is being trained by another process: stop that first, or wait for its end"
 SAME_SIGNAL = 2.0  # seconds within which a second signal to stop is the first one again
 
 
@@ -129,20 +130,7 @@ class Trainer:
         self.pictures.need_training()
         model = with_ranges(config.model, self.pictures, self.say)
         self.config = config = replace(config, model=with_faces(model, self.pictures, self.say))
-        torch.manual_seed(seed_of(config.seed, "weights"))
-        self.system: System = REGISTRY[config.system](config.model)
-        self.system.init_weights()
-        if start is not None:
-            self.begin_with(start)
-        self.system.to(self.accelerator.device)
-        if config.recipe.diff_augment:
-            augment = DiffAugment(
-                config.recipe.diff_augment, self.accelerator.process_index, self.accelerator.num_processes
-            )
-            for judge in self.system.judges:
-                augment.watch(judge)
-        if config.compile:
-            compile_networks(self.system)
+        self.system = self.build(start)
         self.optimizers = self.system.optimizers()
         self.base_lr = {n: [g["lr"] for g in o.param_groups] for n, o in self.optimizers.items()}
         self.recorded: dict[tuple[int, int], Recorded] = {}
@@ -161,17 +149,7 @@ class Trainer:
             if self.records:
                 take_from_card(optimizer)
             self.accelerator.prepare(optimizer)  # moves its state; clipping asks for all that were prepared
-        self.tests = [
-            read_tests(
-                spread(test or train, config.preview_pictures),
-                config.model.size,
-                samples_of(config.model, domain),
-            )
-            for domain, test, train in (
-                ("a", self.pictures.test_a, self.pictures.train_a),
-                ("b", self.pictures.test_b, self.pictures.train_b),
-            )
-        ]
+        self.tests = self.read_previews()
         self.curve: Curve | None = None
         if config.evaluate_every:
             if start_curve is None:
@@ -180,9 +158,33 @@ class Trainer:
         self.stop_signal: int | None = None
         self.signs = Signs()
 
-    def begin_with(self, start: System) -> None:
+    def build(self, start: System | None) -> System:
+        """The system on the device, with fresh weights, or those of a model."""
+        config, accelerator = self.config, self.accelerator
+        torch.manual_seed(seed_of(config.seed, "weights"))
+        system: System = REGISTRY[config.system](config.model)
+        system.init_weights()
+        if start is not None:
+            self.begin_with(system, start)
+        system.to(accelerator.device)
+        if config.recipe.diff_augment:
+            augment = DiffAugment(config.recipe.diff_augment, accelerator.process_index, accelerator.num_processes)
+            for judge in system.judges:
+                augment.watch(judge)
+        if config.compile:
+            compile_networks(system)
+        return system
+
+    def read_previews(self) -> list[Tensor]:
+        """The pictures that previews show, of A and of B: test pictures, where there are none training pictures."""
+        found = self.pictures
+        both = ("a", found.test_a or found.train_a), ("b", found.test_b or found.train_b)
+        model, count = self.config.model, self.config.preview_pictures
+        return [read_tests(spread(files, count), model.size, samples_of(model, domain)) for domain, files in both]
+
+    def begin_with(self, system: System, start: System) -> None:
         """Take the weights of a model, and say which parts begin afresh, and which of the model's find no place."""
-        afresh, left = take_weights(self.system, start)
+        afresh, left = take_weights(system, start)
         told = "".join(
             f"; {what}: {', '.join(names)}" for what, names in (("afresh begin", afresh), ("not taken", left)) if names
         )
@@ -732,15 +734,15 @@ def train(config: TrainConfig, resume: bool = False, start_curve: StartCurve | N
         raise UserError(f"{run} already holds a run: continue it with --resume {run}, or give another -o.")
     held = ExitStack()
     try:
-        if resume:
-            held.enter_context(alone_in(run))
+        if resume and int(os.environ.get("RANK", 0)) == 0:
+            held.enter_context(alone_in(run, TRAINED))
         trainer = Trainer(config, run, resume, start_curve)
         trainer.say(f"run folder {run}, device {trainer.accelerator.device}")
         report_pictures(trainer.pictures, trainer.say)
         if trainer.accelerator.is_main_process:
             keep_record(trainer, changed_settings(before, trainer.config) if resume else {})
             if not resume:
-                held.enter_context(alone_in(run))
+                held.enter_context(alone_in(run, TRAINED))
         with writing(run, RUN_CANNOT):
             start_tracking(trainer.accelerator, config.track, run, trainer.step, settings_of(config))
         trainer.train()
@@ -767,35 +769,6 @@ def train(config: TrainConfig, resume: bool = False, start_curve: StartCurve | N
         for line in [*(trainer.curve.summary() if trainer.curve else []), *what_next(config)]:
             trainer.say(line)
     return run / "model"
-
-
-@contextmanager
-def alone_in(run: Path) -> Iterator[None]:
-    """Within this block no other training of the run begins, where the system and the disk know locks.
-
-    Raises:
-        UserError: one is going on.
-    """
-    try:
-        import fcntl
-
-        file = (run / ".lock").open("w") if int(os.environ.get("RANK", 0)) == 0 else None
-    except (ImportError, OSError):  # Windows; a folder that cannot be written, which is told later
-        file = None
-    if file is None:
-        yield
-        return
-    with file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise UserError(
-                f"{run} is being trained by another process: stop that first, or wait for its end."
-            ) from None
-        except OSError:  # a disk without locks
-            pass
-        yield
-        (run / ".lock").unlink(missing_ok=True)
 
 
 def short_of_memory(config: TrainConfig) -> str:
