@@ -304,18 +304,23 @@ def split_of(run: Path) -> tuple[Inventory | None, bool]:
         raise UserError(f"{path} is damaged ({error}): restore it from a copy, or start another run.") from None
 
 
+class Tests(NamedTuple):
+    """The test pictures of a data set."""
+
+    files: dict[str, list[Path]]  # by domain, "A" and "B"
+    roots: dict[str, Path]  # the folder of each
+    skipped: list[Skipped]  # what was left out
+
+
 def find_tests(
     data: Path, holdout: float, seed: int, run: Path | None = None, channels: tuple[int, int] = (3, 3)
-) -> tuple[dict[str, list[Path]], dict[str, Path], list[Skipped]]:
+) -> Tests:
     """The test pictures of both domains, as training with the same settings leaves them out.
 
     Args:
         data, holdout, seed: as `find_pictures` takes them.
         run: the folder of the run, whose record says what it never trained on.
         channels: that are needed of the pictures of A, and of those of B.
-
-    Returns:
-        Files by domain, "A" and "B"; the folder of each; and what was left out.
 
     Raises:
         UserError: a folder is missing, or a domain has no usable picture.
@@ -328,14 +333,14 @@ def find_tests(
             for (domain, root), needed in zip(roots.items(), channels, strict=True)
         }
         files = {domain: list(found.good) for domain, found in checked.items()}
-        return files, roots, [bad for found in checked.values() for bad in found.skipped]
+        return Tests(files, roots, [bad for found in checked.values() for bad in found.skipped])
     need_data(data)
     if not all((data / f"train{domain}").is_dir() for domain in "AB"):
         raise UserError(f"The folder {data} has neither testA and testB nor trainA and trainB: give one that has.")
     known, old = split_of(run) if run else (None, False)
     pictures = find_pictures(data, None, None, holdout, seed, known, old, channels)
     roots = {domain: root if root.is_dir() else data / f"train{domain}" for domain, root in roots.items()}
-    return {"A": pictures.test_a, "B": pictures.test_b}, roots, pictures.skipped
+    return Tests({"A": pictures.test_a, "B": pictures.test_b}, roots, pictures.skipped)
 
 
 def held_out(names: list[str], share: float, seed: int) -> set[str]:

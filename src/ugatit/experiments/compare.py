@@ -15,9 +15,8 @@ import torch
 from pydantic import Field
 from tyro.conf import Positional, arg
 
-from ugatit.data.finding import find_tests, need_training_folders
+from ugatit.data.finding import need_training_folders
 from ugatit.data.places import opened
-from ugatit.data.sampling import read_tests
 from ugatit.evaluation.evaluate import translation_name
 from ugatit.experiments.runs import DIRECTIONS, Experiment, Run, evaluate_all, train_all, write_tables
 from ugatit.io.errors import UserError
@@ -26,7 +25,7 @@ from ugatit.io.sheet import save_picture, to_picture
 from ugatit.io.terminal import say
 from ugatit.nn.precision import tf32
 from ugatit.systems import REGISTRY
-from ugatit.systems.base import LONG, channels_of, samples_of
+from ugatit.systems.base import LONG, channels_of
 from ugatit.training.config import TrainConfig, preset_config, read_run
 from ugatit.training.recorded import AS_USUAL
 from ugatit.training.trainer import Trainer
@@ -224,15 +223,12 @@ def keep_pictures(runs: list[Run], out: Path) -> None:
     """The sources and the first seed's translations of them, as `ugatit study` takes them: pictures of the same name in
     ``pictures/DIRECTION/source/`` and ``pictures/DIRECTION/SYSTEM/``.
     """
-    first = runs[0].config
-    assert first.data is not None
-    tests, _, _ = find_tests(first.data, first.holdout, first.seed, runs[0].folder, channels_of(first.model))
+    tests = runs[0].tests().files
     with writing(out):
         for direction in DIRECTIONS:
             with atomic_folder(out / "pictures" / direction / SOURCE) as temporary:
-                model = read_run(runs[0].folder).model  # with the ranges that were found
                 for number, file in enumerate(tests[direction[0].upper()]):
-                    x = read_tests([file], model.size, samples_of(model, direction[0]))
+                    x = runs[0].read([file], direction)
                     save_picture(to_picture(x[0]), temporary / translation_name(number, file))
         for run in runs:
             for direction in DIRECTIONS:

@@ -18,7 +18,7 @@ from pydantic import Field
 from rich.table import Table
 from torch import Tensor
 
-from ugatit.data.finding import find_tests, spread
+from ugatit.data.finding import Tests, find_tests, spread
 from ugatit.data.sampling import read_tests
 from ugatit.evaluation.evaluate import Evaluator, evaluate_model, figure
 from ugatit.evaluation.features import FeatureName
@@ -85,6 +85,17 @@ class Run(NamedTuple):
             with suppress(ValueError):  # it is just being written, or the disk was full
                 return json.loads(line)["step"]
         return self.step()
+
+    def tests(self) -> Tests:
+        """The test pictures that it was never trained on."""
+        assert self.config.data is not None
+        channels = channels_of(self.config.model)
+        return find_tests(self.config.data, self.config.holdout, self.config.seed, self.folder, channels)
+
+    def read(self, files: list[Path], direction: Direction) -> Tensor:
+        """Pictures to translate in a direction, as its model reads them; N x channels x size x size in [-1, 1]."""
+        model = read_run(self.folder).model  # with the ranges that were found
+        return read_tests(files, model.size, samples_of(model, direction[0]))
 
     def claim(self) -> None:
         """Write the run's configuration into its folder, from which it is trained.
@@ -163,8 +174,6 @@ def evaluate_all(runs: list[Run], experiment: Experiment) -> list[dict[str, Any]
         runs: all of one data folder.
         experiment: how they are measured.
     """
-    first = runs[0].config
-    assert first.data is not None
     protocol = Protocol(features=experiment.features, weights=experiment.weights)
     evaluator = Evaluator(protocol, find_device(None))
     measured = []
@@ -173,7 +182,7 @@ def evaluate_all(runs: list[Run], experiment: Experiment) -> list[dict[str, Any]
         note = path.with_name("measured.json")  # what the figures are of
         known, before = (json.loads(file.read_text("utf-8")) if file.exists() else {} for file in (path, note))
         complete = not experiment.paired or TRUTH[0] in known.get("a2b", ())
-        tests, roots, _ = find_tests(first.data, first.holdout, run.seed, run.folder, channels_of(run.config.model))
+        tests, roots, _ = run.tests()
         now = {side: [digest(file) for file in files] for side, files in tests.items()}
         now["model"] = [digest(run.folder / "model" / "translator.safetensors")]
         same = known.get("protocol") == evaluator.description(run.config.model.size) and before == now
@@ -239,12 +248,8 @@ def truth_table(summary: dict[str, Any], direction: Direction) -> Table:
 
 def sheet(runs: list[Run], direction: Direction) -> dict[str, Tensor]:
     """Sources down, rows of the table across, from the first seed's runs."""
-    first = runs[0].config
-    assert first.data is not None
-    tests, _, _ = find_tests(first.data, first.holdout, first.seed, runs[0].folder, channels_of(first.model))
-    model = read_run(runs[0].folder).model  # with the ranges that were found
-    files = spread(tests[direction[0].upper()], SHEET_ROWS)
-    x = read_tests(files, model.size, samples_of(model, direction[0]))
+    files = spread(runs[0].tests().files[direction[0].upper()], SHEET_ROWS)
+    x = runs[0].read(files, direction)
     columns = {"source": x}
     for run in runs:
         if run.seed == runs[0].seed:
