@@ -90,9 +90,8 @@ def test_tiff_files_are_upright(big, compression, orientation):
 
 def with_chunk(png: bytes, name: bytes, content: bytes, last: bool = False) -> bytes:
     """A PNG file with one more chunk: after the header, or before the end."""
-    chunk = struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
     place = len(png) - 12 if last else 33
-    return png[:place] + chunk + png[place:]
+    return png[:place] + chunk(name, content) + png[place:]
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)

@@ -148,7 +148,7 @@ class Guard:
         Raises:
             RefusalError: that has its share already.
         """
-        who = address((scope.get("client") or [None])[0])
+        who = address_of(scope)
         if who and self.open[who] >= CONNECTIONS // SHARE:
             raise RefusalError(503, "Too many requests come from your address: try again in a while.")
         self.open[who] += 1
@@ -211,7 +211,7 @@ class Guard:
         if lengths:
             check_size(int(lengths[0]) if lengths[0].isdecimal() and len(lengths[0]) < 16 else body.most + 1, body.most)
         body.size = int(lengths[0]) if lengths else body.most
-        who = address((scope.get("client") or [None])[0])
+        who = address_of(scope)
         many = self.holders.total() >= (BODIES if upload else 2 * BODIES)  # small ones fit in where uploads do not
         large = upload and self.bytes + body.size > self.rules.together * self.rules.upload
         if many or large or (who and self.holders[who] >= BODIES // SHARE):
@@ -246,6 +246,11 @@ def address(host: str | None) -> str:
     if found.is_loopback:
         return ""
     return str(found) if found.version == 4 else str(ipaddress.ip_network((found, 64), strict=False))
+
+
+def address_of(scope: Scope) -> str:
+    """The `address` of a request's client; behind a proxy the one that it names."""
+    return address((scope.get("client") or [None])[0])
 
 
 class Reply:

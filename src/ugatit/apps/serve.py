@@ -19,12 +19,12 @@ from ugatit.apps.desk import Desk, ServeConfig, load_models
 from ugatit.apps.guard import Receive, RefusalError, Rules, body_of
 from ugatit.apps.shelf import API, OnlyShelf, Shelf, add_files
 from ugatit.data.finding import check_pictures, find_files
-from ugatit.data.reading import opened_picture, read_picture
+from ugatit.data.reading import eight_bits, opened_picture
 from ugatit.data.samples import is_deep
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import printable
 from ugatit.io.sheet import png
-from ugatit.systems.base import WAYS, Direction
+from ugatit.systems.base import COLOUR, WAYS, Direction
 from ugatit.translation.faces import How
 from ugatit.translation.hub import photographs
 from ugatit.translation.translator import Size
@@ -259,7 +259,7 @@ def without_words(file: Path) -> tuple[bytes, str]:
     with opened_picture(file) as whole:
         if is_deep(whole.picture) or whole.lost:
             return file.read_bytes(), f"example{file.suffix}"
-    return png(read_picture(file)), "example.png"
+        return png(eight_bits(whole, COLOUR)), "example.png"
 
 
 def examples_of(config: ServeConfig) -> list[Path]:

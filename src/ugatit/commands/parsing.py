@@ -10,7 +10,6 @@ import tyro
 
 from ugatit.io.errors import UserError
 from ugatit.io.terminal import some
-from ugatit.training.config import check_range
 
 # In tyro's refusals: what parts them, and an option.
 RULE, NAME = re.compile(r" *-{3,} *"), re.compile(r" {6}(-|[A-Z])")
@@ -42,6 +41,8 @@ def parse(kind: Any, command: str, arguments: list[str], **options: Any) -> Any:
             given = tyro.cli(kind, prog=command, args=arguments, **options)
     except SystemExit:
         raise UserError(f"{refusal(told.getvalue())}: see {command} --help.") from None
+    from ugatit.training.config import check_range  # not before: help does not wait for torch
+
     check_range(given)
     return given
 
@@ -49,9 +50,12 @@ def parse(kind: Any, command: str, arguments: list[str], **options: Any) -> Any:
 def check_words(arguments: list[str], command: str) -> None:
     """Raises UserError for an empty argument, as of a shell's variable that is not set: a path would be this folder."""
     for before, word in zip(["", *arguments], arguments, strict=False):
-        option = word[:-1] if word.startswith("--") and word.endswith("=") else before if before[:1] == "-" else ""
-        if (not word or word == f"{option}=") and option != "--root-path":
-            raise UserError(f"{option or 'An argument'} is empty: give a value, or leave it out: see {command} --help.")
+        joined = word.startswith("--") and word.endswith("=")  # --name=
+        if word and not joined:
+            continue
+        name = word[:-1] if joined else before if before.startswith("-") else ""
+        if name != "--root-path":  # whose default is empty
+            raise UserError(f"{name or 'An argument'} is empty: give a value, or leave it out: see {command} --help.")
 
 
 def refusal(told: str) -> str:

@@ -94,7 +94,7 @@ class WorkingSet(TorchDispatchMode):
 
 def translation_cost(system: System, size: int) -> Cost:
     """Of translating one picture of size x size one way: all weights of that way, and the largest layer."""
-    copy = on_meta(system).eval().requires_grad_(False)
+    copy = system.on_meta(system.config).eval().requires_grad_(False)
     x = torch.empty(1, channels_of(copy.config)[copy.directions[0] == "b2a"], size, size, device="meta")
     weights = list(copy.state_dict().values())
     with FlopCounterMode(display=False) as flops, WorkingSet(weights) as working:
@@ -112,7 +112,7 @@ def training_cost(system: System, batch: int) -> Cost:
     with weights, Adam's averages, the larger update's gradients, and what the backward passes need, but not what the
     device's libraries take for themselves.
     """
-    copy = on_meta(system).train()
+    copy = system.on_meta(system.config).train()
     size = copy.config.size
     real_a, real_b = (torch.empty(batch, c, size, size, device="meta") for c in channels_of(copy.config))
     optimizers = copy.optimizers()
@@ -136,11 +136,6 @@ def training_cost(system: System, batch: int) -> Cost:
     return Cost(round(operations), held + saved.most)
 
 
-def on_meta(system: System) -> System:
-    """The same networks without numbers."""
-    return type(system).on_meta(system.config)
-
-
 def count(part: nn.Module) -> int:
     """How many weights a network has."""
     return sum(parameter.numel() for parameter in part.parameters())
@@ -151,7 +146,7 @@ def cost_table(system: System, size: int, batch: int) -> tuple[Table, dict[str, 
     alone, and so is never trained, without the training step."""
     costs = {f"translating a {size} px picture": translation_cost(system, size)}
     numbers = {
-        "parameters": {name: count(part) for name, part in on_meta(system).named_children()},
+        "parameters": {name: count(part) for name, part in system.on_meta(system.config).named_children()},
         "translation": {"size": size, **costs[f"translating a {size} px picture"]._asdict()},
     }
     if not getattr(system.config, "only", None):

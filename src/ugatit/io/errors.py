@@ -2,9 +2,10 @@
 
 import re
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
 
@@ -35,7 +36,7 @@ def words_of(error: BaseException, line: int = 0) -> str:
     return lines[line if line < len(lines) else -1][:200]
 
 
-def first_problem(error: ValidationError) -> str:
+def first_problem(error: "ValidationError") -> str:
     """Pydantic's first complaint as a phrase that names the option."""
     problem = error.errors()[0]
     option = ".".join(str(part) for part in problem["loc"])

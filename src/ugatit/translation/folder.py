@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ugatit.io.errors import UserError, first_problem
-from ugatit.io.files import atomic_file, open_regular, read_json, real, save_tensors, write_json
+from ugatit.io.files import atomic_file, open_regular, read_json, real, save_tensors, write_text
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import System
 
@@ -34,16 +34,16 @@ def translator_state(system: System) -> dict[str, Tensor]:
     return {k: v for k, v in system.state_dict().items() if k.split(".")[0] in system.translators}
 
 
-def settings_of(system: System) -> dict[str, Any]:
+def config_text(system: System) -> str:
     """What ``config.json`` of a model folder holds; without paths, which only training on this machine needs."""
     name = next(name for name, kind in REGISTRY.items() if type(system) is kind)
     shared = {key: None if isinstance(value, Path) else value for key, value in asdict(system.config).items()}
-    return {"format": FORMAT, "system": name, "config": shared}
+    return json.dumps({"format": FORMAT, "system": name, "config": shared}, indent=2) + "\n"
 
 
 def save_config(system: System, folder: Path) -> None:
     """Write ``config.json`` of a model folder, atomically."""
-    write_json(folder / "config.json", settings_of(system), indent=2)
+    write_text(folder / "config.json", config_text(system))
 
 
 def save_model(system: System, folder: Path, step: int, with_training: bool = True) -> None:
@@ -72,7 +72,7 @@ def save_model(system: System, folder: Path, step: int, with_training: bool = Tr
     others = not with_training and not holds(folder / "translator.safetensors", wanted)
     with ExitStack() as files:  # which take their places at its end, this one last
         config = files.enter_context(atomic_file(folder / "config.json"))
-        config.write_text(json.dumps(settings_of(system), indent=2) + "\n", "utf-8")
+        config.write_text(config_text(system), "utf-8")
         for part, tensors in parts.items():
             temporary = files.enter_context(atomic_file(folder / f"{part}.safetensors"))
             save_tensors(tensors, temporary, {"step": str(step)})

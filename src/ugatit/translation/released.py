@@ -25,7 +25,7 @@ NETWORKS = {
     "disLB": "disc_local_b",
 }
 GENERATORS = ("genA2B", "genB2A")
-JUDGES = ("disGA", "disGB", "disLA", "disLB")
+JUDGES = NETWORKS.keys() - GENERATORS
 UNUSED = ("running_mean", "running_var", "num_batches_tracked")  # of norms that normalise each picture by itself
 
 
