@@ -174,6 +174,16 @@ def test_only_what_was_uploaded_is_opened(client, tmp_path):
                 assert status in (403, 404) and b"secret" not in found and b"root:" not in found, (prefix, route, path)
 
 
+def test_what_the_page_refuses_ends_as_a_request_that_went_well(client):
+    """After one that failed, gradio's script drops what the visitor has changed meanwhile."""
+    _, found = client.queue(file_data(client.upload(encoded(noise(8, 8)))), "A to B", 0, "The picture")
+    messages = [json.loads(line.removeprefix("data: ")) for line in found.splitlines() if line.startswith("data: ")]
+    (told,) = [message for message in messages if message["msg"] == "log"]
+    assert "the least is 16 x 16" in told["log"] and told["title"] == "Not translated"
+    (last,) = [message for message in messages if message["msg"] == "process_completed"]
+    assert last["success"] and last["output"]["data"][0] is None, "and no earlier translation stays"
+
+
 @pytest.mark.parametrize("end", ["%0A", "%0D", "%00", "%0A%0A", "/", "%20", ";", "%2F"])
 def test_no_spelling_of_the_queue_s_address_goes_past_the_check(end, client):
     body = json.dumps(

@@ -186,7 +186,8 @@ def page(desk: Desk, shelf: Shelf) -> Any:
                 if note:
                     gr.Info(note)
             except RefusalError as refusal:
-                raise gr.Error(refusal.sentence, print_exception=False) from None
+                # No `gr.Error`: after one, the page forgets what was changed while it was waited for.
+                gr.Warning(refusal.sentence, title="Not translated")
         values: list[Any] = []
         for name in desk.translators:
             source, result, attention = files.get(name, (None, None, None))
