@@ -99,7 +99,7 @@ def test_a_folder_has_one_range_which_the_run_and_the_model_keep(scans, tmp_path
     done = run_here("train", scans, *TINY, "--steps", "1", "-o", tmp_path / "run")
     assert done.returncode == 0
     assert "The samples of domain A go from -10 to 250, its --range from now on." in done.stderr
-    assert "4 pictures of domain B come out nearly black, as their samples stay far below 65535" in done.stderr
+    assert "Nearly black as read: 4 pictures of domain B, with samples far below 65535" in done.stderr
     for place in ("config.json", "model/config.json"):
         record = json.loads((tmp_path / "run" / place).read_text())
         model = record.get("model") or record["config"]
@@ -114,7 +114,7 @@ def test_a_folder_has_one_range_which_the_run_and_the_model_keep(scans, tmp_path
     done = run_here("train", scans, *TINY, "--steps", "1", "-o", tmp_path / "two", "--range", "-100", "400",
                       "--range-b", "auto")  # fmt: skip
     model = json.loads((tmp_path / "two" / "config.json").read_text())["model"]
-    assert (model["range"], model["range_b"]) == ([-100, 400], [0, 1400]) and "nearly black" not in done.stderr
+    assert (model["range"], model["range_b"]) == ([-100, 400], [0, 1400]) and "Nearly black" not in done.stderr
     for given, sentence in ((("5", "3"), "--range = (5.0, 3.0): 5 is not below 3"), (("0", "nan"), "--range = nan")):
         done = run_here("train", scans, *TINY, "-o", tmp_path / "three", "--range", *given)
         assert done.returncode == 2 and sentence in done.stderr
@@ -155,12 +155,12 @@ def test_translation_reads_all_inputs_with_one_range(scans, tmp_path):
     for part, options, limits, said in (
         ("trainA", [], (-10, 250), "The samples of floats and 32 bits go from -10 to 250"),
         ("trainA", ["--range", "0", "100"], (0, 100), ""),
-        ("trainB", [], None, "4 pictures are nearly black as they are read: "),
+        ("trainB", [], None, "Nearly black as read: 4 pictures, "),
         ("trainB", ["--range", "auto"], (0, 1400), "The samples of all inputs go from 0 to 1400"),
     ):
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
         made, told = results(part, *options)
-        assert said in told and ("nearly black" in told) == (limits is None)
+        assert said in told and ("Nearly black" in told) == (limits is None)
         translator.range = limits
         files = [file for file in find_files(scans / part) if file.name[0] in "013"]
         for one, file in zip(made, files, strict=True):

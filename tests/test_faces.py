@@ -479,7 +479,7 @@ def test_inspect_measures_attention_on_faces(prepared, tmp_path, capsys):
     assert "--faces needs pictures of faces" in capsys.readouterr().err
     write_picture(tmp_path / "nobody.png", 0, 80)
     assert main(["inspect", str(model), str(tmp_path / "nobody.png"), "--faces", "-o", str(out)]) == 0
-    assert "1 of 1 pictures do not count: no face was found" in capsys.readouterr().err.replace("\n", " ")
+    assert "Not counted: 1 picture of 1, with no face" in capsys.readouterr().err.replace("\n", " ")
     one = str(next((prepared / "data" / "trainA").iterdir()))
     assert main(["inspect", str(model), one, "--faces", "-o", str(out)]) == 0
     told = json.loads((out / "inspection.json").read_text(), parse_constant=pytest.fail)["faces"]

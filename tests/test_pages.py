@@ -117,7 +117,9 @@ def test_several_pictures_under_another_name_are_said(model, tmp_path):
     pages[0].save(tmp_path / "still.jpg")
     assert has_more(tmp_path / "moving.jpg") and not has_more(tmp_path / "still.jpg")
     made = run_here("translate", model, tmp_path / "moving.jpg", tmp_path / "still.jpg", "-o", tmp_path / "out")
-    assert "1 files hold several pictures" in made.stderr and "moving.jpg" in made.stderr, made.stderr
+    assert (
+        "1 file with several pictures, of which the first is translated" in made.stderr and "moving.jpg" in made.stderr
+    ), made.stderr
 
 
 @pytest.mark.parametrize(

@@ -224,7 +224,7 @@ def test_second_names_of_a_picture_in_a_tar_file_are_pictures(tmp_path):
 def test_what_is_left_out_of_an_archive_is_said(tmp_path, capsys):
     names = ["p1/trainA/1.png", "p1/trainB/1.png", "p2/trainA/2.png"]
     assert files_in(opened(zipped(tmp_path / "two.zip", names))) == {"trainA/1.png", "trainB/1.png"}
-    told = "left out: 1 pictures of two.zip, in p2/trainA; trainA is p1/trainA, trainB is p1/trainB"
+    told = "left out: 1 picture of two.zip, in p2/trainA; trainA is p1/trainA, trainB is p1/trainB"
     assert told in capsys.readouterr().err
 
 

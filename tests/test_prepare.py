@@ -238,7 +238,7 @@ def times_two(path: Path) -> Path:
 
 def test_small_pictures_are_enlarged_and_it_is_said_how(messy, tmp_path):
     found, _, said = made(config(messy, tmp_path / "plain", size=256))
-    assert found["fine0.png"].upscaled == "lanczos" and "10 small pictures are enlarged by lanczos" in said[0]
+    assert found["fine0.png"].upscaled == "lanczos" and "10 small pictures enlarged by lanczos" in said[0]
     found, _, said = made(config(messy, tmp_path / "onnx", size=256, upscale=str(times_two(tmp_path / "double.onnx"))))
     assert found["fine0.png"].upscaled == "double.onnx" and "by double.onnx" in said[0]
     picture = Image.open(messy / "fine0.png")

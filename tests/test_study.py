@@ -219,7 +219,7 @@ def test_a_picture_whose_name_is_no_text_is_left_out(pictures, capsys):
     odd = pictures / "a2b" / "source" / os.fsdecode(b"na\xefve.png")
     shutil.copy(pictures / "a2b" / "source" / "0.png", odd)
     assert "0" in pictures_of(odd.parent) and len(pictures_of(odd.parent)) == 4
-    assert "1 files whose names are no text" in capsys.readouterr().err
+    assert "left out: 1 file with a name that is no text" in capsys.readouterr().err
 
 
 def test_a_study_goes_on_where_its_pictures_went_and_with_no_others(pictures, tmp_path):

@@ -239,7 +239,8 @@ def test_a_resumed_run_says_what_has_changed_in_its_pictures(data, tmp_path, cap
     (data / "trainB" / "0.png").unlink()
     train(replace(config, recipe=Recipe(steps=6, ema=0.9)), resume=True)
     said = " ".join(capsys.readouterr().err.split())
-    assert "were added to trainA: new0.png, new" in said and "1 picture was removed from trainB: 0.png." in said
+    assert "added to trainA since the run was started or resumed: new0.png, new" in said
+    assert "1 picture removed from trainB since the run was started or resumed: 0.png." in said
     change = json.loads((run / "config.json").read_text())["history"][0]
     assert change["step"] == 4 and change["pictures"]["removed from trainB"] == ["0.png"]
     now = json.loads((run / "pictures.json").read_text())
@@ -680,7 +681,7 @@ def test_one_process_looks_at_the_pictures_and_tells_the_others(data, tmp_path):
         file.write_bytes(b"no picture")
     code, errors = two_processes(LOOKS, "train", data, "-o", tmp_path / "other", *SMALL)
     assert code == 2 and "Traceback" not in errors
-    assert errors.count("trainB has no usable picture (5 files are unusable, 0.png is not a picture") == 2
+    assert errors.count("trainB has no usable picture (5 unusable files, 0.png is not a picture") == 2
 
 
 # Four processes on two cores take long: one of the cases will do.

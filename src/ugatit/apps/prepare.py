@@ -28,7 +28,7 @@ from ugatit.data.samples import is_deep
 from ugatit.io.errors import UserError, first_problem, package, words_of
 from ugatit.io.files import absent, atomic_folder, digest, need_outside, printable, read_json, write_json
 from ugatit.io.sheet import SMALLEST_CELL, draw_contact_sheet, save_picture
-from ugatit.io.terminal import some
+from ugatit.io.terminal import counted, some
 from ugatit.systems.base import COLOUR
 
 FORMAT = 2  # of the manifest
@@ -314,10 +314,13 @@ def prepare(config: PrepareConfig, say: Callable[[str], None], track: Callable[.
         for side, method, found in zip(sides, methods, chosen, strict=True):
             small = sum(not e.dropped and e.pixels * WORTH < config.size for e in found)
             if small:
-                say(f"Domain {side.domain}: {small} small pictures are enlarged by {method[0]}.")
+                say(f"Domain {side.domain}: {counted(small, 'small picture')} enlarged by {method[0]}.")
             deep = sorted({Path(e.file).name for e in found if e.deep and not e.dropped})
             if deep:
-                say(f"Domain {side.domain}: of more than 8 bits 8 are kept in {len(deep)} pictures: {some(deep)}.")
+                say(
+                    f"Domain {side.domain}: of more than 8 bits 8 are kept in {counted(len(deep), 'picture')}: "
+                    f"{some(deep)}."
+                )
             write = partial(write_result, temporary, config, method)
             with ThreadPoolExecutor() as pool:
                 entries += track(pool.map(write, found), f"writing {side.domain}", total=len(found))

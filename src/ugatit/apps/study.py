@@ -37,7 +37,7 @@ from ugatit.experiments.compare import SOURCE
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import absent, digest, printable, write_text, writing
 from ugatit.io.sheet import png
-from ugatit.io.terminal import say, some
+from ugatit.io.terminal import counted, say, some
 
 LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # none that look alike
 PAGE = Path(__file__).with_name("study.html")
@@ -158,7 +158,7 @@ def questions_of(domain: str, source: Path, methods: dict[str, Path], say: Any) 
         raise UserError(f"No picture of {source} has the same name in every method's folder: check the names.")
     left = len(by_name[SOURCE]) - len(common)
     if left:
-        say(f"{left} pictures of {source} are left out, as not every method has them.")
+        say(f"left out: {counted(left, 'picture')} of {source} that not every method has", "yellow")
     return [
         Question(domain, name, by_name[SOURCE][name], {method: by_name[method][name] for method in sorted(methods)})
         for name in sorted(common)
@@ -205,7 +205,7 @@ def pictures_of(folder: Path) -> dict[str, Path]:
     found = find_files(folder)
     odd = [file for file in found if not is_text(file)]
     if odd:
-        say(f"left out: {len(odd)} files whose names are no text: {some(odd)}", "yellow")
+        say(f"left out: {counted(len(odd), 'file')} with a name that is no text: {some(odd)}", "yellow")
     good, skipped = check_pictures(file for file in found if file not in odd)
     for one in skipped:
         say(f"  skipped: {one}")

@@ -13,7 +13,7 @@ from ugatit.data.finding import check_pictures, find_files, spread
 from ugatit.evaluation.attention import attention_on_faces, attention_table
 from ugatit.evaluation.inspection import inspect
 from ugatit.io.errors import UserError
-from ugatit.io.terminal import console, say
+from ugatit.io.terminal import console, counted, say
 from ugatit.systems.base import Direction
 from ugatit.translation.faces import face_finder
 from ugatit.translation.files import plan_jobs
@@ -73,8 +73,8 @@ def main(arguments: list[str]) -> None:
             count = max((row["pictures"] for row in rows), default=0)
             if count < len(good):
                 say(
-                    f"{len(good) - count} of {len(good)} pictures do not count: no face was found in them at the "
-                    f"model's {translator.side} pixels, or several."
+                    f"Not counted: {counted(len(good) - count, 'picture')} of {len(good)}, with no face, or several, "
+                    f"at the model's {translator.side} pixels."
                 )
             measured += rows
     if options.inputs and not tests:

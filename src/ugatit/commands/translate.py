@@ -216,7 +216,7 @@ def translate_one_animation(translator: Translator, job: Job, options: Translate
     """Translate all pictures of one file."""
     way, size = options.direction, options.size
     if translate_animation(translator, job.source, job.target, way, size, options.batch):
-        say(f"{job.source}: its pictures {SHALLOW}", "yellow")
+        say(f"{job.source}: pictures {SHALLOW}", "yellow")
 
 
 def translate_one_video(translator: Translator, job: Job, options: TranslateConfig) -> None:

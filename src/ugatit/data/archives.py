@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from ugatit.io.errors import UserError
 from ugatit.io.files import short_name, told_apart
-from ugatit.io.terminal import say, some
+from ugatit.io.terminal import counted, say, some
 
 PICTURES = {
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".tga",
@@ -170,7 +170,7 @@ def choose_folders(
     if left := [entry for entry in entries if entry not in chosen]:
         parts = ", ".join(f"{part} is {folder}" for part, folder in sorted(found.items()))
         homes_left = some(sorted({entry.parent.as_posix() for entry in left}))
-        say(f"left out: {len(left)} pictures of {where}, in {homes_left}; {parts}", "yellow")
+        say(f"left out: {counted(len(left), 'picture')} of {where}, in {homes_left}; {parts}", "yellow")
     return chosen
 
 

@@ -18,7 +18,7 @@ from ugatit.data.samples import UNSCALED
 from ugatit.data.seeds import rng
 from ugatit.io.errors import UserError
 from ugatit.io.files import absent, printable, real
-from ugatit.io.terminal import bars, say
+from ugatit.io.terminal import bars, counted, say
 from ugatit.systems.base import COLOUR, Range, Samples
 
 T = TypeVar("T")
@@ -87,7 +87,7 @@ def look_at(files: Iterable[Path], channels: int = 3, root: Path | None = None) 
     known = {file: look for file in files if (look := memory.recall(file))}
     new = [file for file in files if file not in known]
     if len(new) >= MANY:
-        say(f"looking through {len(new)} files")
+        say(f"looking through {len(new):,} files")
     with ThreadPoolExecutor() as pool, bars() as progress:
         looks = pool.map(one, new)
         told = list(progress.track(looks, len(new), description="looking") if new else looks)
@@ -238,7 +238,11 @@ def find_pictures(
         need_folder(train, data, resumed=known is not None)
         good, bad = looked(train, needed)
         if not good:
-            why = f"{len(bad)} files are unusable, {bad[0].path.name} {bad[0].reason}" if bad else "it has no files"
+            why = (
+                f"{counted(len(bad), 'unusable file')}, {bad[0].path.name} {bad[0].reason}"
+                if bad
+                else "it has no files"
+            )
             raise UserError(f"The folder {train} has no usable picture ({why}): add pictures.")
         parts = [f"{part}{domain.upper()}" for part in ("train", "test")]
         roots |= dict.fromkeys(parts, train)

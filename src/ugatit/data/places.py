@@ -32,7 +32,7 @@ from ugatit.data.tables import write_tables
 from ugatit.io.errors import UserError
 from ugatit.io.files import atomic_file, atomic_folder, real, writing
 from ugatit.io.hub import fetched
-from ugatit.io.terminal import bars, say
+from ugatit.io.terminal import bars, counted, say
 
 HUB, PAPER = "hub:", "paper:"
 DRIT = "http://vllab.ucmerced.edu/hylee/DRIT/datasets/"
@@ -139,7 +139,7 @@ def from_archive(path: Path, names: tuple[str, str] | None, name: str) -> Path:
         size = sum(entries[entry] for entry in chosen)
         with writing(folder, "empty the cache"), atomic_folder(folder) as temporary:
             need_room(size, temporary, path.name)
-            say(f"unpacking {len(chosen)} pictures of {path.name} into {folder}")
+            say(f"unpacking {counted(len(chosen), 'picture')} of {path.name} into {folder}")
             with bars() as progress:
                 wanted = (member for member in members(path) if member.path in chosen)
                 for member in progress.track(wanted, len(chosen), description="unpacking"):

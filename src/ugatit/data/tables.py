@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ugatit.data.archives import PICTURES, TESTS, need_room
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import atomic_folder, writing
-from ugatit.io.terminal import bars, say
+from ugatit.io.terminal import bars, counted, say
 
 PACKED, SMALL = 50, 2**30  # times a file's bytes that its pictures may have, and bytes that they always may
 
@@ -49,7 +49,10 @@ def write_tables(tables: list[Path], names: tuple[str, str] | None, folder: Path
                             size = table.stat().st_size
                             absent += write_column(parquet.ParquetFile(table), column, place, stem, size)
             if absent:
-                say(f"left out: {absent} pictures of {where}, which names their files and does not hold them", "yellow")
+                say(
+                    f"left out: {counted(absent, 'picture')} of {where}, which names files that it does not hold",
+                    "yellow",
+                )
             for part in ("trainA", "trainB"):
                 if not (temporary / part).is_dir():
                     raise UserError(f"{where} has no pictures for {part}: tell which are A and B, as in {where}#x,y.")

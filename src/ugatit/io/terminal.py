@@ -39,6 +39,11 @@ def some(names: Sequence[object]) -> str:
     return ", ".join(map(str, names[:3])) + more
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 picture``, ``3 pictures``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def bars() -> Progress:
     """A progress bar for each task that is added; nothing where nobody looks."""
     return Progress(

@@ -10,7 +10,7 @@ from ugatit.data.finding import DARK, Pictures, Skipped, common_range
 from ugatit.data.reading import Look
 from ugatit.data.samples import SHALLOW
 from ugatit.io.errors import UserError
-from ugatit.io.terminal import some
+from ugatit.io.terminal import counted, some
 from ugatit.systems.base import Range, faces_of
 
 Say = Callable[..., None]  # of a line and its style
@@ -41,7 +41,7 @@ def with_ranges(model: Any, pictures: Pictures, say: Say) -> Any:
         dark = [file for file, top in tops.items() if (top - low) / (high - low) < DARK]
         if dark:
             say(
-                f"{len(dark)} pictures of domain {domain.upper()} come out nearly black, as their samples stay far "
+                f"Nearly black as read: {counted(len(dark), 'picture')} of domain {domain.upper()}, with samples far "
                 f"below {high:g}: {some(dark)}. Give --range LOW HIGH, or --range auto.",
                 "yellow",
             )
@@ -102,8 +102,8 @@ def report_pictures(pictures: Pictures, say: Say) -> None:
     )
     shallow = [file for file, look in pictures.looks.items() if look.lost]
     if shallow:
-        say(f"{len(shallow)} pictures {SHALLOW}: {some(shallow)}", "yellow")
+        say(f"{counted(len(shallow), 'picture')} {SHALLOW}: {some(shallow)}", "yellow")
     if pictures.skipped:
-        say(f"{len(pictures.skipped)} files were skipped:", "yellow")
+        say(f"skipped: {counted(len(pictures.skipped), 'file')}", "yellow")
         for one in pictures.skipped:
             say(f"  {one}")

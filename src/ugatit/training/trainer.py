@@ -45,7 +45,7 @@ from ugatit.data.seeds import seed_of
 from ugatit.io.errors import UserError, with_options, words_of
 from ugatit.io.files import alone_in, atomic_file, remove_left, write_json, write_text, writing
 from ugatit.io.sheet import draw_sheet
-from ugatit.io.terminal import console, endings, say, some
+from ugatit.io.terminal import console, counted, endings, say, some
 from ugatit.nn.augment import DiffAugment
 from ugatit.nn.fast.factored import show_overflow
 from ugatit.nn.precision import tf32
@@ -684,8 +684,7 @@ def keep_record(trainer: Trainer, settings: dict[str, list[Any]]) -> None:
     if "steps" in settings and (jump := rate_jump(trainer, int(settings["steps"][0]))):
         say(jump)
     for what, names in pictures.items():
-        count = "1 picture was" if len(names) == 1 else f"{len(names)} pictures were"
-        say(f"Since the run was started or resumed, {count} {what}: {some(names)}.")
+        say(f"{counted(len(names), 'picture')} {what} since the run was started or resumed: {some(names)}.")
     change = {"step": trainer.step, "settings": settings, "pictures": pictures} if settings or pictures else None
     if inventory != trainer.known:
         with writing(run, RUN_CANNOT):

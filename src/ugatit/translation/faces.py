@@ -166,7 +166,7 @@ def translate_face_file(
     if not made:
         raise ValueError(NO_FACE)
     if read.lost:
-        say(f"1 pictures {SHALLOW}: {printable(str(job.source))}", "yellow")
+        say(f"1 picture {SHALLOW}: {printable(str(job.source))}", "yellow")
     if attention and made[0].made.heatmap is None:
         raise UserError("This model has no attention maps: leave out `attention`.")
     if how == "back":

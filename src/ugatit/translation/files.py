@@ -21,7 +21,7 @@ from ugatit.data.sampling import to_tensor
 from ugatit.io.errors import UserError
 from ugatit.io.files import printable, real, writing
 from ugatit.io.sheet import overlay, save_picture, to_picture
-from ugatit.io.terminal import say, some
+from ugatit.io.terminal import counted, say, some
 from ugatit.systems.base import Direction, Samples, Translation
 from ugatit.translation.animation import ANIMATED, has_more, is_animation
 from ugatit.translation.results import save_result, suffix_of
@@ -120,7 +120,7 @@ def targets_of(given: str, out: Path) -> Iterator[tuple[Path, Path]]:
         before += len(pairs) - len(new)
         yield from new
     if before:
-        say(f"  left out: {before} files in {out}, which is where the results go", "yellow")
+        say(f"  left out: {counted(before, 'file')} in {out}, which is where the results go", "yellow")
 
 
 def named(found: list[tuple[Path, Path]], channels: tuple[int, int]) -> list[Job]:
@@ -224,16 +224,16 @@ def translate_files(
         yield from finished(0)
     if dark:
         say(
-            f"{len(dark)} pictures are nearly black as they are read: {some(dark)}. If they should not be, tell which "
+            f"Nearly black as read: {counted(len(dark), 'picture')}, {some(dark)}. If they should not be, tell which "
             "samples are black and which white (--range LOW HIGH).",
             "yellow",
         )
     if shallow:
-        say(f"{len(shallow)} pictures {SHALLOW}: {some(sorted(shallow))}", "yellow")
+        say(f"{counted(len(shallow), 'picture')} {SHALLOW}: {some(sorted(shallow))}", "yellow")
     if longer:
         say(
-            f"{len(longer)} files hold several pictures, of which the first is translated: {some(sorted(longer))}. For "
-            f"all of them, name the files as what they are ({', '.join(sorted(ANIMATED))}).",
+            f"{counted(len(longer), 'file')} with several pictures, of which the first is translated: "
+            f"{some(sorted(longer))}. For all, name the files as what they are ({', '.join(sorted(ANIMATED))}).",
             "yellow",
         )
     yield from skipped
