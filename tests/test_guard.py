@@ -673,7 +673,7 @@ def pictures(tmp_path):
 
 
 def application(pictures, tmp_path, **options):
-    return study.application(study.StudyConfig([pictures], db=tmp_path / "s.sqlite", **options), lambda _: None)
+    return study.application(study.StudyConfig([pictures], db=tmp_path / "s.sqlite", **options))
 
 
 def test_the_study_is_guarded_too(pictures, tmp_path):
@@ -786,7 +786,7 @@ def commented(text: str):
 def test_a_code_does_not_tell_its_order(pictures, tmp_path):
     orders = []
     for name in ("a", "b"):
-        found = study.find_questions(study.StudyConfig([pictures]), lambda _: None)
+        found = study.find_questions(study.StudyConfig([pictures]))
         answers = study.Answers(tmp_path / f"{name}.sqlite")
         answers.begin(found)
         one = study.Study(found, answers, None, {}, {})
@@ -832,7 +832,7 @@ def test_names_inject_nothing_into_the_report(tmp_path):
     names = ("[light]m[/light]", "[bold]m", "=1+1", "-2", "@a", "+1")
     for m, method in enumerate(("source", *names)):
         write_picture(tmp_path / "pictures" / method.replace("/", "∕") / "0.png", m, 32)
-    found = study.find_questions(study.StudyConfig([tmp_path / "pictures"]), lambda _: None)
+    found = study.find_questions(study.StudyConfig([tmp_path / "pictures"]))
     study.Answers(tmp_path / "s.sqlite").begin(found)
     done = run_ugatit("study", "report", tmp_path / "s.sqlite", "--csv", tmp_path / "s.csv")
     assert done.returncode == 0 and "[bold]m" in done.stderr and "[light]m" in done.stderr

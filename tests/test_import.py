@@ -298,9 +298,11 @@ def test_a_trained_model_and_an_exported_one_are_not_overwritten(tmp_path):
     done = run_here("import", tmp_path / "a_params_1.pt", "-o", tmp_path / "m", "--size", 32)
     assert done.returncode == 2 and "m holds a model that was trained for 7 steps" in done.stderr.replace("\n", "")
     (tmp_path / "e").mkdir()
-    (tmp_path / "e" / "a2b.onnx").touch()
+    (tmp_path / "e" / "b2a.onnx").touch()  # of a model that translates one way
     with pytest.raises(UserError, match="e is what ugatit export wrote"):
         save_model(tiny_model(), tmp_path / "e", step=0)
+    with pytest.raises(UserError, match="e is what ugatit export wrote"):
+        load_model(tmp_path / "e")
 
 
 def test_a_model_stays_as_it_was_where_the_disk_is_full_for_another(tmp_path, monkeypatch):

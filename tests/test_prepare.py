@@ -19,6 +19,7 @@ from ugatit.apps.prepare import PrepareConfig, enlarger, prepare
 from ugatit.cli import main
 from ugatit.data.finding import find_files
 from ugatit.io.errors import UserError
+from ugatit.io.terminal import console
 
 PICTURES = Path(skimage.__file__).parent / "data"  # photographs that the package brings
 
@@ -58,9 +59,9 @@ def config(messy, out, **options) -> PrepareConfig:
 
 
 def made(options: PrepareConfig):
-    said: list[str] = []
-    entries = prepare(options, said.append, lambda found, *_, **__: found)
-    return {Path(e.file).name: e for e in entries if e.domain == "A"}, entries, said
+    with console.capture() as said:
+        entries = prepare(options)
+    return {Path(e.file).name: e for e in entries if e.domain == "A"}, entries, said.get().splitlines()
 
 
 def test_every_file_of_a_messy_folder_meets_its_fate(messy, tmp_path):
@@ -122,7 +123,7 @@ def test_pictures_of_more_than_8_bits_are_told(messy, tmp_path):
     cv2.imwrite(str(messy / "deep.png"), np.stack([grid, grid[::-1], grid.T * 0], -1).astype(np.uint16))
     found, _, said = made(config(messy, tmp_path / "data"))
     assert [e.deep for e in found.values()].count(True) == 1 and found["deep.png"].deep and found["deep.png"].result
-    assert "Domain A: of more than 8 bits 8 are kept in 1 pictures: deep.png." in said
+    assert "Domain A: of more than 8 bits 8 are kept in 1 picture: deep.png." in said
     with Image.open(tmp_path / "data" / found["deep.png"].result) as kept:
         assert kept.mode == "RGB"
 

@@ -95,6 +95,8 @@ SENTENCES = {
     "translate run in -o out": "The run run has not saved a model yet: wait for its first checkpoint, or resume it.",
     "serve exported": "exported is what ugatit export wrote: give the model that it was made of; ugatit translate "
     "runs it as it is with --backend onnx.",
+    "translate exported in -o out --backend onnx --precision bf16": "--precision is for --backend torch: leave one of "
+    "them out.",
     "translate exported in -o out --backend onnx --device gpu": "exported is not a model folder",
     "translate nowhere in -o out --backend onnx": "The folder nowhere does not exist: check the path.",
     "translate model flat.tif -o out": "All samples of the inputs are 3, which makes no range: give --range LOW HIGH.",
@@ -182,7 +184,7 @@ def test_one_float_picture_leaves_the_scale_of_the_others_alone(place, capsys):
 def test_a_picture_named_twice_is_written_once(place, capsys):
     assert cli.main(["translate", "model", "in/a.png", "in", "in/a.png", "empty", "-o", "out", "--device", "cpu"]) == 0
     said = capsys.readouterr().err
-    assert "1 pictures written" in said and "empty holds no files" in said
+    assert "1 picture written" in said and "empty holds no files" in said
 
 
 def test_lines_of_skipped_files_are_single(place, capsys):

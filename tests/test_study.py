@@ -42,7 +42,7 @@ def pictures(tmp_path):
 
 @pytest.fixture
 def client(pictures, tmp_path):
-    return TestClient(application(StudyConfig([pictures], db=tmp_path / "study.sqlite"), lambda _: None))
+    return TestClient(application(StudyConfig([pictures], db=tmp_path / "study.sqlite")))
 
 
 def judgements(db) -> list[tuple]:
@@ -91,7 +91,7 @@ def test_orders_and_choices_of_questions_are_spread(client, pictures, tmp_path):
     for _ in range(60):
         state = client.post("/api/participants").json()
         firsts[state["question"]] += 1
-    found = find_questions(StudyConfig([pictures]), lambda _: None)
+    found = find_questions(StudyConfig([pictures]))
     study = Study(found, Answers(tmp_path / "study.sqlite"), 2, {}, {})
     for number in range(60):
         assert len(set(study.order(f"CODE{number}"))) == 2
@@ -141,7 +141,7 @@ def test_what_is_no_answer_is_refused(client, pictures, tmp_path):
     for place in ("0/0", "99/0", "1/9", "1/..%2f..", "1/-1"):
         assert client.get(f"/api/pictures/{code}/{place}").status_code == 404
     assert not judgements(tmp_path / "study.sqlite")
-    few = TestClient(application(StudyConfig([pictures], db=tmp_path / "few.sqlite", questions=2), lambda _: None))
+    few = TestClient(application(StudyConfig([pictures], db=tmp_path / "few.sqlite", questions=2)))
     state = few.post("/api/participants").json()
     assert state["total"] == 2
     address = f"/api/participants/{state['code']}/answers"
@@ -186,12 +186,11 @@ def test_the_report_counts_and_its_intervals_are_scipy_s(client, tmp_path):
     assert (first["domain"], first["method"], first["chosen"], first["judgements"]) == ("a2b", "alpha", "8", "12")
 
 
-def test_folders_that_are_no_study_are_explained(pictures, tmp_path):
-    said: list[str] = []
-    assert len(find_questions(StudyConfig([pictures]), said.append)) == 7
-    assert "1 pictures" in said[0]
+def test_folders_that_are_no_study_are_explained(pictures, tmp_path, capsys):
+    assert len(find_questions(StudyConfig([pictures]))) == 7
+    assert "left out: 1 picture of" in capsys.readouterr().err
     one = pictures / "a2b"
-    flat = find_questions(StudyConfig([one / "alpha", one / "beta"], source=one / "source"), said.append)
+    flat = find_questions(StudyConfig([one / "alpha", one / "beta"], source=one / "source"))
     assert [list(q.candidates) for q in flat] == [["alpha", "beta"]] * 4
     for config, reason in (
         (StudyConfig([tmp_path / "none"]), "does not exist"),
@@ -200,10 +199,10 @@ def test_folders_that_are_no_study_are_explained(pictures, tmp_path):
         (StudyConfig([one / "alpha"], source=one / "source"), "at least two"),
     ):
         with pytest.raises(UserError, match=reason):
-            find_questions(config, said.append)
-    application(StudyConfig([pictures], db=tmp_path / "a.sqlite"), said.append)
+            find_questions(config)
+    application(StudyConfig([pictures], db=tmp_path / "a.sqlite"))
     with pytest.raises(UserError, match="belongs to a study of other pictures"):
-        application(StudyConfig([one], db=tmp_path / "a.sqlite"), said.append)
+        application(StudyConfig([one], db=tmp_path / "a.sqlite"))
     (tmp_path / "text.sqlite").write_text("this is not a database, and long enough to see that" * 20)
     for db, reason in (("text.sqlite", "cannot be used"), ("none.sqlite", "does not exist")):
         done = run_here("study", "report", tmp_path / db)
@@ -212,7 +211,7 @@ def test_folders_that_are_no_study_are_explained(pictures, tmp_path):
 
 def told(pictures, tmp_path, **options):
     config = StudyConfig([pictures], db=tmp_path / "told.sqlite", **options)
-    return TestClient(application(config, lambda _: None))
+    return TestClient(application(config))
 
 
 def test_a_picture_whose_name_is_no_text_is_left_out(pictures, capsys):
@@ -224,7 +223,7 @@ def test_a_picture_whose_name_is_no_text_is_left_out(pictures, capsys):
 
 def test_a_study_goes_on_where_its_pictures_went_and_with_no_others(pictures, tmp_path):
     def begin(folder):
-        return application(StudyConfig([folder], db=tmp_path / "study.sqlite"), lambda _: None)
+        return application(StudyConfig([folder], db=tmp_path / "study.sqlite"))
 
     begin(pictures)
     moved = pictures.rename(tmp_path / "moved")
@@ -239,11 +238,11 @@ def test_a_study_goes_on_where_its_pictures_went_and_with_no_others(pictures, tm
 def test_folders_beside_the_methods(pictures, tmp_path, capsys):
     (pictures / "a2b" / ".ipynb_checkpoints").mkdir()
     (pictures / "a2b" / "alpha" / "1.png").write_bytes(b"broken")
-    assert len(find_questions(StudyConfig([pictures]), print)) == 4 - 1 + 4 - 1
+    assert len(find_questions(StudyConfig([pictures]))) == 4 - 1 + 4 - 1
     assert "1.png is not a picture" in capsys.readouterr().err
     (pictures / "a2b" / "notes").mkdir()
     with pytest.raises(UserError, match="notes has no picture: add its pictures, or take the folder away"):
-        find_questions(StudyConfig([pictures]), print)
+        find_questions(StudyConfig([pictures]))
 
 
 def test_participants_are_told_the_target_and_shown_some_of_it(pictures, tmp_path):

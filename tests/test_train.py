@@ -306,7 +306,7 @@ def test_a_finished_run_whose_model_is_not_of_its_last_step_gets_it_when_it_is_r
         patched.setattr(Trainer, "keep_model", full)
         with pytest.raises(UserError, match=r"No space left on device\): free some space and use --resume"):
             train(replace(config, checkpoint_every=4))
-    row = Run("U-GAT-IT", 0, config, run)
+    row = Run("U-GAT-IT", config)
     assert row.step() == 4 and not row.done()
     train(read_run(run), resume=True)
     assert saved_step(run / "model") == 4 and row.done()
@@ -388,8 +388,12 @@ def test_the_end_of_a_terminal_saves(data, tmp_path, monkeypatch):
 @pytest.mark.parametrize("error", [BrokenPipeError(), OSError(errno.ENOSPC, "No space left on device")])
 def test_a_log_that_cannot_be_written_ends_no_run(error, data, tmp_path, monkeypatch):
     monkeypatch.setattr(ugatit.training.trainer, "say", Mock(side_effect=error))
-    train(tiny(data, tmp_path / "run", log_every=1))
+    config = tiny(data, tmp_path / "run", log_every=1)
+    train(config)
     assert saved_step(tmp_path / "run" / "model") == 4
+    write_picture(data / "trainA" / "new.png", 50)  # of which a resumed run tells first
+    train(replace(config, recipe=Recipe(steps=6, ema=0.9)), resume=True)
+    assert saved_step(tmp_path / "run" / "model") == 6
 
 
 def test_a_tracker_that_fails_ends_no_run_and_is_told_once(data, tmp_path, monkeypatch, capsys):
@@ -405,7 +409,7 @@ def test_a_line_that_a_full_disk_cut_off_does_not_spoil_the_next(data, tmp_path)
     train(tiny(data, run))
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 5, "loss')
-    assert Run("U-GAT-IT", 0, tiny(data, run), run).logged() == 4
+    assert Run("U-GAT-IT", tiny(data, run)).logged() == 4
     trainer = Trainer(tiny(data, run), run, resume=False)
     trainer.write_metrics({"step": 6})
     assert (run / "metrics.jsonl").read_text().endswith('"loss\n{"step": 6}\n')

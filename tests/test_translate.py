@@ -21,12 +21,13 @@ from ugatit.commands.translate import TranslateConfig, all_settings
 from ugatit.data.finding import Skipped, find_files
 from ugatit.data.reading import read_picture
 from ugatit.io.errors import UserError
+from ugatit.io.processes import Process
 from ugatit.io.sheet import overlay, to_picture
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
 from ugatit.translation.files import plan_jobs, translate_files
 from ugatit.translation.folder import load_model, save_model
 from ugatit.translation.released import import_released
-from ugatit.translation.sharing import Process, Share
+from ugatit.translation.sharing import Share
 from ugatit.translation.translator import Translator, tile_starts
 
 
@@ -407,7 +408,7 @@ def test_a_name_that_is_too_long_for_its_result_stops_no_other(light, tmp_path):
     made = run_here("translate", light, tmp_path / "in", "-o", tmp_path / "out", "--attention")
     assert made.returncode == 0, made.stderr
     assert (tmp_path / "out" / "short.attention.png").exists()
-    assert "1 pictures written" in made.stderr and "free some space" not in made.stderr
+    assert "1 picture written" in made.stderr and "free some space" not in made.stderr
     assert f"{long.name} cannot be written" in " ".join(made.stderr.split())
 
 

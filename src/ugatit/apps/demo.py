@@ -30,7 +30,7 @@ def photo_columns() -> dict[str, Tensor]:
     parts: dict[str, list[Tensor]] = {"photograph": [], "where it looks": [], "translation": []}
     for model in sorted(SHIPPED.iterdir(), reverse=True):  # people first
         translator = Translator.load(model, "cpu")
-        x = read_squares(translator, find_files(PHOTOS / model.name), "A")
+        x = read_squares(translator, find_files(PHOTOS / model.name), "a")
         made = translator.at_size(x, "a2b")
         assert made.heatmap is not None
         for column, pictures in zip(parts.values(), (x, overlay(x, made.heatmap), made.image), strict=True):
@@ -42,8 +42,8 @@ def avatar_columns(translator: Translator) -> dict[str, Tensor]:
     """Held-out avatars, where the generators look, their translations and the way back, both directions."""
     columns: dict[str, Tensor] = {}
     for direction in translator.system.directions:
-        source = direction[0].upper()
-        x = read_squares(translator, spread(find_files(AVATARS / f"test{source}"), ROWS), source)
+        source = direction[0]
+        x = read_squares(translator, spread(find_files(AVATARS / f"test{source.upper()}"), ROWS), source)
         columns |= sheet_columns(translator.at_size, x, direction, back=True)
     return columns
 

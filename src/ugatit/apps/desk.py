@@ -71,6 +71,11 @@ class ServeConfig:
     device: str | None = None
     """The device to compute on, such as cuda or cpu. If it is not given, the accelerator is used where there is one."""
 
+    @property
+    def max_bytes(self) -> int:
+        """Bytes of the largest upload."""
+        return int(self.max_mib * 2**20)
+
 
 class Made(NamedTuple):
     """A translated picture."""
@@ -247,7 +252,7 @@ class Desk:
             RefusalError: it is no picture, damaged or too large, or a model does not do that; or no face was found.
             GoneError: ``stop`` was set.
         """
-        check_size(len(data), int(self.config.max_mib * 2**20))
+        check_size(len(data), self.config.max_bytes)
         end = time.monotonic() + self.config.max_seconds
 
         def check(width: int, height: int) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ugatit.io.errors import UserError
+from ugatit.io.terminal import say
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -456,7 +457,7 @@ def server(app: Application, rules: Rules) -> Any:
     return uvicorn.Server(config)
 
 
-def run(app: Application, rules: Rules, port: int, say: Callable[[str], None]) -> None:
+def run(app: Application, rules: Rules, port: int) -> None:
     """Serve an application behind a guard until Ctrl-C.
 
     Raises:

@@ -6,7 +6,7 @@ Nothing is guessed: the report says of every file what became of it and why, and
 import importlib.util
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -28,7 +28,7 @@ from ugatit.data.samples import is_deep
 from ugatit.io.errors import UserError, first_problem, package, words_of
 from ugatit.io.files import absent, atomic_folder, digest, need_outside, printable, read_json, write_json
 from ugatit.io.sheet import SMALLEST_CELL, draw_contact_sheet, save_picture
-from ugatit.io.terminal import counted, some
+from ugatit.io.terminal import counted, say, some, tracked
 from ugatit.systems.base import COLOUR
 
 FORMAT = 2  # of the manifest
@@ -270,13 +270,11 @@ class Side(NamedTuple):
     drawings: bool
 
 
-def prepare(config: PrepareConfig, say: Callable[[str], None], track: Callable[..., Iterable]) -> list[Entry]:
+def prepare(config: PrepareConfig) -> list[Entry]:
     """Make the data set, its manifest and the contact sheets.
 
     Args:
         config: what to do.
-        say: prints a line.
-        track: wraps an iterable with a progress bar.
 
     Returns:
         What became of each file and face.
@@ -285,12 +283,10 @@ def prepare(config: PrepareConfig, say: Callable[[str], None], track: Callable[.
         UserError: a folder is missing, nothing is left of a domain, or pictures changed since the manifest to repeat.
         OSError: the folder cannot be written.
     """
-    used: dict[str, set[str]] = {}
+    known, used = None, dict[str, set[str]]()
     if config.repeat is not None:
         config, known, used = read_manifest(config)
         say(f"Repeated with the pictures of {', '.join(map(str, config.a + config.b))}.")
-    else:
-        known = None
     for folder in config.a + config.b:
         need_outside(config.out, folder, "it would count as raw pictures")
     if config.out.exists() and any(config.out.iterdir()):
@@ -309,7 +305,7 @@ def prepare(config: PrepareConfig, say: Callable[[str], None], track: Callable[.
     if known is not None:
         check_known([file for side in sides for file in side.files], known)
     with atomic_folder(config.out) as temporary:
-        chosen = [choose(side, config, track) for side in sides]
+        chosen = [choose(side, config) for side in sides]
         entries: list[Entry] = []
         for side, method, found in zip(sides, methods, chosen, strict=True):
             small = sum(not e.dropped and e.pixels * WORTH < config.size for e in found)
@@ -323,27 +319,26 @@ def prepare(config: PrepareConfig, say: Callable[[str], None], track: Callable[.
                 )
             write = partial(write_result, temporary, config, method)
             with ThreadPoolExecutor() as pool:
-                entries += track(pool.map(write, found), f"writing {side.domain}", total=len(found))
+                entries += tracked(pool.map(write, found), f"writing {side.domain}", len(found))
         write_manifest(config, entries, temporary / "manifest.json")
         contact_sheet([e for e in entries if e.result], temporary / "kept.png", temporary)
         contact_sheet([e for e in entries if e.dropped], temporary / "dropped.png", None)
     return entries
 
 
-def choose(side: Side, config: PrepareConfig, track: Callable[..., Iterable]) -> list[Entry]:
+def choose(side: Side, config: PrepareConfig) -> list[Entry]:
     """What becomes of a domain's files; nothing is written yet.
 
     Args:
         side: the domain.
         config: what to do.
-        track: wraps an iterable with a progress bar.
 
     Raises:
         UserError: nothing is left.
     """
     look = partial(look_at, domain=side.domain, config=config, detect=side.detect)
     with ThreadPoolExecutor(1 if side.detect else None) as pool:  # detectors are not made for threads
-        looked = track(pool.map(look, side.files), f"looking at {side.domain}", total=len(side.files))
+        looked = tracked(pool.map(look, side.files), f"looking at {side.domain}", len(side.files))
         found = [entry for entries in looked for entry in entries]
     return with_results(without_duplicates(found, config.distance), side.domain, config)
 

@@ -112,7 +112,7 @@ def endpoint(desk: Desk) -> Any:
             raise RefusalError(422, f"The model {name} has one translation for a picture: leave style out.")
         if request.headers.get("content-type", "").startswith("multipart/"):
             raise RefusalError(415, "The request is a form: send the picture itself as its body (curl --data-binary).")
-        data = await body_of(request.receive, int(desk.config.max_mib * 2**20))
+        data = await body_of(request.receive, desk.config.max_bytes)
 
         def work(stop: threading.Event) -> tuple[bytes, str]:
             (made,) = desk.translate(data, [name], direction, size, style or 0, stop, faces)
@@ -313,7 +313,7 @@ def application(config: ServeConfig) -> Any:
     """
     gr = package("gradio", "web")
     desk = Desk(load_models(config), config)
-    shelf = Shelf(int(20 * config.max_mib * 2**20))
+    shelf = Shelf(20 * config.max_bytes)
     os.environ["GRADIO_TEMP_DIR"] = shelf.temporary.name
     app, blocks = endpoint(desk), page(desk, shelf)
     add_files(app, shelf)
@@ -343,6 +343,5 @@ def rules(config: ServeConfig) -> Rules:
         if not SITE.fullmatch(site):
             raise UserError(f"`frames={site}` is no web site: give it like https://example.org, without a path.")
     policy = POLICY + (" ".join(config.frames) or "'none'")
-    most = int(config.max_mib * 2**20)
-    uploads = TAKES_PICTURES, most + MULTIPART
-    return Rules(policy, config.names, config.host, *uploads, known=KNOWN, framed=bool(config.frames))
+    most, framed = config.max_bytes + MULTIPART, bool(config.frames)
+    return Rules(policy, config.names, config.host, TAKES_PICTURES, most, known=KNOWN, framed=framed)

@@ -113,7 +113,7 @@ class Question(NamedTuple):
 # What is asked
 
 
-def find_questions(config: StudyConfig, say: Any) -> list[Question]:
+def find_questions(config: StudyConfig) -> list[Question]:
     """The questions that the folders make up; says what is left out.
 
     Raises:
@@ -129,7 +129,7 @@ def find_questions(config: StudyConfig, say: Any) -> list[Question]:
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise UserError(f"Two folders are called {twice}, and a method's name is its folder's: rename one.")
-        return questions_of("", config.source, dict(zip(names, config.folders, strict=True)), say)
+        return questions_of("", config.source, dict(zip(names, config.folders, strict=True)))
     if len(config.folders) > 1:
         raise UserError("Several folders need --source DIR, the folder of their sources.")
     root = config.folders[0]
@@ -142,11 +142,11 @@ def find_questions(config: StudyConfig, say: Any) -> list[Question]:
     for domain in sorted(domains):
         parts = [part for part in sorted(domain.iterdir()) if part.is_dir() and not part.name.startswith(".")]
         methods = {part.name: part for part in parts if part.name != SOURCE}
-        found += questions_of("" if domain == root else domain.name, domain / SOURCE, methods, say)
+        found += questions_of("" if domain == root else domain.name, domain / SOURCE, methods)
     return found
 
 
-def questions_of(domain: str, source: Path, methods: dict[str, Path], say: Any) -> list[Question]:
+def questions_of(domain: str, source: Path, methods: dict[str, Path]) -> list[Question]:
     """The sources of one domain that every method has translated."""
     by_name = {name: pictures_of(folder) for name, folder in {SOURCE: source, **methods}.items()}
     if len(methods) < 2:
@@ -341,7 +341,8 @@ class Answers:
         with self.opened() as connection:
             return connection.execute(
                 """
-                SELECT domain, candidate.method, SUM(candidate.method = judgement.method), COUNT(judgement.method)
+                SELECT domain, candidate.method,
+                    COALESCE(SUM(candidate.method = judgement.method), 0), COUNT(judgement.method)
                 FROM question JOIN candidate ON candidate.question = id LEFT JOIN judgement ON judgement.question = id
                 GROUP BY domain, candidate.method ORDER BY domain, candidate.method
                 """
@@ -372,11 +373,11 @@ class Share(NamedTuple):
     high: float
 
 
-def wilson(chosen: int, judgements: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval (1927) of a share, between 0 and 1; the whole range without judgements."""
+def wilson(chosen: int, judgements: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval (1927) of a share, between 0 and 1; the whole range without judgements."""
     if not judgements:
         return 0.0, 1.0
-    z, n, share = NormalDist().inv_cdf(0.5 + confidence / 2), judgements, chosen / judgements
+    z, n, share = NormalDist().inv_cdf(0.975), judgements, chosen / judgements
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
     return max(0.0, middle - half), min(1.0, middle + half)
@@ -387,12 +388,12 @@ def shares(answers: Answers) -> list[Share]:
     counts = answers.counts()
     if len({domain for domain, *_ in counts}) > 1:
         for method in sorted({method for _, method, *_ in counts}):
-            found = [(chosen or 0, total) for _, name, chosen, total in counts if name == method]
+            found = [(chosen, total) for _, name, chosen, total in counts if name == method]
             counts.append(("all", method, sum(c for c, _ in found), sum(t for _, t in found)))
     rows = []
     for domain, method, chosen, total in counts:
-        low, high = wilson(chosen or 0, total)
-        share = (chosen or 0) / total if total else 0.0
+        low, high = wilson(chosen, total)
+        share = chosen / total if total else 0.0
         rows.append(Share(domain, method, chosen or 0, total, 100 * share, 100 * low, 100 * high))
     order = {domain: i for i, domain in enumerate(dict.fromkeys(row.domain for row in rows))}
     return sorted(rows, key=lambda row: (order[row.domain], -row.percent))
@@ -503,7 +504,7 @@ class Study:
         return True
 
 
-def application(config: StudyConfig, say: Any) -> Any:
+def application(config: StudyConfig) -> Any:
     """The FastAPI application of a study.
 
     Raises:
@@ -514,7 +515,7 @@ def application(config: StudyConfig, say: Any) -> Any:
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import FileResponse, JSONResponse, Response
 
-    questions, answers = find_questions(config, say), Answers(config.db)
+    questions, answers = find_questions(config), Answers(config.db)
     targets = by_domain(config.target, questions, "--target")
     folders = by_domain(config.examples, questions, "--examples")
     examples = {domain: examples_of(Path(folder)) for domain, folder in folders.items()}

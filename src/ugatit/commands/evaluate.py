@@ -85,7 +85,7 @@ def measured(options: EvaluateConfig) -> dict[str, Any]:
     if options.real is not None and options.fake is not None:
         evaluator = Evaluator(options.protocol, find_device(options.device))
         return evaluate_folders(
-            evaluator, options.real, options.fake, options.size, options.paired, options.out, say, options.range
+            evaluator, options.real, options.fake, options.size, options.paired, options.out, options.range
         )
     assert options.model is not None and options.data is not None
     translator = Translator.load(options.model, options.device)

@@ -65,10 +65,10 @@ def main(arguments: list[str]) -> None:
             say(f"  skipped: {one}")
         if not good:
             continue
-        tests[side] = read_squares(translator, spread(good, options.pictures), side)
+        tests[side] = read_squares(translator, spread(good, options.pictures), side.lower())
         way: Direction = "a2b" if side == "A" else "b2a"
         if options.faces and way in translator.system.directions:
-            squares = (read_squares(translator, [file], side)[0] for file in good)
+            squares = (read_squares(translator, [file], way[0])[0] for file in good)
             rows = attention_on_faces(translator, squares, way, face_finder(translator, way).detect)
             count = max((row["pictures"] for row in rows), default=0)
             if count < len(good):

@@ -5,7 +5,6 @@ import re
 from ugatit.apps import guard, serve
 from ugatit.commands.parsing import parse
 from ugatit.io.errors import UserError
-from ugatit.io.terminal import say
 
 
 def main(arguments: list[str]) -> None:
@@ -14,4 +13,4 @@ def main(arguments: list[str]) -> None:
         raise UserError("No model was named: give a folder like RUN/model, or a hub id like user/name.")
     if not re.fullmatch(r"(/[\w.~-]+)*", config.root_path):
         raise UserError(f"--root-path {config.root_path} is not the path of an address: give one like /translate.")
-    guard.run(serve.application(config), serve.rules(config), config.port, say)
+    guard.run(serve.application(config), serve.rules(config), config.port)

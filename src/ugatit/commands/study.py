@@ -3,7 +3,7 @@
 from ugatit.apps import guard, study
 from ugatit.commands.parsing import parse
 from ugatit.io.files import writing
-from ugatit.io.terminal import console, say
+from ugatit.io.terminal import console
 
 
 def main(arguments: list[str]) -> None:
@@ -16,4 +16,4 @@ def main(arguments: list[str]) -> None:
                 study.write_csv(rows, report.csv)
         return
     config = parse(study.StudyConfig, "ugatit study", arguments)
-    guard.run(study.application(config, say), study.rules(config), config.port, say)
+    guard.run(study.application(config), study.rules(config), config.port)

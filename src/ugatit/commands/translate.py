@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from rich.progress import track
 from torch import Tensor
 from tyro.conf import Positional, arg
 
@@ -19,14 +18,15 @@ from ugatit.data.reading import Look, extent_of_pages
 from ugatit.data.samples import SHALLOW
 from ugatit.io.errors import UserError, with_options
 from ugatit.io.files import printable, real
-from ugatit.io.terminal import bars, console, say, some
+from ugatit.io.processes import this_process
+from ugatit.io.terminal import bars, counted, say, some, tracked
 from ugatit.systems.base import Direction, Range, faces_of
 from ugatit.translation.animation import is_animation, translate_animation
 from ugatit.translation.export import OnnxTranslator
 from ugatit.translation.faces import USUAL, Finder, How, face_finder, translate_face_file
 from ugatit.translation.files import TOO_LARGE, Job, is_video, not_written, out_of_memory, plan_jobs, translate_files
 from ugatit.translation.joining import not_kept
-from ugatit.translation.sharing import Share, state_of, this_process
+from ugatit.translation.sharing import Share, state_of
 from ugatit.translation.translator import Precision, Size, Translator
 from ugatit.translation.video import translate_video
 
@@ -82,10 +82,7 @@ def main(arguments: list[str]) -> None:
     options = parse(TranslateConfig, "ugatit translate", arguments)
     if not options.inputs:
         raise UserError("No picture was named: give files, folders or globs after MODEL.")
-    if options.backend == "onnx":
-        translator: Translator = OnnxTranslator(options.model, options.device)
-    else:
-        translator = Translator.load(options.model, options.device, precision=options.precision)
+    translator = loaded(options)
     translator.check_direction(options.direction)
     origin, target = (translator.samples(domain) for domain in options.direction.split("2"))
     jobs = plan_jobs(options.inputs, options.out, options.samples, (origin.channels, target.channels))
@@ -117,12 +114,11 @@ def main(arguments: list[str]) -> None:
     else:
         way, size, batch = options.direction, options.size, options.batch
         results = translate_files(translator, pictures, way, size, batch, options.attention)
-    shown = track(results, "translating", total=len(pictures), console=console, disable=not console.is_terminal)
     done: list[Job | Skipped] = [*left_out]
     for result in chain(
-        shown,
+        tracked(results, "translating", len(pictures)),
         (attempt(job, partial(translate_one_animation, translator, job, options)) for job in animations),
-        (attempt(job, partial(translate_one_video, translator, job, options)) for job in videos),
+        (attempt(job, partial(translate_one_video, translator, job, options, settings)) for job in videos),
     ):
         done.append(result)
         if isinstance(result, Job):
@@ -130,8 +126,30 @@ def main(arguments: list[str]) -> None:
         else:
             share.skipped(result.path)
     share.end()
+    report(done, "file" if videos else "picture", options, share)
+
+
+def loaded(options: TranslateConfig) -> Translator:
+    """The model with what computes it.
+
+    Raises:
+        UserError: it cannot be loaded, or computes at one precision only.
+    """
+    if options.backend == "torch":
+        return Translator.load(options.model, options.device, precision=options.precision)
+    if options.precision != "no":
+        raise UserError("--precision is for --backend torch: leave one of them out.")
+    return OnnxTranslator(options.model, options.device)
+
+
+def report(done: list[Job | Skipped], what: str, options: TranslateConfig, share: Share) -> None:
+    """Say what was written and what was skipped.
+
+    Raises:
+        UserError: an input that was named itself, or everything, was skipped.
+    """
     skipped = [result for result in done if isinstance(result, Skipped)]
-    say(written(len(done) - len(skipped), "files" if videos else "pictures", options.out, share))
+    say(written(len(done) - len(skipped), what, options.out, share))
     for one in skipped:
         say(f"  skipped: {with_options(str(one))}")
     named = {real(given) for given in options.inputs}
@@ -171,8 +189,8 @@ def translated_faces(
 ) -> Iterator[Job | Skipped]:
     """Translate and write the faces in pictures; each job when it is done, or why it was skipped. No file is written
     that is ``taken``, and results besides the jobs' own are put into ``further``."""
-    how = options.faces or "crop"
-    way, size, attention = options.direction, options.size, options.attention
+    assert options.faces is not None
+    how, way, size, attention = options.faces, options.direction, options.size, options.attention
 
     def work(job: Job) -> None:
         further[job] = translate_face_file(translator, job, way, size, finder, how, attention, taken)
@@ -185,7 +203,7 @@ def written(count: int, what: str, out: Path, share: Share) -> str:
     """What was done, as a line."""
     before = f"; {share.before} were there from an earlier start" if share.before else ""
     which = f" by process {share.process.rank + 1} of {share.process.processes}" if share.process.processes > 1 else ""
-    return f"{count} {what} written to {out}{which}{before}"
+    return f"{counted(count, what)} written to {out}{which}{before}"
 
 
 def all_settings(options: TranslateConfig, translator: Translator) -> dict[str, Any]:
@@ -219,11 +237,11 @@ def translate_one_animation(translator: Translator, job: Job, options: Translate
         say(f"{job.source}: pictures {SHALLOW}", "yellow")
 
 
-def translate_one_video(translator: Translator, job: Job, options: TranslateConfig) -> None:
+def translate_one_video(translator: Translator, job: Job, options: TranslateConfig, settings: dict[str, Any]) -> None:
     """Translate a video with a progress bar; what is done is kept when it is stopped."""
     if lost := not_kept(job.source, job.target):
         say(f"{job.source}: not kept: {'; '.join(lost)}.", "yellow")
-    settings = all_settings(options, translator) | {"source": state_of(job.source)}
+    settings = settings | {"source": state_of(job.source)}
     with bars() as progress:
         task = progress.add_task(printable(job.source.name), total=None)
         for done, total in translate_video(
@@ -279,6 +297,5 @@ def read_style(given: str, translator: Translator, direction: Direction) -> Tens
         raise UserError(f"--style {given} is negative: give a number from 0 up, or a picture of the target domain.")
     try:
         return translator.read_example(Path(given), direction)
-    except (ValueError, OSError) as error:
-        reason = "does not exist" if isinstance(error, FileNotFoundError) else str(error)
-        raise UserError(f"--style {given} {reason}: give a picture of the target domain, or a number.") from None
+    except ValueError as error:
+        raise UserError(f"--style {given} {error}: give a picture of the target domain, or a number.") from None

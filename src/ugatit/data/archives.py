@@ -135,10 +135,28 @@ def choose_folders(
     Raises:
         UserError: it cannot be told.
     """
-    folders = {parent for entry in entries for parent in entry.parents}
-    a, b = names or ("A", "B")
+    if not entries:
+        raise UserError(f"{where} has no pictures: give another.")
+    parts = folders_of_parts({parent for entry in entries for parent in entry.parents}, names)
+    if not {"trainA", "trainB"} <= parts.keys():
+        lowest = sorted({entry.parent.as_posix() for entry in entries})
+        have = ", ".join(lowest[:8]) + (f" and {len(lowest) - 8} more" if len(lowest) > 8 else "")
+        a, b = names or ("trainA", "trainB")
+        raise UserError(
+            f"{where} has no folders {a} and {b} but {have}: tell which are A and B, as in {where}#cats,dogs."
+        )
+    chosen = places_in(entries, parts)
+    if left := [entry for entry in entries if entry not in chosen]:
+        told = ", ".join(f"{part} is {folder}" for part, folder in sorted(parts.items()))
+        homes = some(sorted({entry.parent.as_posix() for entry in left}))
+        say(f"left out: {counted(len(left), 'picture')} of {where}, in {homes}; {told}", "yellow")
+    return chosen
+
+
+def folders_of_parts(folders: set[PurePosixPath], names: tuple[str, str] | None) -> dict[str, PurePosixPath]:
+    """The folder of each of testA, trainA, testB and trainB that can be told."""
     found: dict[str, PurePosixPath] = {}
-    for side, name in (("A", a), ("B", b)):
+    for side, name in zip("AB", names or "AB", strict=True):
         for part, whens in (("test", TESTS), ("train", ("train",))):
             spelt = {f"{when}{end}" for when in whens for end in (name, f"_{name}", f"-{name}", f"/{name}")}
             spelt |= {f"{name}/{when}" for when in whens}
@@ -147,30 +165,26 @@ def choose_folders(
                 fits = [folder for folder in folders - set(found.values()) if ends_with(folder, {name})]
             if fits:
                 found[f"{part}{side}"] = min(fits, key=lambda folder: (len(folder.parts), str(folder)))
-    if not {"trainA", "trainB"} <= found.keys():
-        lowest = sorted({entry.parent.as_posix() for entry in entries})
-        if not entries:
-            raise UserError(f"{where} has no pictures: give another.")
-        have = ", ".join(lowest[:8]) + (f" and {len(lowest) - 8} more" if len(lowest) > 8 else "")
-        lost = f"no folders {a} and {b}" if names else "no folders trainA and trainB"
-        raise UserError(f"{where} has {lost} but {have}: tell which are A and B, as in {where}#cats,dogs.")
+    return found
+
+
+def places_in(entries: list[PurePosixPath], parts: dict[str, PurePosixPath]) -> dict[PurePosixPath, Path]:
+    """Where the pictures go that lie in a part's folder, each under a name of its own."""
     chosen: dict[PurePosixPath, Path] = {}
     taken: set[str] = set()
     for entry in entries:
-        homes = [(part, folder) for part, folder in found.items() if folder in entry.parents]
-        if homes:
-            part, folder = max(homes, key=lambda home: len(home[1].parts))
-            inside = entry.relative_to(folder).parts
-            if ".." not in inside:
-                place = Path(part, *map(file_name, inside))
-                if str(place).casefold() in taken:  # some disks take two of them for one
-                    place = place.with_name(told_apart(place.name, str(entry)))
-                taken.add(str(place).casefold())
-                chosen[entry] = place
-    if left := [entry for entry in entries if entry not in chosen]:
-        parts = ", ".join(f"{part} is {folder}" for part, folder in sorted(found.items()))
-        homes_left = some(sorted({entry.parent.as_posix() for entry in left}))
-        say(f"left out: {counted(len(left), 'picture')} of {where}, in {homes_left}; {parts}", "yellow")
+        homes = [(part, folder) for part, folder in parts.items() if folder in entry.parents]
+        if not homes:
+            continue
+        part, folder = max(homes, key=lambda home: len(home[1].parts))
+        inside = entry.relative_to(folder).parts
+        if ".." in inside:
+            continue
+        place = Path(part, *map(file_name, inside))
+        if str(place).casefold() in taken:  # some disks take two of them for one
+            place = place.with_name(told_apart(place.name, str(entry)))
+        taken.add(str(place).casefold())
+        chosen[entry] = place
     return chosen
 
 

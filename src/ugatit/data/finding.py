@@ -14,7 +14,7 @@ import torch
 from ugatit.data.memory import Memory
 from ugatit.data.places import opened
 from ugatit.data.reading import Look, needs_range
-from ugatit.data.samples import UNSCALED
+from ugatit.data.samples import UNSCALED, joint_extent
 from ugatit.data.seeds import rng
 from ugatit.io.errors import UserError
 from ugatit.io.files import absent, printable, real
@@ -117,11 +117,7 @@ def common_range(looks: Iterable[Look], every: bool = False) -> Range | None:
         looks: at the pictures.
         every: all of them count, and not only those whose samples do not tell what is black and what is white.
     """
-    counted = [(look.low, look.high) for look in looks if look.low is not None and (every or not look.scaled)]
-    if not counted:
-        return None
-    lows, highs = zip(*counted, strict=True)
-    return min(lows), max(highs)
+    return joint_extent((look.low, look.high) for look in looks if every or not look.scaled)
 
 
 def unscaled(files: Iterable[Path]) -> bool:

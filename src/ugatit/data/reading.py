@@ -33,11 +33,13 @@ from ugatit.data.samples import (
     extent,
     has_scale,
     is_deep,
+    joint_extent,
     kind_of,
     scaled,
     tells_scale,
     to_image,
 )
+from ugatit.io.errors import on_one_line
 from ugatit.io.files import digest, open_regular, printable
 from ugatit.systems.base import Range, Samples
 
@@ -343,12 +345,10 @@ def pages_of(opened: Image.Image, turn: int, channels: int) -> Iterator[Whole]:
 def extent_of_pages(source: Path, channels: int) -> tuple[float, float]:
     """The lowest and the highest sample of all pictures of a file; errors are those of `read_pages`."""
     with opened_pages(source, channels) as (_, pages):
-        found = [extent(page.picture) for page in pages]
-    counted = [(low, high) for low, high in found if low is not None and high is not None]
-    if not counted:
+        found = joint_extent(extent(page.picture) for page in pages)
+    if found is None:
         raise ValueError("has no samples that are numbers")
-    lows, highs = zip(*counted, strict=True)
-    return min(lows), max(highs)
+    return found
 
 
 def plain(picture: Image.Image, channels: int, turn: int = 0, range: Range | None = None) -> Image.Image:
@@ -408,8 +408,7 @@ def phrased() -> Iterator[None]:
     except (TypeError, AttributeError, LookupError, OverflowError, struct.error):  # whose words help nobody
         raise ValueError("is damaged") from None
     except Exception as error:
-        reason = printable(" ".join(str(error).split()) or type(error).__name__)
-        raise ValueError(f"cannot be read ({reason})") from None
+        raise ValueError(f"cannot be read ({printable(on_one_line(error))})") from None
 
 
 def is_heic(file: io.BytesIO | io.BufferedReader) -> bool:

@@ -3,6 +3,7 @@
 A picture is Pillow's where Pillow holds it whole, and otherwise an array, H x W x bands.
 """
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -200,3 +201,9 @@ def kind_of(picture: Image.Image | np.ndarray) -> Kind:
     if not is_deep(picture):
         return "uint8"
     return "uint16" if has_scale(picture) else "float32"
+
+
+def joint_extent(extents: Iterable[tuple[float | None, float | None]]) -> Range | None:
+    """The lowest and the highest sample of pictures, of which each tells its own; None if none has any."""
+    counted = [(low, high) for low, high in extents if low is not None and high is not None]
+    return (min(low for low, _ in counted), max(high for _, high in counted)) if counted else None

@@ -34,8 +34,9 @@ from ugatit.evaluation.sharing import is_first, shared, shared_folder
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import absent, need_outside, write_json, writing
 from ugatit.io.sheet import draw_sheet, save_picture, to_picture
+from ugatit.io.terminal import counted, say
 from ugatit.nn.precision import tf32
-from ugatit.systems.base import Direction, Range, Samples, channels_of, opposite
+from ugatit.systems.base import DIRECTIONS, Direction, Range, Samples, channels_of, opposite
 from ugatit.translation.columns import sheet_columns
 from ugatit.translation.translator import Translator, read_squares
 
@@ -53,7 +54,7 @@ METRICS = {  # key of metrics.json, for KID with _mean and _std: what it is call
 }
 
 
-def usable(folder: Path, option: str, say, range: Range | None = None) -> list[Path]:
+def usable(folder: Path, option: str, range: Range | None = None) -> list[Path]:
     """The pictures below a folder that can be read with a range; what is not one is reported.
 
     Raises:
@@ -64,7 +65,7 @@ def usable(folder: Path, option: str, say, range: Range | None = None) -> list[P
     files = find_files(folder)
     maps = attention_maps(files)
     if maps:
-        say(f"  {len(maps)} attention maps in {folder} are left out, they are no translations")
+        say(f"  left out: {counted(len(maps), 'attention map')} in {folder}, no translations")
     good, skipped = check_pictures([file for file in files if file not in maps], Samples(3, range))
     for one in skipped:
         say(f"  skipped: {one}")
@@ -172,7 +173,7 @@ class Evaluator:
 
 
 def evaluate_folders(
-    evaluator: Evaluator, real: Path, fake: Path, side: int, pairs: bool, out: Path, say, range: Range | None = None
+    evaluator: Evaluator, real: Path, fake: Path, side: int, pairs: bool, out: Path, range: Range | None = None
 ) -> dict[str, Any]:
     """Compare two folders of pictures.
 
@@ -182,7 +183,6 @@ def evaluate_folders(
         side: pixels that pictures are squared to.
         pairs: whether files of the same name are counterparts.
         out: folder for ``metrics.json`` and ``sheet.png``.
-        say: prints a line.
         range: the samples that are black and white; what their type says, if not given.
 
     Raises:
@@ -192,7 +192,7 @@ def evaluate_folders(
     folders = {"real": real, "fake": fake}
     for folder in folders.values():
         need_outside(out, folder, "the sheet would count as a picture")
-    sets = {name: Files(usable(folder, f"`{name}`", say, range), side, range) for name, folder in folders.items()}
+    sets = {name: Files(usable(folder, f"`{name}`", range), side, range) for name, folder in folders.items()}
     check_subsets(evaluator.protocol, *(len(chosen.files) for chosen in sets.values()))
     counterparts = match(sets["fake"].files, fake, sets["real"].files, real) if pairs else []
     result = evaluator.compare(evaluator.features(sets["real"]), evaluator.extract(sets["fake"]))
@@ -205,7 +205,7 @@ def evaluate_folders(
 
 @tf32(False)
 def evaluate_model(
-    evaluator: Evaluator, translator: Translator, tests: dict[str, list[Path]], root: dict[str, Path] | None, out: Path
+    evaluator: Evaluator, translator: Translator, tests: dict[str, list[Path]], roots: dict[str, Path] | None, out: Path
 ) -> dict[str, Any]:
     """Translate test pictures both ways and compare them with the other domain's.
 
@@ -213,7 +213,7 @@ def evaluate_model(
         evaluator: by what protocol.
         translator: the model.
         tests: test pictures of domain "A" and "B".
-        root: if pictures of the same name are counterparts: the folders of the two domains, else None.
+        roots: if pictures of the same name are counterparts: the folders of the two domains, else None.
         out: folder for ``metrics.json``, ``sheet.png`` and the translations, ``a2b/`` and ``b2a/``.
 
     Raises:
@@ -228,7 +228,7 @@ def evaluate_model(
     result: dict[str, Any] = {"protocol": evaluator.description(translator.side)}
     columns: dict[str, Tensor] = {}
     check_subsets(evaluator.protocol, *(len(enough(files, f"Domain {side}")) for side, files in tests.items()))
-    truths = {way: truth_of(way, tests, root) for way in translator.system.directions}
+    truths = {way: truth_of(way, tests, roots) for way in translator.system.directions}
     for direction in translator.system.directions:
         source, target = direction.upper().split("2")
         real, origin = (
@@ -244,18 +244,18 @@ def evaluate_model(
         if truth:
             row |= paired(evaluator.network, fake, real._replace(files=truth), evaluator.device)
         result[direction] = row
-        x = read_squares(translator, spread(origin.files, ROWS), source)
-        y = read_squares(translator, spread(truth, ROWS), target) if truth else None
+        x = read_squares(translator, spread(origin.files, ROWS), direction[0])
+        y = read_squares(translator, spread(truth, ROWS), direction[-1]) if truth else None
         both = len(translator.system.directions) == 2
         columns |= sheet_columns(translator.at_size, x, direction, back=both, truth=y)
     return write_results(result, columns, out)
 
 
-def truth_of(direction: Direction, tests: dict[str, list[Path]], root: dict[str, Path] | None) -> list[Path] | None:
+def truth_of(direction: Direction, tests: dict[str, list[Path]], roots: dict[str, Path] | None) -> list[Path] | None:
     """The true counterparts of a direction's sources, if the folders of both domains are given; errors are those of
     `match`."""
     source, target = direction.upper().split("2")
-    return match(tests[source], root[source], tests[target], root[target]) if root else None
+    return match(tests[source], roots[source], tests[target], roots[target]) if roots else None
 
 
 def translation_name(number: int, source: Path) -> str:
@@ -315,7 +315,7 @@ def figure(row: dict[str, Any], key: str) -> str:
 
 def metrics_table(metrics: dict[str, Any]) -> Table:
     """Figures of one or both directions as a table for the terminal."""
-    columns: dict[str, dict[str, Any]] = {key: metrics[key] for key in ("a2b", "b2a") if key in metrics}
+    columns: dict[str, dict[str, Any]] = {key: metrics[key] for key in DIRECTIONS if key in metrics}
     columns = columns or {"": metrics}
     table = Table("", *columns)
     for key, label in METRICS.items():

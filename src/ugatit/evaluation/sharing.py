@@ -9,8 +9,8 @@ import torch.distributed as dist
 
 from ugatit.io.errors import UserError
 from ugatit.io.files import atomic_folder, writing
+from ugatit.io.processes import this_process
 from ugatit.io.terminal import bars
-from ugatit.translation.sharing import this_process
 
 T = TypeVar("T")
 

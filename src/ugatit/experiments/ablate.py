@@ -7,8 +7,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ugatit.data.finding import need_training_folders
-from ugatit.experiments.runs import DIRECTIONS, Experiment, Run, evaluate_all, train_all, write_tables
+from ugatit.experiments.runs import Experiment, Run, evaluate_all, train_all, write_tables
 from ugatit.io.errors import UserError
+from ugatit.systems.base import DIRECTIONS
 from ugatit.systems.ugatit import TABLE_1, UGATITConfig
 from ugatit.training.config import TrainConfig
 
@@ -39,7 +40,7 @@ def plan(config: AblateConfig, out: Path) -> list[Run]:
         for row in config.rows:
             folder = out / f"{row.replace('w/', 'with').replace('witho', 'without').replace(' ', '-')}-seed{seed}"
             model = replace(config.train.model, **TABLE_1[row].settings)
-            runs.append(Run(row, seed, replace(config.train, model=model, seed=seed, out=folder), folder))
+            runs.append(Run(row, replace(config.train, model=model, seed=seed, out=folder)))
             runs[-1].claim()
     return runs
 

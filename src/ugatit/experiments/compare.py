@@ -16,16 +16,16 @@ from pydantic import Field
 from tyro.conf import Positional, arg
 
 from ugatit.data.finding import need_training_folders
-from ugatit.data.places import opened
+from ugatit.data.places import opened, title
 from ugatit.evaluation.evaluate import translation_name
-from ugatit.experiments.runs import DIRECTIONS, Experiment, Run, evaluate_all, train_all, write_tables
+from ugatit.experiments.runs import Experiment, Run, evaluate_all, train_all, write_tables
 from ugatit.io.errors import UserError
 from ugatit.io.files import atomic_folder, write_json, writing
 from ugatit.io.sheet import save_picture, to_picture
 from ugatit.io.terminal import say
 from ugatit.nn.precision import tf32
 from ugatit.systems import REGISTRY
-from ugatit.systems.base import LONG, channels_of
+from ugatit.systems.base import DIRECTIONS, LONG, channels_of
 from ugatit.training.config import TrainConfig, preset_config, read_run
 from ugatit.training.recorded import AS_USUAL
 from ugatit.training.trainer import Trainer
@@ -159,7 +159,7 @@ def plan(config: CompareConfig, out: Path) -> list[Run]:
                     timed[name] = known or affordable(run, config.minutes, config.experiment.jobs)
                 steps = timed[name]
             run = replace(run, recipe=replace(run.recipe, steps=steps))
-            runs.append(Run(name, seed, run, folder))
+            runs.append(Run(name, run))
             runs[-1].claim()
     return runs
 
@@ -261,6 +261,6 @@ def compare(config: CompareConfig) -> dict[str, Any]:
         runs,
         measured,
         out,
-        dict.fromkeys(DIRECTIONS, f"; the paper's is {config.data.name}" if paper else ""),
+        dict.fromkeys(DIRECTIONS, f"; the paper's is {title(config.data)}" if paper else ""),
         {d: {name: figures[side] for name, figures in kid.items()} for side, d in enumerate(DIRECTIONS)},
     )

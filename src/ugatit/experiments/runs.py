@@ -27,8 +27,8 @@ from ugatit.io.errors import UserError
 from ugatit.io.files import digest, write_json, writing
 from ugatit.io.sheet import draw_sheet
 from ugatit.io.terminal import bars, console
-from ugatit.systems.base import Direction, channels_of, samples_of
-from ugatit.training.checkpoint import checkpoints
+from ugatit.systems.base import DIRECTIONS, Direction, channels_of, samples_of
+from ugatit.training.checkpoint import checkpoints, step_of
 from ugatit.training.config import TrainConfig, read_run, write_run
 from ugatit.translation.folder import saved_step
 from ugatit.translation.translator import Translator, find_device
@@ -36,7 +36,6 @@ from ugatit.translation.translator import Translator, find_device
 SHEET_ROWS = 6
 TAIL = 2**14  # bytes of a log that its last line is in
 TRUTH = ("l1", "perceptual")  # distances to true counterparts
-DIRECTIONS: tuple[Direction, ...] = ("a2b", "b2a")
 
 
 @dataclass(frozen=True)
@@ -59,14 +58,23 @@ class Run(NamedTuple):
     """One row of a table trained with one seed."""
 
     row: str
-    seed: int
     config: TrainConfig[Any]
-    folder: Path
+
+    @property
+    def seed(self) -> int:
+        """Of its random numbers."""
+        return self.config.seed
+
+    @property
+    def folder(self) -> Path:
+        """Where it is kept."""
+        assert self.config.out is not None
+        return self.config.out
 
     def step(self) -> int:
         """Steps that are done and saved."""
         found = checkpoints(self.folder / "checkpoints")
-        return int(found[-1].name.removeprefix("step-")) if found else 0
+        return step_of(found[-1]) if found else 0
 
     def done(self) -> bool:
         """Whether all steps are, and the model is that of the last."""

@@ -36,6 +36,11 @@ def words_of(error: BaseException, line: int = 0) -> str:
     return lines[line if line < len(lines) else -1][:200]
 
 
+def on_one_line(error: BaseException) -> str:
+    """All that a library's exception says; its kind if it says nothing."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def first_problem(error: "ValidationError") -> str:
     """Pydantic's first complaint as a phrase that names the option."""
     problem = error.errors()[0]

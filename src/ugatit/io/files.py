@@ -212,7 +212,7 @@ def writing(path: Path, otherwise: str = "give another -o") -> Iterator[None]:
     except BrokenPipeError:  # of what is printed meanwhile
         raise
     except OSError as error:
-        advice = f"free some space, or {otherwise}" if is_full(error) else otherwise
+        advice = f"free some space, or {otherwise}" if error.errno is None or is_full(error) else otherwise
         blocked = isinstance(error, FileExistsError | NotADirectoryError)
         reason = "a file is where a folder should be" if blocked else error.strerror or error
         raise UserError(f"{path} cannot be written ({reason}): {advice}.") from None
@@ -224,9 +224,9 @@ def need_outside(path: Path, folder: Path, otherwise: str) -> None:
         raise UserError(f"{path} lies in {folder}, where {otherwise}: give another -o.")
 
 
-def is_full(error: OSError) -> bool:
+def is_full(error: BaseException) -> bool:
     """Whether something was not written because there is no room for it."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT, None)
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def open_regular(path: str | Path) -> io.BufferedReader:

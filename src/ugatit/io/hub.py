@@ -53,7 +53,7 @@ def fetched(
     except (HfHubHTTPError, HFValidationError) as error:
         reason, advice = type(error).__name__, "give a folder here, or a hub id like user/name"
     except Exception as error:  # the hub's library and its HTTP client have no common class
-        full = isinstance(error, OSError) and error.errno is not None and is_full(error)
+        full = is_full(error)
         reason = "the disk is full" if full else f"the download ended early, {type(error).__name__}"
         advice = "free some space and start again" if full else "start again, it goes on where it ended"
     here = "is no folder here and " if what == "model" else ""

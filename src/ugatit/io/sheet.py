@@ -22,13 +22,12 @@ def shown(x: Tensor) -> Tensor:
     return x[:, : 3 if x.shape[1] >= 3 else 1]
 
 
-def overlay(x: Tensor, heatmap: Tensor, opacity: float = 0.5) -> Tensor:
+def overlay(x: Tensor, heatmap: Tensor) -> Tensor:
     """Lay heat maps over pictures, blue for the least and red for the most attention in each picture.
 
     Args:
         x: pictures, N x channels x H x W in [-1, 1], of which is taken what is `shown`.
         heatmap: N x 1 x h x w, any scale.
-        opacity: of the heat map.
 
     Returns:
         N x 3 x H x W in [-1, 1].
@@ -36,7 +35,7 @@ def overlay(x: Tensor, heatmap: Tensor, opacity: float = 0.5) -> Tensor:
     low, high = heatmap.amin((1, 2, 3), keepdim=True), heatmap.amax((1, 2, 3), keepdim=True)
     level = (heatmap - low) / (high - low).clamp_min(1e-12)
     level = F.interpolate(level.float(), size=x.shape[2:], mode="bilinear").clamp(0, 1).nan_to_num()  # N 1 H W
-    return torch.lerp(shown(x).float().expand(-1, 3, -1, -1), jet(level) * 2 - 1, opacity)
+    return torch.lerp(shown(x).float().expand(-1, 3, -1, -1), jet(level) * 2 - 1, 0.5)
 
 
 def jet(level: Tensor) -> Tensor:
@@ -45,9 +44,14 @@ def jet(level: Tensor) -> Tensor:
     return (1.5 - (4 * level - peaks).abs()).clamp(0, 1)
 
 
+def eight_bit(x: Tensor) -> Tensor:
+    """Pictures in [-1, 1] in bytes."""
+    return ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
 def to_picture(x: Tensor) -> Image.Image:
     """What is `shown` of one picture, channels x H x W in [-1, 1], as Pillow's."""
-    return to_pil_image(((shown(x[None])[0].float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8))
+    return to_pil_image(eight_bit(shown(x[None])[0]))
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:

@@ -1,11 +1,14 @@
 """What the program says on the terminal."""
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+T = TypeVar("T")
 
 
 class Terminal(Console):
@@ -50,6 +53,12 @@ def bars() -> Progress:
         TextColumn("{task.description}", markup=False), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(),
         console=console, disable=console.quiet or not console.is_terminal,
     )  # fmt: skip
+
+
+def tracked(items: Iterable[T], what: str, total: int) -> Iterator[T]:
+    """Items one after the other, with a progress bar."""
+    with bars() as progress:
+        yield from progress.track(items, total, description=what)
 
 
 @contextmanager

@@ -10,9 +10,9 @@ from ugatit.nn.norm import InstanceNorm
 from ugatit.nn.switch import switched
 
 
-def conv(channels_in: int, channels_out: int, kernel: int, stride: int = 1, bias: bool = False) -> nn.Conv2d:
+def conv(channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     """Reflection-padded convolution that keeps the size, divided by ``stride``."""
-    return nn.Conv2d(channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=bias, padding_mode="reflect")
+    return nn.Conv2d(channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=False, padding_mode="reflect")
 
 
 def conv_in_relu(channels_in: int, channels_out: int, norm: nn.Module, kernel: int, stride: int = 1) -> nn.Sequential:

@@ -213,8 +213,7 @@ class AGGAN(System):
     def updates(self, real_a: Tensor, real_b: Tensor, clock: Clock) -> Iterator[Update]:
         """A to B's generator, B's discriminator, B to A's generator, A's discriminator."""
         real = {"a": real_a, "b": real_b}
-        directions: tuple[Direction, Direction] = ("a2b", "b2a")
-        for direction in directions:
+        for direction in self.directions:
             update, made = self.generator_update(direction, real, clock)
             yield update
             target = direction[-1]

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ def rising(given: tuple[float, float]) -> tuple[float, float]:
 
 
 Range = Annotated[tuple[Finite, Finite], AfterValidator(rising)]  # the samples of a picture file that become -1 and 1
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 WAYS: dict[Direction, str] = {"a2b": "A to B", "b2a": "B to A"}  # what people call directions
 BEATEN = 0.02  # a discriminator's loss below which it hardly errs; guessing gives 0.5 or more
 LONG = 100_000  # steps of a run that serves as an example
@@ -271,7 +272,7 @@ class System(nn.Module, ABC):
     presets: ClassVar[dict[str, Preset]]
     translators: tuple[str, ...]
     """Names of the submodules that translation needs; the others are there for training only."""
-    directions: tuple[Direction, ...] = ("a2b", "b2a")
+    directions: tuple[Direction, ...] = DIRECTIONS
 
     cycle: ClassVar[int] = 1
     """Steps after which what a step does repeats."""

@@ -33,7 +33,12 @@ class Checkpoint(NamedTuple):
 
 def checkpoints(folder: Path) -> list[Path]:
     """The complete checkpoints in a folder, oldest first."""
-    return sorted(folder.glob("step-" + 8 * "[0-9]"), key=lambda path: int(path.name.removeprefix("step-")))
+    return sorted(folder.glob("step-" + 8 * "[0-9]"), key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step after which it was saved, as its name says."""
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -108,8 +113,7 @@ def prune(folder: Path, keep_last: int, keep_every: int) -> None:
         keep_every: those at multiples of this step stay too; 0 for no such.
     """
     for path in checkpoints(folder)[:-keep_last]:
-        step = int(path.name.removeprefix("step-"))
-        if not (keep_every and step % keep_every == 0):
+        if not (keep_every and step_of(path) % keep_every == 0):
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -12,6 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from ugatit.io.errors import UserError, first_problem, words_of
 from ugatit.io.files import write_json, writing
+from ugatit.io.processes import this_process
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import Recipe
 
@@ -169,7 +169,7 @@ def read_run(run: Path) -> TrainConfig:
         record.setdefault("track", ["tensorboard"])  # as every run was before it could be chosen
         return run_adapter(record["system"]).validate_python(record)
     except FileNotFoundError:
-        where = ", which must be on every machine" if int(os.environ.get("WORLD_SIZE", 1)) > 1 else ""
+        where = ", which must be on every machine" if this_process().processes > 1 else ""
         raise UserError(
             f"{run} holds no run to resume, it has no config.json: give the folder that ugatit train wrote{where}."
         ) from None

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ugatit.systems.base import Direction, System, Translation, channels_of
+from ugatit.systems.base import DIRECTIONS, Direction, System, Translation, channels_of
 from ugatit.translation.columns import sheet_columns
 
 
@@ -22,7 +22,7 @@ def preview_columns(system: System, real_a: Tensor, real_b: Tensor) -> dict[str,
     columns: dict[str, Tensor] = {}
     channels = set(channels_of(system.config))
     rows, back = min(len(real_a), len(real_b)), len(system.directions) == 2
-    for direction, x in zip(("a2b", "b2a"), (real_a, real_b), strict=True):
+    for direction, x in zip(DIRECTIONS, (real_a, real_b), strict=True):
         if direction in system.directions:
             columns |= sheet_columns(translate, x[:rows], direction, back=back, identity=len(channels) == 1)
     return {label: pictures.float() for label, pictures in columns.items()}

@@ -42,8 +42,9 @@ from ugatit.data.kept import Kept
 from ugatit.data.places import title
 from ugatit.data.sampling import Slices, Unpaired, loader, read_tests, train_transform
 from ugatit.data.seeds import seed_of
-from ugatit.io.errors import UserError, with_options, words_of
+from ugatit.io.errors import UserError, on_one_line, with_options, words_of
 from ugatit.io.files import alone_in, atomic_file, remove_left, write_json, write_text, writing
+from ugatit.io.processes import this_process
 from ugatit.io.sheet import draw_sheet
 from ugatit.io.terminal import console, counted, endings, say, some
 from ugatit.nn.augment import DiffAugment
@@ -412,8 +413,8 @@ class Trainer:
             tell()
         except Exception as error:  # writers of files and of the web have no common class
             self.accelerator.trackers = []
-            reason = " ".join(str(error).split())
-            self.say(f"From step {self.step} on the run is not followed ({reason:.200}); metrics.jsonl is.", "yellow")
+            told = on_one_line(error)
+            self.say(f"From step {self.step} on the run is not followed ({told}); metrics.jsonl is.", "yellow")
 
     def progress(self) -> Progress:
         """A bar with the newest losses; nothing where nobody looks."""
@@ -680,11 +681,11 @@ def keep_record(trainer: Trainer, settings: dict[str, list[Any]]) -> None:
     pictures = {} if trainer.known is None else differences(trainer.known, inventory)
     for name, (old, new) in settings.items():
         option = "DATA" if name == "data" else f"--{name}"
-        say(f"From step {trainer.step} on {option} is {as_typed(new)}; it was {as_typed(old)}.")
+        trainer.say(f"From step {trainer.step} on {option} is {as_typed(new)}; it was {as_typed(old)}.")
     if "steps" in settings and (jump := rate_jump(trainer, int(settings["steps"][0]))):
-        say(jump)
+        trainer.say(jump)
     for what, names in pictures.items():
-        say(f"{counted(len(names), 'picture')} {what} since the run was started or resumed: {some(names)}.")
+        trainer.say(f"{counted(len(names), 'picture')} {what} since the run was started or resumed: {some(names)}.")
     change = {"step": trainer.step, "settings": settings, "pictures": pictures} if settings or pictures else None
     if inventory != trainer.known:
         with writing(run, RUN_CANNOT):
@@ -733,7 +734,7 @@ def train(config: TrainConfig, resume: bool = False, start_curve: StartCurve | N
         raise UserError(f"{run} already holds a run: continue it with --resume {run}, or give another -o.")
     held = ExitStack()
     try:
-        if resume and int(os.environ.get("RANK", 0)) == 0:
+        if resume and this_process().rank == 0:
             held.enter_context(alone_in(run, TRAINED))
         trainer = Trainer(config, run, resume, start_curve)
         trainer.say(f"run folder {run}, device {trainer.accelerator.device}")
@@ -751,7 +752,7 @@ def train(config: TrainConfig, resume: bool = False, start_curve: StartCurve | N
             raise UserError(short_of_memory(config)) from None
         if "DataLoader worker" in str(error):
             raise UserError(lost_worker(trainer, words_of(error))) from None
-        if int(os.environ.get("WORLD_SIZE", 1)) == 1 or not re.search("peer|Connection|NCCL", str(error)):
+        if this_process().processes == 1 or not re.search("peer|Connection|NCCL", str(error)):
             raise
         again = f"continue with --resume {run}" if (run / "config.json").exists() else "start it again"
         raise UserError(

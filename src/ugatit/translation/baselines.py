@@ -18,9 +18,9 @@ from ugatit.systems.cartoongan import CartoonGAN, CartoonGANConfig
 from ugatit.systems.drit import DRIT, DRITConfig
 from ugatit.systems.munit import MUNIT, STYLE, MUNITConfig
 from ugatit.systems.unit import UNIT, UNITConfig
+from ugatit.translation.released import STATISTICS
 
 State = dict[str, Tensor]
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of instance norms, which never use them
 SECOND = ("bias", "beta", "shift")  # of two tensors of a layer; weight, gamma and scale are the first
 MIXING = ("conv1", "conv2", "blk1", "blk2")  # layers of DRIT's blocks, in our order
 CARTOON_EPS = 1e-9  # of CartoonGAN's norms

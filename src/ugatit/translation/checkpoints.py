@@ -75,23 +75,28 @@ def import_checkpoint(
         need_no_direction(direction)
         return usable(import_tensorflow(paths[0], size, smoothing), paths[0])
     files = [file for path in paths for file in (checkpoints_in(path) if path.is_dir() else [path])]
-    found = {file: read_checkpoint(file) for file in files}
-    if len(files) == 1 and (networks := released_in(found[files[0]])) is not None:
-        need_no_direction(direction)
-        return usable(from_released(networks, files[0], size), files[0])
-    if len(files) == 1 and is_generator(found[files[0]]):
-        way = way_told(files[0], direction)
-        return usable(from_released({f"gen{way.upper()}": found[files[0]]}, files[0], size), files[0])
-    if len(files) == 1 and (system := import_baseline(found[files[0]], files[0], size)) is not None:
-        need_no_direction(direction)
-        return usable(system, files[0])
-    states = {file: toolkit_state(file, content) for file, content in found.items()}
     if len(files) > 2:
         raise UserError(f"{len(files)} checkpoints were given: give one, or the two generators of one training.")
-    if len(files) == 2:
+    if len(files) == 1:
+        return usable(from_one(files[0], size, direction), files[0])
+    need_no_direction(direction)
+    states = [toolkit_state(file, read_checkpoint(file)) for file in files]
+    return usable(import_toolkit(dict(zip(ways_of(files), states, strict=True)), size), files[0])
+
+
+def from_one(file: Path, size: int, direction: Direction | None) -> System:
+    """The system of a single file of PyTorch; arguments and errors are those of `import_checkpoint`."""
+    found = read_checkpoint(file)
+    if is_generator(found):
+        return from_released({f"gen{way_told(file, direction).upper()}": found}, file, size)
+    if (networks := released_in(found)) is not None:
         need_no_direction(direction)
-        return usable(import_toolkit(dict(zip(ways_of(files), states.values(), strict=True)), size), files[0])
-    return usable(import_toolkit({way_told(files[0], direction): states[files[0]]}, size), files[0])
+        return from_released(networks, file, size)
+    if (system := import_baseline(found, file, size)) is not None:
+        need_no_direction(direction)
+        return system
+    state = toolkit_state(file, found)
+    return import_toolkit({way_told(file, direction): state}, size)
 
 
 def usable(system: System, path: Path) -> System:
@@ -167,7 +172,7 @@ def import_zipped(path: Path, size: int, direction: Direction | None, smoothing:
         try:
             archive.extractall(folder)
         except (*UNREADABLE, ValueError) as error:
-            full = isinstance(error, OSError) and error.errno is not None and is_full(error)
+            full = is_full(error)
             advice = f"free some space in {tempfile.gettempdir()}, or unpack it yourself" if full else "get it again"
             raise UserError(f"{path} cannot be unpacked ({error}): {advice}.") from None
         folders = holding(Path(folder))

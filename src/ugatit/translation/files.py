@@ -7,6 +7,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -150,6 +151,32 @@ def named(found: list[tuple[Path, Path]], channels: tuple[int, int]) -> list[Job
     return [Job(source, *paths) for (source, _), *paths in zip(found, targets, maps, strict=True)]
 
 
+@dataclass
+class Remarks:
+    """Pictures of which something is said when all are done."""
+
+    dark: list[Path] = field(default_factory=list)
+    shallow: list[Path] = field(default_factory=list)
+    longer: list[Path] = field(default_factory=list)  # than their first picture
+
+    def tell(self) -> None:
+        if self.dark:
+            say(
+                f"Nearly black as read: {counted(len(self.dark), 'picture')}, {some(self.dark)}. If they should not "
+                "be, tell which samples are black and which white (--range LOW HIGH).",
+                "yellow",
+            )
+        if self.shallow:
+            say(f"{counted(len(self.shallow), 'picture')} {SHALLOW}: {some(sorted(self.shallow))}", "yellow")
+        if self.longer:
+            say(
+                f"{counted(len(self.longer), 'file')} with several pictures, of which the first is translated: "
+                f"{some(sorted(self.longer))}. For all, name the files as what they are "
+                f"({', '.join(sorted(ANIMATED))}).",
+                "yellow",
+            )
+
+
 def translate_files(
     translator: Translator,
     jobs: list[Job],
@@ -173,18 +200,16 @@ def translate_files(
     """
     encoded: deque[tuple[Job, Future]] = deque()
     skipped: list[Skipped] = []
-    dark: list[Path] = []
-    shallow: list[Path] = []
-    longer: list[Path] = []  # than their first picture
+    remarks = Remarks()
     origin, target = translator.read_as(direction), translator.written_as(direction)
 
     def decode(job: Job) -> Source | Skipped:
         try:
             read = read_samples(job.source, origin)
             if read.lost:
-                shallow.append(job.source)
+                remarks.shallow.append(job.source)
             if has_more(job.source):
-                longer.append(job.source)
+                remarks.longer.append(job.source)
             return Source(job, to_tensor(read.pixels)[None], read.kind)
         except ValueError as error:
             return Skipped(job.source, str(error))
@@ -197,7 +222,7 @@ def translate_files(
                 skipped.append(source)
                 continue
             if (source.x.max() + 1) / 2 < DARK:
-                dark.append(source.job.source)
+                remarks.dark.append(source.job.source)
             yield source
 
     def finished(left: int) -> Iterator[Job]:
@@ -222,20 +247,7 @@ def translate_files(
                         encoded.append((source.job, pool.submit(write_result, source, made, target, attention)))
                 yield from finished(2 * batch)
         yield from finished(0)
-    if dark:
-        say(
-            f"Nearly black as read: {counted(len(dark), 'picture')}, {some(dark)}. If they should not be, tell which "
-            "samples are black and which white (--range LOW HIGH).",
-            "yellow",
-        )
-    if shallow:
-        say(f"{counted(len(shallow), 'picture')} {SHALLOW}: {some(sorted(shallow))}", "yellow")
-    if longer:
-        say(
-            f"{counted(len(longer), 'file')} with several pictures, of which the first is translated: "
-            f"{some(sorted(longer))}. For all, name the files as what they are ({', '.join(sorted(ANIMATED))}).",
-            "yellow",
-        )
+    remarks.tell()
     yield from skipped
 
 

@@ -159,7 +159,7 @@ def load_model(folder: Path, with_training: bool = False) -> System:
     Raises:
         UserError: a file is missing, damaged, or does not fit the others.
     """
-    if (folder / "a2b.onnx").exists():
+    if any(folder.glob("*.onnx")):
         raise UserError(
             f"{folder} is what ugatit export wrote: give the model that it was made of; ugatit translate runs it as it "
             'is with `backend="onnx"`.'

@@ -29,7 +29,7 @@ MOST_DAMAGED = 1000  # parts of a video, before it is given up
 SAFE = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 
 
-class Look(NamedTuple):
+class Colours(NamedTuple):
     """How the source describes its colours, in FFmpeg's numbers, and how much wider than high its pixels are."""
 
     colorspace: int
@@ -204,13 +204,13 @@ def first_frame(container: "av.container.InputContainer") -> "av.VideoFrame | No
         return None
 
 
-def look_of(container: "av.container.InputContainer") -> Look:
+def look_of(container: "av.container.InputContainer") -> Colours:
     """The colours of a video's pictures, and the shape of their pixels when they are turned as players turn them; a
     frame is decoded for that, so the container is of no other use then."""
     film = film_of(container)
     context = film.codec_context
     aspect = Fraction(film.sample_aspect_ratio or context.sample_aspect_ratio or 1)
-    told = Look(
+    told = Colours(
         colorspace=int(context.colorspace or 0),
         color_range=int(context.color_range or 0),
         color_primaries=int(context.color_primaries or 0),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from ugatit.io.errors import UserError
+from ugatit.io.errors import UserError, on_one_line
 from ugatit.io.hub import LOG_IN, fetched
 from ugatit.systems.base import System
 from ugatit.translation.card import CARD_FILES, card_text, shared_card
@@ -44,14 +44,14 @@ def find_model(path_or_hub_id: str | Path, revision: str | None = None, token: s
     if is_shipped(given):
         return SHIPPED / path
     found = HUB_ID.fullmatch(given)
-    if path.is_dir() or not found or path.is_absolute():
-        if not path.is_dir():
-            names = " or ".join(sorted(folder.name for folder in SHIPPED.iterdir()))
-            raise UserError(
-                f"The model {given} does not exist: give a folder like RUN/model, {names}, which come "
-                "with the package, or a hub id like user/name."
-            )
+    if path.is_dir():
         return path
+    if not found or path.is_absolute():
+        names = " or ".join(sorted(folder.name for folder in SHIPPED.iterdir()))
+        raise UserError(
+            f"The model {given} does not exist: give a folder like RUN/model, {names}, which come "
+            "with the package, or a hub id like user/name."
+        )
     if revision and found["revision"]:
         raise UserError(f"`revision={revision}`: {given} names one already: leave one of them out.")
     return fetched(found["name"], "model", MODEL_FILES, found["revision"] or revision, token)
@@ -127,8 +127,7 @@ def push(
         except UserError:
             raise
         except Exception as error:  # the hub's library and its HTTP client have no common class
-            told = " ".join(str(error).split())
-            raise UserError(f"{repo_id} cannot be uploaded to the hub ({told:.200}): {LOG_IN}.") from None
+            raise UserError(f"{repo_id} cannot be uploaded to the hub ({on_one_line(error)}): {LOG_IN}.") from None
     return str(address)
 
 

@@ -26,7 +26,7 @@ NETWORKS = {
 }
 GENERATORS = ("genA2B", "genB2A")
 JUDGES = NETWORKS.keys() - GENERATORS
-UNUSED = ("running_mean", "running_var", "num_batches_tracked")  # of norms that normalise each picture by itself
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of norms that normalise each picture by itself
 
 
 def generator_names(blocks: int) -> dict[str, str]:
@@ -95,7 +95,7 @@ def weights_of(found: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
 def no_weight_of(state: dict[Any, Any]) -> str | None:
     """The name of what is no weight in a state dict; None if all are."""
     for name, tensor in state.items():
-        if str(name).endswith(UNUSED):
+        if str(name).endswith(STATISTICS):
             continue
         right = isinstance(name, str) and isinstance(tensor, Tensor) and tensor.dtype in FLOATS
         if not right or not tensor.isfinite().all():
@@ -178,7 +178,7 @@ def from_released(found: dict[str, Any], path: str | Path, size: int) -> UGATIT:
     for theirs, state in states.items():
         network = system.get_submodule(NETWORKS[theirs])
         names = released_names(system, NETWORKS[theirs])
-        further = [name for name in state if name not in names and not name.endswith(UNUSED)]
+        further = [name for name in state if name not in names and not name.endswith(STATISTICS)]
         if further and theirs in GENERATORS:  # discriminators have vectors of layers whose spectral norm is never used
             raise UserError(
                 f"The checkpoint {path} is of a variant of the authors' networks, as {theirs} has {further[0]} too: "

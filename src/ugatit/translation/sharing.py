@@ -6,32 +6,20 @@ another, and the next start goes on where one was killed.
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ugatit.data.memory import stamp_of
 from ugatit.io.errors import UserError
 from ugatit.io.files import real, writing
+from ugatit.io.processes import Process
 from ugatit.translation.files import Job
 
 NOTES = re.compile(r"[0-9a-f]{12}-\d+-of-\d+\.txt")  # what the files of notes are called
-
-
-class Process(NamedTuple):
-    """Which of the processes of one start this is."""
-
-    rank: int = 0
-    processes: int = 1
-
-
-def this_process() -> Process:
-    """What torchrun or accelerate told this process; the only one if none did."""
-    return Process(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
 
 
 class Share:

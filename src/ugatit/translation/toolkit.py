@@ -8,6 +8,7 @@ from torch import Tensor
 from ugatit.io.errors import UserError, words_of
 from ugatit.systems.base import Direction
 from ugatit.systems.cyclegan import CycleGAN, CycleGANConfig
+from ugatit.translation.released import STATISTICS
 
 LAYER = re.compile(r"model\.(\d+)\.(?:conv_block\.(\d+)\.)?(weight|bias)")
 OUTSIDE = 6  # convolutions that are in no residual block
@@ -27,7 +28,7 @@ def in_order(state: dict[str, Tensor]) -> list[Tensor]:
     """
     found = {}
     for name, tensor in state.items():
-        if name.rsplit(".", 1)[-1] in ("running_mean", "running_var", "num_batches_tracked"):
+        if name.rsplit(".", 1)[-1] in STATISTICS:
             continue
         layer = LAYER.fullmatch(name)
         if layer is None:

@@ -380,9 +380,9 @@ class Translator:
 
 
 def read_squares(translator: Translator, files: list[Path], domain: str) -> Tensor:
-    """Pictures of domain "A" or "B" as a translator's networks were trained on them: shorter side to that size, centre
+    """Pictures of domain "a" or "b" as a translator's networks were trained on them: shorter side to that size, centre
     crop; N x channels x size x size in [-1, 1]."""
-    return read_tests(files, translator.side, translator.samples(domain.lower()))
+    return read_tests(files, translator.side, translator.samples(domain))
 
 
 def find_device(name: torch.device | str | None) -> torch.device:

@@ -24,7 +24,7 @@ from ugatit.io.errors import UserError, package
 from ugatit.io.files import atomic_file, short_name, write_text, writing
 from ugatit.io.sheet import shown, to_picture
 from ugatit.systems.base import Direction
-from ugatit.translation.frames import Look, count_frames, exact, frame_rate, frames, look_of, opened, time_base
+from ugatit.translation.frames import Colours, count_frames, exact, frame_rate, frames, look_of, opened, time_base
 from ugatit.translation.joining import join, last_duration
 from ugatit.translation.translator import Size, Translator
 
@@ -162,7 +162,7 @@ def beside(items: Iterable[T], count: int) -> Iterator[Iterator[T]]:
         thread.join()
 
 
-def write_piece(made: Iterable[tuple[int, Tensor]], path: Path, base: Fraction, rate: Fraction, look: Look) -> int:
+def write_piece(made: Iterable[tuple[int, Tensor]], path: Path, base: Fraction, rate: Fraction, look: Colours) -> int:
     """Write translated frames as an MP4 file that begins at 0, atomically; returns how many.
 
     Args:
