@@ -118,9 +118,7 @@ def test_a_folder_that_cannot_be_written_does_not_end_the_run(tested, tmp_path, 
     assert (run / "checkpoints" / "step-00000004").is_dir()
 
 
-@pytest.mark.parametrize(
-    ("changes", "told"), [({}, "test pictures"), ({"channels": 2}, "grey and colour pictures only")]
-)
+@pytest.mark.parametrize(("changes", "told"), [({}, "test set"), ({"channels": 2}, "grey and colour pictures only")])
 def test_what_cannot_be_measured_is_told_before_training(data, tmp_path, changes, told):
     config = tiny(data, tmp_path / "run", evaluate_every=2)
     with pytest.raises(UserError, match=told):

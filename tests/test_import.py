@@ -465,6 +465,8 @@ def test_a_run_begins_with_the_weights_of_a_smaller_size(data, tmp_path):
     start = "--start", tmp_path / "large" / "model"
     done = run_here("train", data, *TINY, *start, "--width", "3", "-o", tmp_path / "w")
     assert done.returncode == 2 and "Nothing of the model of --start fits (width 2, here width 3)" in done.stderr
+    done = run_here("train", data, *TINY, "--start", "cat2dog", "-o", tmp_path / "c")  # the package's
+    assert done.returncode == 2 and "Nothing of the model of --start fits (width 32, here width 2)" in done.stderr
     done = run_here("train", data, *TINY, "--start", tmp_path / "none", "-o", tmp_path / "n")
     assert done.returncode == 2 and "does not exist" in done.stderr
 

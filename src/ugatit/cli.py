@@ -58,7 +58,8 @@ def load(command: str) -> ModuleType:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 2 for bad input, or 130 if it was stopped."""
+    """Run one command; returns the exit code: 0, 2 for bad input, 130 if it was stopped, or 141 if nobody reads what is
+    printed."""
     try:
         return run(sys.argv[1:] if arguments is None else arguments)
     except BrokenPipeError:  # who reads what is printed, such as head, has enough

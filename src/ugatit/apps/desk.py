@@ -1,4 +1,4 @@
-"""The desk of `ugatit serve`: its models translate one picture at a time, and what is too much is turned away."""
+"""The desk of `ugatit serve`: its models translate what is brought in turn, and what is too much is turned away."""
 
 import asyncio
 import io

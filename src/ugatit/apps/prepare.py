@@ -470,7 +470,7 @@ def check_known(files: list[Path], known: dict[str, str]) -> None:
             found = digest(file)
         except ValueError:
             found = ""
-        if known.get(str(file)) != found:
+        if known[str(file)] != found:
             raise UserError(f"{file} is not the file of the manifest: put that back, or leave --repeat out.")
 
 

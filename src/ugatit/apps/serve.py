@@ -1,6 +1,6 @@
 """`ugatit serve`: a web page to translate pictures on, and an HTTP endpoint for programs.
 
-Both put their pictures on one desk, which translates one at a time and turns away what is too much.
+Both put their pictures on one desk, which translates one after the other and turns away what is too much.
 """
 
 import asyncio

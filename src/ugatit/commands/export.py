@@ -16,10 +16,10 @@ from ugatit.systems.base import WAYS
 from ugatit.translation.card import printable_id
 from ugatit.translation.export import export
 from ugatit.translation.hub import model_name, photographs
-from ugatit.translation.mobile import Mobile
+from ugatit.translation.mobile import SUFFIXES, Mobile
 from ugatit.translation.translator import Translator
 
-FILES = {f"{way}{end}" for way in WAYS for end in (".onnx", ".mlpackage", ".tflite")} | {"config.json", *PAGE_FILES}
+FILES = {f"{way}{end}" for way in WAYS for end in (".onnx", *SUFFIXES.values())} | {"config.json", *PAGE_FILES}
 
 
 @dataclass(frozen=True)

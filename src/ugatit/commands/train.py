@@ -44,7 +44,9 @@ def main(arguments: list[str]) -> None:
         name = printable(title(absolute(config.data or config.target or Path("run"))))
         kind = config.preset if config.system == TrainConfig.system else f"{config.system}-{config.preset}"
         config = replace(config, out=Path("runs") / f"{name}-{kind}")
-    places = {name: getattr(config, name) for name in ("data", "source", "target", "start")}
+    places = {name: getattr(config, name) for name in ("data", "source", "target")}
+    if config.start and config.start.exists():  # else one of the package's or the hub's
+        places["start"] = config.start
     config = replace(config, **{name: absolute(path) for name, path in places.items() if path})  # resumed from anywhere
     from ugatit.training.trainer import train  # after the options: help does not wait for what trains
 

@@ -212,7 +212,7 @@ def find_pictures(
         holdout: share of a domain's pictures kept for testing where it has no test folder, in [0, 1).
         seed: which ones.
         known: what a run that goes on was trained with; what was kept for testing stays so, and what was trained on.
-        old: hold out as version 0.1.0 did, whose runs do not tell what they were trained with.
+        old: hold out as for runs without a record of what they were trained with.
         channels: that are needed of the pictures of A, and of those of B.
 
     Raises:
@@ -286,8 +286,8 @@ def need_folder(train: Path, data: Path | None, resumed: bool) -> None:
 
 
 def split_of(run: Path) -> tuple[Inventory | None, bool]:
-    """What a run is trained and tested with, if its folder tells; and whether it was begun by version 0.1.0, which kept
-    no such record.
+    """What a run is trained and tested with, if its folder tells; and whether it is a run
+    without such a record.
 
     Raises:
         UserError: the record is damaged.
@@ -365,7 +365,7 @@ def held_out(names: list[str], share: float, seed: int) -> set[str]:
 
 
 def held_out_before(names: list[str], share: float, seed: int) -> set[str]:
-    """What version 0.1.0 kept for testing: a share of the files by their place among all."""
+    """What runs without a record kept for testing: a share of the files by their place among all."""
     count = min(max(round(len(names) * share), 1 if share else 0), len(names) - 1)
     order = torch.randperm(len(names), generator=rng(seed, "holdout"))
     return {names[i] for i in order[:count].tolist()}

@@ -48,7 +48,7 @@ class KidCurve:
         package("matplotlib", "offline")
         both = {"A": pictures.test_a, "B": pictures.test_b}
         self.tests = {
-            domain: spread(enough(files, f"`evaluate_every`: domain {domain}'s test pictures"), PICTURES)
+            domain: spread(enough(files, f"`evaluate_every`: domain {domain}'s test set"), PICTURES)
             for domain, files in both.items()
         }
         self.evaluator = Evaluator(Protocol(features="efficientnet-lite0"), device)

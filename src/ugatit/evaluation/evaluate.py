@@ -4,7 +4,6 @@ Every result comes with its protocol, since figures of different protocols canno
 """
 
 import math
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
+import ugatit
 from ugatit.data.archives import PICTURES
 from ugatit.data.finding import check_pictures, find_files, spread
 from ugatit.data.samples import UNSCALED
@@ -84,7 +84,7 @@ def attention_maps(files: list[Path]) -> set[Path]:
 def enough(files: list[Path], where: object) -> list[Path]:
     """Raises UserError if there are too few."""
     if len(files) < LEAST:
-        raise UserError(f"{where} has {len(files)} usable pictures, at least {LEAST} are needed: add more.")
+        raise UserError(f"{where} has {counted(len(files), 'usable picture')}, at least {LEAST} are needed: add more.")
     return files
 
 
@@ -168,7 +168,7 @@ class Evaluator:
             "kid_subsets": self.protocol.subsets,
             "kid_seed": self.protocol.seed,
             "torch_fidelity": self.torch_fidelity,
-            "ugatit": version("ugatit"),
+            "ugatit": ugatit.__version__,
         }
 
 

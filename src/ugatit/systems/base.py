@@ -166,8 +166,8 @@ class Recipe:
     """DiffAugment, for few pictures: color, translation and cutout change what discriminators see, real and translated
     pictures alike."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """The decay of the running average of the generators' weights, with which is translated. It is over the last tenth
-    of the steps at most. 0 keeps none."""
+    """The decay of the running average of the generators' weights, which previews and translation use instead of the
+    last weights. It is over the last tenth of the steps at most. 0 keeps none."""
 
 
 @dataclass(frozen=True)

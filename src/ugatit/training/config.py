@@ -39,8 +39,9 @@ class TrainConfig(Generic[ModelConfig]):
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """The folder for everything that the run makes. If it is not given, runs/DATA-PRESET or runs/DATA-SYSTEM-PRESET."""
     start: Path | None = None
-    """A model's folder, whose weights a new run begins with wherever they fit: one of your own, an imported one, or one
-    that was trained on smaller pictures. What begins afresh is said."""
+    """A model whose weights a new run begins with wherever they fit: a folder of your own, an imported one, or one that
+    was trained on smaller pictures; one of the package's; or one of the hub, like user/name. What begins afresh is
+    said."""
     system: str = "ugatit"
     """The method to train."""
     preset: str = "paper"

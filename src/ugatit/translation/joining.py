@@ -194,7 +194,7 @@ def heard(source: "av.container.InputContainer", copied: list[tuple[Any, Any]]) 
     av = package("av", "video")
     target = {stream.index: new for stream, new in copied}
     zero = beginning(source)
-    shifts = {index: -round(zero / stream.time_base) for index, stream in ((s.index, s) for s, _ in copied)}
+    shifts = {stream.index: -round(zero / stream.time_base) for stream, _ in copied}
     ends: dict[int, int] = {}
     packets = source.demux(*[stream for stream, _ in copied]) if copied else iter(())
     while True:
