@@ -13,7 +13,8 @@ from ugatit.translation.translator import Translator
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "ugatit.ipynb"
 TINY = {
-    "%pip install": "# what is under test is installed",
+    "SOURCE = ": 'SOURCE = "what is under test"',
+    "%pip install": "# it is installed",
     "PRESET, STEPS, PREVIEW_EVERY": 'PRESET, STEPS, PREVIEW_EVERY = "quick", 4, 2',
     "OPTIONS = ": 'OPTIONS = ["--size", "32", "--width", "2", "--blocks", "1", "--workers", "0"]',
 }
