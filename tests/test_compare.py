@@ -38,6 +38,26 @@ def test_systems_are_trained_measured_and_kept(data, tmp_path):
     times = {f: f.stat().st_mtime_ns for f in (tmp_path / "t").rglob("*.safetensors")}
     again = run_here(*arguments)
     assert again.returncode == 0 and times == {f: f.stat().st_mtime_ns for f in times}
+    (tmp_path / "t" / "cyclegan-seed0" / "evaluation" / "metrics.json").write_text("")  # a crash's; measured anew
+    arguments.remove("--paired")
+    again = run_here(*arguments)  # of one system alone the distance to the truth is known
+    assert again.returncode == 0 and "l1_of_each_seed" in (tmp_path / "t" / "table.json").read_text(), again.stderr
+    place = arguments.index("--steps")
+    timed = run_here(*arguments[:place], "--minutes", 0.02, *arguments[place + 2 :])
+    assert timed.returncode == 2 and "was started with other settings" in timed.stderr, "these are of two steps"
+
+
+def test_what_cannot_be_measured_is_told_before_training(data, tmp_path):
+    arguments = ["compare", data, "--systems", "aggan", "aggan", "--preset", "quick", "--size", 32, "--steps", 1]
+    arguments += ["--features", "efficientnet-lite0", "-o", tmp_path / "t"]
+    made = run_here(*arguments)
+    assert made.returncode == 2 and "Domain A's test set has 2 usable pictures, at least 4" in made.stderr
+    add_tests(data)
+    (data / "testB" / "3.png").rename(data / "testB" / "other.png")
+    made = run_here(*arguments, "--paired")
+    assert made.returncode == 2 and "no picture named 3" in made.stderr
+    assert not (tmp_path / "t").exists()
+    assert len(plan(CompareConfig(data, tmp_path, ("aggan", "aggan"), "quick"), tmp_path)) == 1, "named twice, run once"
 
 
 def test_a_budget_in_minutes(data, tmp_path):

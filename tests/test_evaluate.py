@@ -115,6 +115,10 @@ def test_a_set_against_itself_and_against_another(evaluator, tmp_path, capsys):
     assert "64 x 64" in written["protocol"]["resize"]
     with Image.open(tmp_path / "apart" / "sheet.png") as sheet:
         assert sheet.height > 700
+    for pair in ((real, real / "within"), (real / "within", real)):
+        (real / "within").mkdir(exist_ok=True)
+        with pytest.raises(UserError, match="would count for both"):
+            evaluate_folders(evaluator, *pair, 64, False, tmp_path / "x")
     (real / "7.png").unlink()
     with pytest.raises(UserError, match="no picture named 7"):
         evaluate_folders(evaluator, real, other, 64, True, tmp_path / "x")
@@ -148,6 +152,7 @@ def test_a_model_is_measured_both_ways(data, tmp_path):
         assert 0 < row["cycle_l1"] < 1 and 0 < row["l1"] < 1 and -1 <= row["attention_rank"] <= 1
         assert len(list((tmp_path / "out" / direction).glob("*.png"))) == 5
     assert "KID x 100" in made.stderr and "579344248a93" in made.stderr and "kid seed: 0" in made.stderr
+    (tmp_path / "again" / "a2b").mkdir(parents=True)
     again = run_here("evaluate", tmp_path / "model", data, "--paired", "-o", tmp_path / "again", *options)
     assert again.returncode == 0
     assert json.loads((tmp_path / "again" / "metrics.json").read_text()) == metrics

@@ -154,7 +154,13 @@ def test_table_1_trains_measures_and_keeps_what_is_done(data, tmp_path):
 
 
 def test_stopping_table_1_stops_its_runs(data, tmp_path):
+    for name in ("testA", "testB"):
+        for i in range(4):
+            Image.new("RGB", (40, 40), (60 * i, 40, 90)).save(data / name / f"{i}.png")
     arguments = ["ablate", data, *TINY, "--steps", 100_000, "--rows", "w/ LN", "--log-every", 1, "-o", tmp_path / "t"]
+    seed = run_here(*arguments, "--seed", 3)
+    assert seed.returncode == 2 and "--seed 3: give --seeds" in seed.stderr
+    arguments += ["--features", "efficientnet-lite0"]
     child = subprocess.Popen([sys.executable, "-m", "ugatit", *map(str, arguments)])
     metrics = tmp_path / "t" / "with-LN-seed0" / "metrics.jsonl"
     deadline = time.monotonic() + 120

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import pytest
 from fastapi.testclient import TestClient
@@ -184,6 +185,22 @@ def test_the_report_counts_and_its_intervals_are_scipy_s(client, tmp_path):
     with open(tmp_path / "table.csv") as file:
         first = next(csv.DictReader(file))
     assert (first["domain"], first["method"], first["chosen"], first["judgements"]) == ("a2b", "alpha", "8", "12")
+
+
+def test_no_share_over_all_is_told_where_methods_differ():
+    counts = [("a2b", "cartoon", 3, 3), ("a2b", "ours", 0, 3), ("b2a", "base", 0, 3), ("b2a", "ours", 3, 3)]
+    assert {row.domain for row in shares(Mock(counts=lambda: list(counts)))} == {"a2b", "b2a"}
+
+
+def test_a_way_that_one_method_goes_is_left_out(pictures, capsys):
+    for method in ("beta", "gamma"):
+        shutil.rmtree(pictures / "b2a" / method)
+    assert {question.domain for question in find_questions(StudyConfig([pictures]))} == {"a2b"}
+    assert "b2a, which has the translations of 1 method" in " ".join(capsys.readouterr().err.split())
+    for method in ("beta", "gamma"):
+        shutil.rmtree(pictures / "a2b" / method)
+    with pytest.raises(UserError, match="give at least two"):
+        find_questions(StudyConfig([pictures]))
 
 
 def test_folders_that_are_no_study_are_explained(pictures, tmp_path, capsys):

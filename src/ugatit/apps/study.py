@@ -142,7 +142,12 @@ def find_questions(config: StudyConfig) -> list[Question]:
     for domain in sorted(domains):
         parts = [part for part in sorted(domain.iterdir()) if part.is_dir() and not part.name.startswith(".")]
         methods = {part.name: part for part in parts if part.name != SOURCE}
+        if domain != root and len(methods) < 2:
+            say(f"left out: {domain}, which has the translations of {counted(len(methods), 'method')}", "yellow")
+            continue
         found += questions_of("" if domain == root else domain.name, domain / SOURCE, methods)
+    if not found:
+        raise UserError(f"{root} has nowhere the translations of several methods: give at least two.")
     return found
 
 
@@ -384,9 +389,13 @@ def wilson(chosen: int, judgements: int) -> tuple[float, float]:
 
 
 def shares(answers: Answers) -> list[Share]:
-    """Every method's share in every domain, the best first; over all domains, called "all", if there are several."""
+    """Every method's share in every domain, the best first; over all domains, called "all", if there are several that
+    have the same methods."""
     counts = answers.counts()
-    if len({domain for domain, *_ in counts}) > 1:
+    methods: dict[str, set[str]] = {}
+    for domain, method, *_ in counts:
+        methods.setdefault(domain, set()).add(method)
+    if len(methods) > 1 and len(set(map(frozenset, methods.values()))) == 1:
         for method in sorted({method for _, method, *_ in counts}):
             found = [(chosen, total) for _, name, chosen, total in counts if name == method]
             counts.append(("all", method, sum(c for c, _ in found), sum(t for _, t in found)))

@@ -26,6 +26,8 @@ def main(arguments: list[str]) -> None:
     )
     if options.train.system != "ugatit":
         raise UserError(f"--system {options.train.system}: Table 1 is of ugatit: leave it out, or use ugatit compare.")
+    if options.train.seed != start.train.seed:
+        raise UserError(f"--seed {options.train.seed}: give --seeds, of which each row is trained with all.")
     if options.train.data is None:
         raise UserError("No pictures were named: give DATA, a folder with trainA and trainB inside.")
     out = (options.train.out or Path("runs") / f"{printable(title(absolute(options.train.data)))}-table1").resolve()

@@ -4,6 +4,7 @@ Every result comes with its protocol, since figures of different protocols canno
 """
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,11 @@ def evaluate_folders(
     folders = {"real": real, "fake": fake}
     for folder in folders.values():
         need_outside(out, folder, "the sheet would count as a picture")
+    for name, inner, outer in (("fake", fake, real), ("real", real, fake)):
+        if outer.resolve() in inner.resolve().parents:
+            raise UserError(f"`{name}` {inner} lies in {outer}, so its pictures would count for both: move it.")
+    with writing(out):  # told before the work
+        out.mkdir(parents=True, exist_ok=True)
     sets = {name: Files(usable(folder, f"`{name}`", range), side, range) for name, folder in folders.items()}
     check_subsets(evaluator.protocol, *(len(chosen.files) for chosen in sets.values()))
     counterparts = match(sets["fake"].files, fake, sets["real"].files, real) if pairs else []
@@ -229,6 +235,10 @@ def evaluate_model(
     columns: dict[str, Tensor] = {}
     check_subsets(evaluator.protocol, *(len(enough(files, f"Domain {side}")) for side, files in tests.items()))
     truths = {way: truth_of(way, tests, roots) for way in translator.system.directions}
+    with writing(out):  # figures and translations of another model go together
+        (out / "metrics.json").unlink(missing_ok=True)
+        for way in set(DIRECTIONS) - set(translator.system.directions):
+            shutil.rmtree(out / way, ignore_errors=True)
     for direction in translator.system.directions:
         source, target = direction.upper().split("2")
         real, origin = (

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ugatit.data.finding import need_training_folders
-from ugatit.experiments.runs import Experiment, Run, evaluate_all, train_all, write_tables
+from ugatit.experiments.runs import Experiment, Run, evaluate_all, evaluator_of, train_all, write_tables
 from ugatit.io.errors import UserError
 from ugatit.systems.base import DIRECTIONS
 from ugatit.systems.ugatit import TABLE_1, UGATITConfig
@@ -28,7 +28,7 @@ def plan(config: AblateConfig, out: Path) -> list[Run]:
     """The runs, in the order of the table, one seed after the other.
 
     Raises:
-        UserError: there is no such row or no such data, or ``out`` has a run of that row and seed with other settings.
+        UserError: there is no such row or no such data.
     """
     unknown = [row for row in config.rows if row not in TABLE_1]
     if unknown:
@@ -37,11 +37,10 @@ def plan(config: AblateConfig, out: Path) -> list[Run]:
         need_training_folders(config.train.data)
     runs = []
     for seed in dict.fromkeys(config.experiment.seeds):
-        for row in config.rows:
+        for row in dict.fromkeys(config.rows):
             folder = out / f"{row.replace('w/', 'with').replace('witho', 'without').replace(' ', '-')}-seed{seed}"
             model = replace(config.train.model, **TABLE_1[row].settings)
             runs.append(Run(row, replace(config.train, model=model, seed=seed, out=folder)))
-            runs[-1].claim()
     return runs
 
 
@@ -58,8 +57,9 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
     out = config.train.out
     assert out is not None
     runs = plan(config, out)
+    evaluator = evaluator_of(runs, config.experiment)
     train_all(runs, config.experiment.jobs)
-    measured = evaluate_all(runs, config.experiment)
+    measured = evaluate_all(runs, evaluator, config.experiment.paired)
     papers = zip(DIRECTIONS, ("selfie2anime", "anime2selfie"), strict=True)
     return write_tables(
         runs,

@@ -1,6 +1,5 @@
 """Table 3 and Figure 4 on anyone's data: systems trained with the same data order and budget, measured alike."""
 
-import json
 import os
 import shutil
 import tempfile
@@ -18,7 +17,7 @@ from tyro.conf import Positional, arg
 from ugatit.data.finding import need_training_folders
 from ugatit.data.places import opened, title
 from ugatit.evaluation.evaluate import translation_name
-from ugatit.experiments.runs import Experiment, Run, evaluate_all, train_all, write_tables
+from ugatit.experiments.runs import Experiment, Run, evaluate_all, evaluator_of, noted, train_all, write_tables
 from ugatit.io.errors import UserError
 from ugatit.io.files import atomic_folder, write_json, writing
 from ugatit.io.sheet import save_picture, to_picture
@@ -26,7 +25,7 @@ from ugatit.io.terminal import say
 from ugatit.nn.precision import tf32
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import DIRECTIONS, LONG, channels_of
-from ugatit.training.config import TrainConfig, preset_config, read_run
+from ugatit.training.config import TrainConfig, preset_config
 from ugatit.training.recorded import AS_USUAL
 from ugatit.training.trainer import Trainer
 
@@ -133,8 +132,7 @@ def plan(config: CompareConfig, out: Path) -> list[Run]:
     """The runs, one seed after the other.
 
     Raises:
-        UserError: a system is not known, there are two budgets or no such data, or ``out`` has a run with other
-            settings.
+        UserError: a system is not known, or there are two budgets or no such data.
     """
     if config.steps is not None and config.minutes is not None:
         raise UserError("--steps and --minutes are both a budget: give one of them.")
@@ -142,11 +140,10 @@ def plan(config: CompareConfig, out: Path) -> list[Run]:
         if name not in REGISTRY:
             raise UserError(f"--systems {name} is not known: choose of {', '.join(REGISTRY)}.")
     need_training_folders(config.data)
-    keep_budget(config, out)
+    timed = steps_before(config, out)  # steps that fit, by system
     runs: list[Run] = []
-    timed: dict[str, int] = {}  # steps that fit, by system
     for seed in dict.fromkeys(config.experiment.seeds):
-        for name in config.systems:
+        for name in dict.fromkeys(config.systems):
             folder = out / f"{name}-seed{seed}"
             start = preset_config(name, config.preset)
             model = start.model if config.size is None else replace(start.model, size=config.size)
@@ -154,29 +151,27 @@ def plan(config: CompareConfig, out: Path) -> list[Run]:
             steps = config.steps or run.recipe.steps
             if config.minutes is not None:
                 if name not in timed:
-                    before = sorted(out.glob(f"{name}-seed*/config.json"))
-                    known = read_run(before[0].parent).recipe.steps if before else None
-                    timed[name] = known or affordable(run, config.minutes, config.experiment.jobs)
+                    timed[name] = affordable(run, config.minutes, config.experiment.jobs)
                 steps = timed[name]
             run = replace(run, recipe=replace(run.recipe, steps=steps))
             runs.append(Run(name, run))
-            runs[-1].claim()
+    if config.minutes is not None:
+        with writing(out):
+            write_json(out / "budget.json", {"minutes": config.minutes, "steps": timed})
     return runs
 
 
-def keep_budget(config: CompareConfig, out: Path) -> None:
-    """Note the budget in minutes, of which the runs only tell what it came to.
+def steps_before(config: CompareConfig, out: Path) -> dict[str, int]:
+    """The steps that a budget in minutes came to at an earlier start, by system.
 
     Raises:
-        UserError: they were begun with another.
+        UserError: it was another budget.
     """
-    path = out / "budget.json"
-    before = json.loads(path.read_text("utf-8"))["minutes"] if path.exists() else config.minutes
+    budget = noted(out / "budget.json")
+    before = budget.get("minutes", config.minutes)
     if before != config.minutes:
         raise UserError(f"{out} was begun with --minutes {before:g}: give that again, or another -o.")
-    if config.minutes is not None:
-        with writing(out):
-            write_json(path, {"minutes": config.minutes})
+    return dict(budget.get("steps", {}))
 
 
 def affordable(config: TrainConfig[Any], minutes: float, jobs: int) -> int:
@@ -253,8 +248,9 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     assert out is not None
     paper = known_data(opened(config.data))
     runs = plan(config, out)
+    evaluator = evaluator_of(runs, config.experiment)
     train_all(runs, config.experiment.jobs)
-    measured = evaluate_all(runs, config.experiment)
+    measured = evaluate_all(runs, evaluator, config.experiment.paired)
     keep_pictures(runs, out)
     kid = paper.kid if paper else {}
     return write_tables(

@@ -20,13 +20,13 @@ from torch import Tensor
 
 from ugatit.data.finding import Tests, find_tests, spread
 from ugatit.data.sampling import read_tests
-from ugatit.evaluation.evaluate import Evaluator, evaluate_model, figure
+from ugatit.evaluation.evaluate import Evaluator, enough, evaluate_model, figure, truth_of
 from ugatit.evaluation.features import FeatureName
 from ugatit.evaluation.metrics import Protocol
 from ugatit.io.errors import UserError
-from ugatit.io.files import digest, write_json, writing
+from ugatit.io.files import digest, read_json, write_json, writing
 from ugatit.io.sheet import draw_sheet
-from ugatit.io.terminal import bars, console
+from ugatit.io.terminal import bars, console, say
 from ugatit.systems.base import DIRECTIONS, Direction, channels_of, samples_of
 from ugatit.training.checkpoint import checkpoints, step_of
 from ugatit.training.config import TrainConfig, read_run, write_run
@@ -109,9 +109,9 @@ class Run(NamedTuple):
         """Write the run's configuration into its folder, from which it is trained.
 
         Raises:
-            UserError: the folder has a run with other settings.
+            UserError: the folder has a run with other settings, of which steps are done.
         """
-        if not (self.folder / "config.json").exists():
+        if not (self.folder / "config.json").exists() or self.logged() == 0:
             write_run(self.config, self.folder)
             return
         found, model = read_run(self.folder), self.config.model
@@ -125,8 +125,10 @@ def train_all(runs: list[Run], jobs: int) -> None:
     """Train what is not done yet, each run in a process of its own that continues from its newest checkpoint.
 
     Raises:
-        UserError: runs failed; the others are done.
+        UserError: a folder has a run with other settings, or runs failed; the others are done.
     """
+    for each in runs:
+        each.claim()
     slots: queue.Queue[int] = queue.Queue()
     for slot in range(jobs):
         slots.put(slot)
@@ -175,32 +177,56 @@ def environment(slot: int, jobs: int) -> dict[str, str]:
     return os.environ | threads | chosen
 
 
-def evaluate_all(runs: list[Run], experiment: Experiment) -> list[dict[str, Any]]:
+def evaluator_of(runs: list[Run], experiment: Experiment) -> Evaluator:
+    """What will measure the runs, made before they are trained, as is told what would be in the way of measuring.
+
+    Raises:
+        UserError: the network cannot be had, test pictures are too few, or one of them has no counterpart.
+    """
+    evaluator = Evaluator(Protocol(features=experiment.features, weights=experiment.weights), find_device(None))
+    tests, roots, skipped = runs[0].tests()
+    for one in skipped:
+        say(f"  skipped: {one}")
+    for side, files in tests.items():
+        enough(files, f"Domain {side}'s test set")
+    if experiment.paired:
+        for direction in DIRECTIONS:
+            truth_of(direction, tests, roots)
+    return evaluator
+
+
+def evaluate_all(runs: list[Run], evaluator: Evaluator, paired: bool) -> list[dict[str, Any]]:
     """Metrics of each run; what was measured of the same model and pictures by the same protocol before is kept.
 
     Args:
         runs: all of one data folder.
-        experiment: how they are measured.
+        evaluator: by what protocol.
+        paired: whether test pictures of the same name are true counterparts.
     """
-    protocol = Protocol(features=experiment.features, weights=experiment.weights)
-    evaluator = Evaluator(protocol, find_device(None))
     measured = []
     for run in runs:
         path = run.folder / "evaluation" / "metrics.json"
         note = path.with_name("measured.json")  # what the figures are of
-        known, before = (json.loads(file.read_text("utf-8")) if file.exists() else {} for file in (path, note))
-        complete = not experiment.paired or TRUTH[0] in known.get("a2b", ())
+        known, before = noted(path), noted(note)
+        complete = not paired or TRUTH[0] in known.get("a2b", ())
         tests, roots, _ = run.tests()
         now = {side: [digest(file) for file in files] for side, files in tests.items()}
         now["model"] = [digest(run.folder / "model" / "translator.safetensors")]
         same = known.get("protocol") == evaluator.description(run.config.model.size) and before == now
         if not (same and complete):
             translator = Translator.load(run.folder / "model")
-            known = evaluate_model(evaluator, translator, tests, roots if experiment.paired else None, path.parent)
+            known = evaluate_model(evaluator, translator, tests, roots if paired else None, path.parent)
             with writing(note):
                 write_json(note, now)
         measured.append(known)
     return measured
+
+
+def noted(path: Path) -> dict[str, Any]:
+    """What a file of an earlier start says; nothing if there is none, or it is damaged."""
+    with suppress(ValueError):
+        return read_json(path, 2**26)
+    return {}
 
 
 def summarise(runs: list[Run], measured: list[dict[str, Any]]) -> dict[str, Any]:
@@ -219,7 +245,7 @@ def summarise(runs: list[Run], measured: list[dict[str, Any]]) -> dict[str, Any]
             | {
                 f"{key.removesuffix('_mean')}_of_each_seed": [metrics[direction][key] for metrics in found]
                 for key in ("kid_mean", *TRUTH)
-                if key in found[0][direction]
+                if all(key in metrics[direction] for metrics in found)
             }
             for direction in DIRECTIONS
             if direction in found[0]
@@ -248,7 +274,7 @@ def truth_table(summary: dict[str, Any], direction: Direction) -> Table:
     """How far each row's translations are from the true counterparts, seed by seed."""
     table = Table("Model", *TRUTH, title=f"Distance to the truth, {direction}, of each seed")
     for row, directions in summary.items():
-        if direction in directions:
+        if "l1_of_each_seed" in directions.get(direction, ()):
             seeds = [directions[direction][f"{key}_of_each_seed"] for key in TRUTH]
             table.add_row(row, *[", ".join(f"{value:.3f}" for value in values) for values in seeds])
     return table
