@@ -12,7 +12,7 @@ from PIL import Image
 
 from conftest import run_here, run_torchrun, tiny_model, write_picture
 from ugatit.data.finding import find_pictures, find_tests
-from ugatit.evaluation.evaluate import Evaluator, evaluate_folders, match, usable, write_translations
+from ugatit.evaluation.evaluate import Evaluator, evaluate_folders, evaluate_model, match, usable, write_translations
 from ugatit.evaluation.features import load_features, perceptual_distance
 from ugatit.evaluation.metrics import Files, Protocol, attention_rank, fid, kid, paired
 from ugatit.io.errors import UserError
@@ -152,7 +152,6 @@ def test_a_model_is_measured_both_ways(data, tmp_path):
         assert 0 < row["cycle_l1"] < 1 and 0 < row["l1"] < 1 and -1 <= row["attention_rank"] <= 1
         assert len(list((tmp_path / "out" / direction).glob("*.png"))) == 5
     assert "KID x 100" in made.stderr and "579344248a93" in made.stderr and "kid seed: 0" in made.stderr
-    (tmp_path / "again" / "a2b").mkdir(parents=True)
     again = run_here("evaluate", tmp_path / "model", data, "--paired", "-o", tmp_path / "again", *options)
     assert again.returncode == 0
     assert json.loads((tmp_path / "again" / "metrics.json").read_text()) == metrics
@@ -257,6 +256,13 @@ def test_attention_maps_are_no_translations(tmp_path, capsys):
     found = usable(tmp_path, "--fake")
     assert [file.name for file in found] == ["a.png", "b.jpg", "c.attention.png", "d.png", "e.png"]
     assert "left out: 2 attention maps" in capsys.readouterr().err
+
+
+def test_nothing_of_another_model_s_evaluation_stays(evaluator, tmp_path):
+    tests = {side: [write_picture(tmp_path / side / f"{i}.png", i) for i in range(4)] for side in "AB"}
+    write_picture(tmp_path / "out" / "b2a" / "0.png", 1)
+    made = evaluate_model(evaluator, Translator(tiny_model("cartoongan"), "cpu"), tests, None, tmp_path / "out")
+    assert "b2a" not in made and not (tmp_path / "out" / "b2a").exists()
 
 
 def test_translations_of_an_earlier_evaluation_go(tmp_path):

@@ -283,7 +283,8 @@ def prepare(config: PrepareConfig) -> list[Entry]:
         UserError: a folder is missing, nothing is left of a domain, or pictures changed since the manifest to repeat.
         OSError: the folder cannot be written.
     """
-    known, used = None, dict[str, set[str]]()
+    known: dict[str, str] | None = None
+    used: dict[str, set[str]] = {}
     if config.repeat is not None:
         config, known, used = read_manifest(config)
         say(f"Repeated with the pictures of {', '.join(map(str, config.a + config.b))}.")

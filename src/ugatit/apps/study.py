@@ -392,18 +392,16 @@ def shares(answers: Answers) -> list[Share]:
     """Every method's share in every domain, the best first; over all domains, called "all", if there are several that
     have the same methods."""
     counts = answers.counts()
-    methods: dict[str, set[str]] = {}
-    for domain, method, *_ in counts:
-        methods.setdefault(domain, set()).add(method)
-    if len(methods) > 1 and len(set(map(frozenset, methods.values()))) == 1:
-        for method in sorted({method for _, method, *_ in counts}):
+    domains, methods = {domain for domain, *_ in counts}, {method for _, method, *_ in counts}
+    if len(domains) > 1 and len(counts) == len(domains) * len(methods):
+        for method in sorted(methods):
             found = [(chosen, total) for _, name, chosen, total in counts if name == method]
             counts.append(("all", method, sum(c for c, _ in found), sum(t for _, t in found)))
     rows = []
     for domain, method, chosen, total in counts:
         low, high = wilson(chosen, total)
         share = chosen / total if total else 0.0
-        rows.append(Share(domain, method, chosen or 0, total, 100 * share, 100 * low, 100 * high))
+        rows.append(Share(domain, method, chosen, total, 100 * share, 100 * low, 100 * high))
     order = {domain: i for i, domain in enumerate(dict.fromkeys(row.domain for row in rows))}
     return sorted(rows, key=lambda row: (order[row.domain], -row.percent))
 

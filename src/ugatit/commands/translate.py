@@ -241,11 +241,11 @@ def translate_one_video(translator: Translator, job: Job, options: TranslateConf
     """Translate a video with a progress bar; what is done is kept when it is stopped."""
     if lost := not_kept(job.source, job.target):
         say(f"{job.source}: not kept: {'; '.join(lost)}.", "yellow")
-    settings = settings | {"source": state_of(job.source)}
+    state = settings | {"source": state_of(job.source)}
     with bars() as progress:
         task = progress.add_task(printable(job.source.name), total=None)
         for done, total in translate_video(
-            translator, job.source, job.target, options.direction, options.size, options.batch, settings
+            translator, job.source, job.target, options.direction, options.size, options.batch, state
         ):
             progress.update(task, completed=done, total=total)
 

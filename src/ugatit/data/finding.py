@@ -18,7 +18,7 @@ from ugatit.data.samples import UNSCALED, joint_extent
 from ugatit.data.seeds import rng
 from ugatit.io.errors import UserError
 from ugatit.io.files import absent, printable, real
-from ugatit.io.terminal import bars, counted, say
+from ugatit.io.terminal import counted, say, tracked
 from ugatit.systems.base import COLOUR, Range, Samples
 
 T = TypeVar("T")
@@ -88,9 +88,9 @@ def look_at(files: Iterable[Path], channels: int = 3, root: Path | None = None) 
     new = [file for file in files if file not in known]
     if len(new) >= MANY:
         say(f"looking through {len(new):,} files")
-    with ThreadPoolExecutor() as pool, bars() as progress:
+    with ThreadPoolExecutor() as pool:
         looks = pool.map(one, new)
-        told = list(progress.track(looks, len(new), description="looking") if new else looks)
+        told = list(tracked(looks, "looking", len(new)) if new else looks)
     memory.save()
     seen = known | dict(zip(new, told, strict=True))
     found = [(file, seen[file]) for file in files]
@@ -234,11 +234,9 @@ def find_pictures(
         need_folder(train, data, resumed=known is not None)
         good, bad = looked(train, needed)
         if not good:
-            why = (
-                f"{counted(len(bad), 'unusable file')}, {bad[0].path.name} {bad[0].reason}"
-                if bad
-                else "it has no files"
-            )
+            why = "it has no files"
+            if bad:
+                why = f"{counted(len(bad), 'unusable file')}, {bad[0].path.name} {bad[0].reason}"
             raise UserError(f"The folder {train} has no usable picture ({why}): add pictures.")
         parts = [f"{part}{domain.upper()}" for part in ("train", "test")]
         roots |= dict.fromkeys(parts, train)
@@ -286,8 +284,7 @@ def need_folder(train: Path, data: Path | None, resumed: bool) -> None:
 
 
 def split_of(run: Path) -> tuple[Inventory | None, bool]:
-    """What a run is trained and tested with, if its folder tells; and whether it is a run
-    without such a record.
+    """What a run is trained and tested with, if its folder tells; and whether it is a run without such a record.
 
     Raises:
         UserError: the record is damaged.

@@ -32,7 +32,7 @@ from ugatit.data.tables import write_tables
 from ugatit.io.errors import UserError
 from ugatit.io.files import atomic_file, atomic_folder, real, writing
 from ugatit.io.hub import fetched
-from ugatit.io.terminal import bars, counted, say
+from ugatit.io.terminal import bars, counted, say, tracked
 
 HUB, PAPER = "hub:", "paper:"
 DRIT = "http://vllab.ucmerced.edu/hylee/DRIT/datasets/"
@@ -140,14 +140,13 @@ def from_archive(path: Path, names: tuple[str, str] | None, name: str) -> Path:
         with writing(folder, "empty the cache"), atomic_folder(folder) as temporary:
             need_room(size, temporary, path.name)
             say(f"unpacking {counted(len(chosen), 'picture')} of {path.name} into {folder}")
-            with bars() as progress:
-                wanted = (member for member in members(path) if member.path in chosen)
-                for member in progress.track(wanted, len(chosen), description="unpacking"):
-                    target = temporary / chosen[member.path]
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    there = temporary / chosen[member.same] if member.same in chosen else None
-                    with there.open("rb") if there else member.open() as file:
-                        copy(file, target, member.size)
+            wanted = (member for member in members(path) if member.path in chosen)
+            for member in tracked(wanted, "unpacking", len(chosen)):
+                target = temporary / chosen[member.path]
+                target.parent.mkdir(parents=True, exist_ok=True)
+                there = temporary / chosen[member.same] if member.same in chosen else None
+                with there.open("rb") if there else member.open() as file:
+                    copy(file, target, member.size)
             need_all(chosen, temporary, path)
     except (*UNREADABLE, ValueError) as error:
         raise UserError(f"{path} is damaged ({error}): get it again.") from None

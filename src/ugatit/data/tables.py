@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ugatit.data.archives import PICTURES, TESTS, need_room
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import atomic_folder, writing
-from ugatit.io.terminal import bars, counted, say
+from ugatit.io.terminal import counted, say, tracked
 
 PACKED, SMALL = 50, 2**30  # times a file's bytes that its pictures may have, and bytes that they always may
 
@@ -40,14 +40,13 @@ def write_tables(tables: list[Path], names: tuple[str, str] | None, folder: Path
             need_room(sum(table.stat().st_size for table in tables), temporary, where)
             say(f"unpacking {where} into {folder}")
             absent = 0
-            with bars() as progress:
-                for table in progress.track(tables, description="unpacking"):
-                    stem = table.stem if table.stem.startswith(splits[table]) else f"{splits[table]}-{table.stem}"
-                    for side, column in zip("AB", domains, strict=True):
-                        if part := part_of(column, splits[table]):
-                            place = temporary / f"{part}{side}"
-                            size = table.stat().st_size
-                            absent += write_column(parquet.ParquetFile(table), column, place, stem, size)
+            for table in tracked(tables, "unpacking", len(tables)):
+                stem = table.stem if table.stem.startswith(splits[table]) else f"{splits[table]}-{table.stem}"
+                for side, column in zip("AB", domains, strict=True):
+                    if part := part_of(column, splits[table]):
+                        place = temporary / f"{part}{side}"
+                        size = table.stat().st_size
+                        absent += write_column(parquet.ParquetFile(table), column, place, stem, size)
             if absent:
                 say(
                     f"left out: {counted(absent, 'picture')} of {where}, which names files that it does not hold",

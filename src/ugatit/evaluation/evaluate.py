@@ -34,6 +34,7 @@ from ugatit.evaluation.metrics import (
 from ugatit.evaluation.sharing import is_first, shared, shared_folder
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import absent, need_outside, write_json, writing
+from ugatit.io.files import real as real_path
 from ugatit.io.sheet import draw_sheet, save_picture, to_picture
 from ugatit.io.terminal import counted, say
 from ugatit.nn.precision import tf32
@@ -194,7 +195,7 @@ def evaluate_folders(
     for folder in folders.values():
         need_outside(out, folder, "the sheet would count as a picture")
     for name, inner, outer in (("fake", fake, real), ("real", real, fake)):
-        if outer.resolve() in inner.resolve().parents:
+        if real_path(outer) in real_path(inner).parents:
             raise UserError(f"`{name}` {inner} lies in {outer}, so its pictures would count for both: move it.")
     with writing(out):  # told before the work
         out.mkdir(parents=True, exist_ok=True)
@@ -225,21 +226,15 @@ def evaluate_model(
     Raises:
         UserError: a counterpart is missing, there are too few pictures, or ``out`` cannot be written.
     """
-    channels = channels_of(translator.system.config)
-    if not {1, 3}.issuperset(channels):
-        raise UserError(
-            f"This model's pictures have {' and '.join(map(str, channels))} channels: KID and FID are known for grey "
-            "and colour only."
-        )
+    directions = translator.system.directions
+    truths = counterparts(evaluator.protocol, channels_of(translator.system.config), tests, roots, directions)
     result: dict[str, Any] = {"protocol": evaluator.description(translator.side)}
     columns: dict[str, Tensor] = {}
-    check_subsets(evaluator.protocol, *(len(enough(files, f"Domain {side}")) for side, files in tests.items()))
-    truths = {way: truth_of(way, tests, roots) for way in translator.system.directions}
     with writing(out):  # figures and translations of another model go together
         (out / "metrics.json").unlink(missing_ok=True)
-        for way in set(DIRECTIONS) - set(translator.system.directions):
+        for way in set(DIRECTIONS) - set(directions):
             shutil.rmtree(out / way, ignore_errors=True)
-    for direction in translator.system.directions:
+    for direction in directions:
         source, target = direction.upper().split("2")
         real, origin = (
             Files(tests[side], translator.side, translator.samples(side.lower()).range) for side in (target, source)
@@ -256,16 +251,35 @@ def evaluate_model(
         result[direction] = row
         x = read_squares(translator, spread(origin.files, ROWS), direction[0])
         y = read_squares(translator, spread(truth, ROWS), direction[-1]) if truth else None
-        both = len(translator.system.directions) == 2
-        columns |= sheet_columns(translator.at_size, x, direction, back=both, truth=y)
+        columns |= sheet_columns(translator.at_size, x, direction, back=len(directions) == 2, truth=y)
     return write_results(result, columns, out)
 
 
-def truth_of(direction: Direction, tests: dict[str, list[Path]], roots: dict[str, Path] | None) -> list[Path] | None:
-    """The true counterparts of a direction's sources, if the folders of both domains are given; errors are those of
-    `match`."""
-    source, target = direction.upper().split("2")
-    return match(tests[source], roots[source], tests[target], roots[target]) if roots else None
+def counterparts(
+    protocol: Protocol,
+    channels: tuple[int, int],
+    tests: dict[str, list[Path]],
+    roots: dict[str, Path] | None,
+    directions: tuple[Direction, ...],
+) -> dict[Direction, list[Path] | None]:
+    """The true counterparts of each direction's sources, None without the folders of the two domains.
+
+    Raises:
+        UserError: one is missing, or the pictures cannot be measured: they are too few, or neither grey nor colour.
+    """
+    if not {1, 3}.issuperset(channels):
+        raise UserError(
+            f"This model's pictures have {' and '.join(map(str, channels))} channels: KID and FID are known for grey "
+            "and colour only."
+        )
+    check_subsets(protocol, *(len(enough(files, f"Domain {side}'s test set")) for side, files in tests.items()))
+    truths: dict[Direction, list[Path] | None] = dict.fromkeys(directions)
+    if roots is None:
+        return truths
+    for direction in directions:
+        source, target = direction.upper().split("2")
+        truths[direction] = match(tests[source], roots[source], tests[target], roots[target])
+    return truths
 
 
 def translation_name(number: int, source: Path) -> str:

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from ugatit.io.errors import UserError
 from ugatit.io.files import atomic_folder, writing
 from ugatit.io.processes import this_process
-from ugatit.io.terminal import bars
+from ugatit.io.terminal import tracked
 
 T = TypeVar("T")
 
@@ -66,8 +66,7 @@ def shared(work: Callable[[int], T], count: int, what: str) -> list[T]:
         mine = range(dist.get_rank(), count, dist.get_world_size())
 
     def part() -> dict[int, T]:
-        with bars() as progress:
-            return {number: work(number) for number in progress.track(mine, description=what)}
+        return {number: work(number) for number in tracked(mine, what, len(mine))}
 
     every = {number: value for done in agreed(part) for number, value in done.items()}
     return [every[number] for number in range(count)]

@@ -171,7 +171,7 @@ def steps_before(config: CompareConfig, out: Path) -> dict[str, int]:
     before = budget.get("minutes", config.minutes)
     if before != config.minutes:
         raise UserError(f"{out} was begun with --minutes {before:g}: give that again, or another -o.")
-    return dict(budget.get("steps", {}))
+    return budget.get("steps", {})
 
 
 def affordable(config: TrainConfig[Any], minutes: float, jobs: int) -> int:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ugatit.data.finding import Tests, find_tests, spread
 from ugatit.data.sampling import read_tests
-from ugatit.evaluation.evaluate import Evaluator, enough, evaluate_model, figure, truth_of
+from ugatit.evaluation.evaluate import Evaluator, counterparts, evaluate_model, figure
 from ugatit.evaluation.features import FeatureName
 from ugatit.evaluation.metrics import Protocol
 from ugatit.io.errors import UserError
@@ -181,17 +181,14 @@ def evaluator_of(runs: list[Run], experiment: Experiment) -> Evaluator:
     """What will measure the runs, made before they are trained, as is told what would be in the way of measuring.
 
     Raises:
-        UserError: the network cannot be had, test pictures are too few, or one of them has no counterpart.
+        UserError: the network cannot be had, or the test pictures cannot be measured, as `counterparts` says.
     """
     evaluator = Evaluator(Protocol(features=experiment.features, weights=experiment.weights), find_device(None))
     tests, roots, skipped = runs[0].tests()
     for one in skipped:
         say(f"  skipped: {one}")
-    for side, files in tests.items():
-        enough(files, f"Domain {side}'s test set")
-    if experiment.paired:
-        for direction in DIRECTIONS:
-            truth_of(direction, tests, roots)
+    channels = channels_of(runs[0].config.model)
+    counterparts(evaluator.protocol, channels, tests, roots if experiment.paired else None, DIRECTIONS)
     return evaluator
 
 

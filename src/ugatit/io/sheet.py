@@ -44,14 +44,14 @@ def jet(level: Tensor) -> Tensor:
     return (1.5 - (4 * level - peaks).abs()).clamp(0, 1)
 
 
-def eight_bit(x: Tensor) -> Tensor:
+def as_bytes(x: Tensor) -> Tensor:
     """Pictures in [-1, 1] in bytes."""
     return ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def to_picture(x: Tensor) -> Image.Image:
     """What is `shown` of one picture, channels x H x W in [-1, 1], as Pillow's."""
-    return to_pil_image(eight_bit(shown(x[None])[0]))
+    return to_pil_image(as_bytes(shown(x[None])[0]))
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import write_text
-from ugatit.io.sheet import eight_bit, shown
+from ugatit.io.sheet import as_bytes, shown
 
 
 def need_trackers(names: tuple[str, ...]) -> None:
@@ -64,7 +64,7 @@ def wandb_id(run: Path) -> str:
 
 def track_pictures(accelerator: Accelerator, columns: dict[str, Tensor], step: int) -> None:
     """Show a preview sheet's columns, each N x channels x H x W in [-1, 1], where the run is followed."""
-    images = {name: eight_bit(shown(x)).permute(0, 2, 3, 1).cpu().numpy() for name, x in columns.items()}
+    images = {name: as_bytes(shown(x)).permute(0, 2, 3, 1).cpu().numpy() for name, x in columns.items()}
     for tracker in accelerator.trackers:
         form = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
         tracker.log_images(images, step=step, **form)

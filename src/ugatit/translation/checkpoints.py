@@ -172,8 +172,8 @@ def import_zipped(path: Path, size: int, direction: Direction | None, smoothing:
         try:
             archive.extractall(folder)
         except (*UNREADABLE, ValueError) as error:
-            full = is_full(error)
-            advice = f"free some space in {tempfile.gettempdir()}, or unpack it yourself" if full else "get it again"
+            room = f"free some space in {tempfile.gettempdir()}, or unpack it yourself"
+            advice = room if is_full(error) else "get it again"
             raise UserError(f"{path} cannot be unpacked ({error}): {advice}.") from None
         folders = holding(Path(folder))
         if len(folders) != 1:

@@ -14,7 +14,7 @@ from torch import Tensor
 from ugatit.data.samples import Kind
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import atomic_file
-from ugatit.io.sheet import eight_bit
+from ugatit.io.sheet import as_bytes
 from ugatit.systems.base import Range, Samples
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # of 8 bits, by channels
@@ -60,7 +60,7 @@ def fits(range: Range) -> bool:
 def samples_for(x: Tensor, kind: Kind, range: Range) -> np.ndarray:
     """A translation, channels x H x W in [-1, 1], as samples, H x W x channels."""
     if kind == "uint8":
-        values = eight_bit(x).permute(1, 2, 0).cpu().numpy()
+        values = as_bytes(x).permute(1, 2, 0).cpu().numpy()
     else:
         low, high = range
         values = (x.double().clamp(-1, 1).permute(1, 2, 0).cpu().numpy() + 1) / 2 * (high - low) + low
