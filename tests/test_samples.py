@@ -1,7 +1,9 @@
 """Pictures of more than 8 bits and of other bands than colour's, from their files to the results."""
 
+import io
 import json
 import os
+import struct
 import time
 from dataclasses import replace
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from imagecodecs import jpeg2k_encode, png_decode, png_encode
+from imagecodecs import cms_profile, jpeg2k_encode, png_decode, png_encode
 from PIL import Image, ImageCms
 
 from conftest import TINY, run_here, tiny_model, write_picture
@@ -139,6 +141,86 @@ def test_sixteen_bits_in_colour_are_read_by_their_profile_on_white_and_upright(t
     tifffile.imwrite(tmp_path / "swapped.tif", flat, photometric="rgb", iccprofile=swapped_profile())
     found = read_samples(tmp_path / "swapped.tif", Samples(3)).pixels[:, 0, 0] * 65535
     assert torch.allclose(found, torch.tensor([20000.0, 40000, 30000]), atol=300), "red and green are exchanged"
+
+
+def grey_profile(gamma=1.0) -> bytes:
+    return cms_profile("gray", gamma=gamma)
+
+
+def test_grey_is_read_by_its_profile_too(tmp_path):
+    grey, shown = 51, 124  # 0.2 of the light, and what sRGB has for it
+    palette = Image.new("P", (20, 20), 7)
+    palette.putpalette([value for value in range(256) for _ in range(3)])
+    palette.paste(grey, (0, 0, 20, 20))
+    pictures = {
+        "l.png": Image.new("L", (20, 20), grey),
+        "la.png": Image.new("LA", (20, 20), (grey, 255)),
+        "p.png": palette,
+        "l.jpg": Image.new("L", (20, 20), grey),
+        "deep.png": Image.fromarray(np.full((20, 20), grey * 257, np.uint16)),
+        "deep.tif": Image.fromarray(np.full((20, 20), grey * 257, np.uint16)),
+    }
+    for name, picture in pictures.items():
+        picture.save(tmp_path / name, icc_profile=grey_profile())
+        for channels in (1, 3):
+            found = read_picture(tmp_path / name, channels).getextrema()
+            assert np.abs(np.array(found) - shown).max() <= 1, name
+            sampled = read_samples(tmp_path / name, Samples(channels))
+            assert sampled.kind == ("uint16" if "deep" in name else "uint8")
+            assert sampled.extremes() == pytest.approx((shown / 255, shown / 255), abs=2 / 255), name
+    coloured = Image.new("RGB", (20, 20), (200, 40, 90))
+    coloured.save(tmp_path / "rgb.png", icc_profile=grey_profile())  # which is not its own
+    assert read_picture(tmp_path / "rgb.png").getpixel((9, 9)) == (200, 40, 90)
+
+
+def test_a_profile_is_srgb_by_what_it_does_and_not_by_its_name(tmp_path):
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    curve = srgb.index(b"para") + 12  # its five numbers
+    linear = srgb[:curve] + struct.pack(">5i", 2**16, 2**16, 0, 2**16, 0) + srgb[curve + 20 :]
+    named = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(linear)))
+    assert named.startswith("sRGB"), "both say so"
+    for profile, shown in ((srgb, 51), (linear, 124)):
+        Image.new("RGB", (20, 20), (51, 51, 51)).save(tmp_path / "x.png", icc_profile=profile)
+        assert read_picture(tmp_path / "x.png").getpixel((9, 9)) == (shown,) * 3
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_samples_between_8_and_16_bits_are_taken_as_far_as_they_reach(bits, tmp_path):
+    most = 2**bits - 1
+    for bands, photometric in ((1, "minisblack"), (1, "miniswhite"), (3, "rgb")):
+        values = np.linspace(0, most, 32 * 32 * bands).round().astype(np.uint16).reshape(32, 32, bands).squeeze()
+        file = tmp_path / f"{photometric}.tif"
+        tifffile.imwrite(file, values, photometric=photometric, bitspersample=bits)
+        read = read_samples(file, Samples(bands))
+        expected = values / most if photometric != "miniswhite" else 1 - values / most
+        found = read.pixels.permute(1, 2, 0).squeeze().numpy()
+        assert read.kind == "uint16" and np.abs(found - expected).max() < 1e-4, photometric
+
+
+def test_deep_tiff_that_is_multiplied_by_its_alpha_is_not_multiplied_again(tmp_path):
+    for kind, full in ((np.uint16, 65535), (np.float32, 1)):
+        values = np.full((20, 20, 4), full / 4, kind)  # half of the way to black, half opaque
+        values[:, :, 3] = full / 2
+        values[0] = 0  # wholly clear
+        for extra, expected in (("assocalpha", 0.75), ("unassalpha", 0.625)):
+            tifffile.imwrite(tmp_path / "x.tif", values, photometric="rgb", extrasamples=[extra])
+            found = read_samples(tmp_path / "x.tif", Samples(3, (0, full))).pixels
+            assert torch.allclose(found[:, 1:], torch.tensor(expected), atol=1e-4) and found[:, 0].eq(1).all()
+
+
+def test_lab_and_cmyk_are_read_as_colours_or_refused(tmp_path):
+    for kind in (np.uint8, np.uint16):  # L 50 of 100, no colour
+        values = np.zeros((20, 20, 3), kind)
+        values[:, :, 0] = np.iinfo(kind).max // 2
+        tifffile.imwrite(tmp_path / f"{np.dtype(kind)}.tif", values, photometric="cielab")
+        ink = np.full((20, 20, 4), np.iinfo(kind).max, kind)
+        ink[:, :, 3] = 0
+        tifffile.imwrite(tmp_path / f"ink-{np.dtype(kind)}.tif", ink, photometric="separated")
+        assert max(read_picture(tmp_path / f"ink-{np.dtype(kind)}.tif").getpixel((9, 9))) < 60, "almost black"
+    assert np.abs(np.array(read_picture(tmp_path / "uint8.tif").getpixel((9, 9))) - 119).max() <= 2
+    with pytest.raises(ValueError, match="has colours in CIELab of more than 8 bits: save it in RGB"):
+        read_picture(tmp_path / "uint16.tif")
+    assert read_samples(tmp_path / "ink-uint16.tif", Samples(3)).lost
 
 
 @pytest.mark.parametrize("bands", [2, 4, 5, 8])

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from itertools import islice
 
@@ -24,11 +25,13 @@ from ugatit.io.errors import UserError
 from ugatit.io.processes import Process
 from ugatit.io.sheet import overlay, to_picture
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
+from ugatit.translation import files
+from ugatit.translation import translator as translator_module
 from ugatit.translation.files import plan_jobs, translate_files
 from ugatit.translation.folder import load_model, save_model
 from ugatit.translation.released import import_released
 from ugatit.translation.sharing import Share
-from ugatit.translation.translator import Translator, tile_starts
+from ugatit.translation.translator import Translator, at_once, tile_starts
 
 
 def save_random(folder, seed=0, **settings):
@@ -402,6 +405,88 @@ def test_short_memory_skips_one_picture_only(words, light, pictures, tmp_path, m
     assert len(results) == len(jobs) and all(job.target.exists() for job in jobs if job.source.name != "huge.png")
 
 
+@pytest.mark.parametrize("part", ["read_samples", "write_result"])
+def test_short_memory_while_reading_or_writing_skips_one_picture_only(part, light, pictures, tmp_path, monkeypatch):
+    real = getattr(files, part)
+
+    def short(first, *arguments):
+        if getattr(first, "job", None) == huge or first == huge.source:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 288000000 bytes")
+        return real(first, *arguments)
+
+    write_picture(pictures / "huge.png", 5, 200)
+    jobs = plan_jobs([str(pictures)], tmp_path / "out")
+    huge = next(job for job in jobs if job.source.name == "huge.png")
+    monkeypatch.setattr(files, part, short)
+    results = list(translate_files(Translator.load(light), jobs, "a2b", "keep"))
+    skipped = [result for result in results if isinstance(result, Skipped)]
+    assert [(file.name, "memory" in reason) for file, reason in skipped] == [("huge.png", True)]
+    assert len(results) == len(jobs)
+
+
+def test_large_pictures_are_held_a_few_at_a_time(light, tmp_path, monkeypatch):
+    assert [at_once((3, side, side), 8) for side in (256, 1024, 4096, 8192)] == [8, 8, 2, 1]
+    assert at_once((3, 2700, 2700), 8) == 4, "as many as divide what processes share by"
+    for i in range(12):
+        write_picture(tmp_path / "in" / f"{i:02d}.png", i, 64)
+    held, most, translated = set(), [], []
+    read, write, translate = files.read_samples, files.write_result, Translator.translate
+
+    def reading(source, samples):
+        held.add(source)
+        most.append(len(held))
+        return read(source, samples)
+
+    def writing(source, *arguments):
+        write(source, *arguments)
+        held.discard(source.job.source)
+
+    def translating(self, x, *arguments):
+        translated.append(len(x))
+        return translate(self, x, *arguments)
+
+    monkeypatch.setattr(files, "read_samples", reading)
+    monkeypatch.setattr(files, "write_result", writing)
+    monkeypatch.setattr(Translator, "translate", translating)
+    monkeypatch.setattr(translator_module, "HELD", 3 * 64 * 64)
+    done = list(
+        translate_files(Translator.load(light), plan_jobs([str(tmp_path / "in")], tmp_path / "out"), "a2b", "keep")
+    )
+    assert len(done) == 12 and translated == [1] * 12
+    assert max(most) <= 6, "two read, one translated, two written, one more that is handed over"
+
+
+def test_what_has_not_begun_is_not_read_after_an_interrupt(light, tmp_path, monkeypatch):
+    for i in range(40):
+        write_picture(tmp_path / "in" / f"{i:02d}.png", i)
+    read, begun = files.read_samples, []
+
+    def slow(source, samples):
+        begun.append(source)
+        time.sleep(0.05)
+        return read(source, samples)
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "read_samples", slow)
+    monkeypatch.setattr(Translator, "translate", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        list(
+            translate_files(Translator.load(light), plan_jobs([str(tmp_path / "in")], tmp_path / "out"), "a2b", "keep")
+        )
+    assert len(begun) < 20
+
+
+def test_a_picture_that_is_read_as_white_is_told(light, tmp_path):
+    write_picture(tmp_path / "in" / "seen.png", 1)
+    clear = np.full((40, 40, 4), 90, np.uint8)
+    clear[:, :, 3] = 0
+    Image.fromarray(clear).save(tmp_path / "in" / "clear.tga")
+    made = run_here("translate", light, tmp_path / "in", "-o", tmp_path / "out")
+    assert made.returncode == 0 and "Wholly white as read: 1 picture, " in " ".join(made.stderr.split())
+
+
 def test_a_name_that_is_too_long_for_its_result_stops_no_other(light, tmp_path):
     long = write_picture(tmp_path / "in" / f"{'n' * 245}.png", 1)
     write_picture(tmp_path / "in" / "short.png", 2)
@@ -503,8 +588,12 @@ def test_the_translator_says_what_it_takes():
     styled.set_style(torch.zeros(2, 3, 64, 64))
     with pytest.raises(UserError, match="`style` is 2 x 3 x 64 x 64, not 1 x 3 x H x W"):
         styled(torch.zeros(3, 3, 64, 64))
-    with pytest.raises(UserError, match="`batch=0`: give 1 or more"):
+    with pytest.raises(UserError, match="`batch=0`: give a whole number, 1 or more"):
         translator(torch.rand(1, 3, 32, 32), batch=0)
+    with pytest.raises(UserError, match="`batch='8'`: give a whole number"):
+        translator(torch.rand(1, 3, 32, 32), batch="8")
+    with pytest.raises(UserError, match="`images` has a NoneType: give pictures"):
+        translator([None])
 
 
 @pytest.mark.parametrize("name", ["ugatit", "munit"])

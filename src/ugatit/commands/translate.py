@@ -24,7 +24,7 @@ from ugatit.systems.base import Direction, Range, faces_of
 from ugatit.translation.animation import is_animation, translate_animation
 from ugatit.translation.export import OnnxTranslator
 from ugatit.translation.faces import USUAL, Finder, How, face_finder, translate_face_file
-from ugatit.translation.files import TOO_LARGE, Job, is_video, not_written, out_of_memory, plan_jobs, translate_files
+from ugatit.translation.files import FAILURES, Job, is_video, plan_jobs, translate_files, why_skipped
 from ugatit.translation.joining import not_kept
 from ugatit.translation.sharing import Share, state_of
 from ugatit.translation.translator import Precision, Size, Translator
@@ -219,14 +219,8 @@ def attempt(job: Job, work: Callable[[], None]) -> Job | Skipped:
     """Do a job, or say why it was skipped."""
     try:
         work()
-    except ValueError as error:
-        return Skipped(job.source, str(error))
-    except OSError as error:
-        return not_written(job, error)
-    except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
-            raise
-        return Skipped(job.source, TOO_LARGE)
+    except FAILURES as error:
+        return why_skipped(job, error)
     return job
 
 

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 NPY, PNG = b"\x93NUMPY", b"\x89PNG"
 MOST_BANDS = 8
 BITS, PHOTOMETRIC, ORIENTATION, BANDS = 258, 262, 274, 277  # tags of TIFF
-TRANSPARENT = (1, 2)  # of TIFF's extra samples
+PREMULTIPLIED, TRANSPARENT = 1, (1, 2)  # of TIFF's extra samples
+FROM_WHITE, CMYK = 0, 5  # how TIFF's samples are meant
+NOT_RGB = {6: "YCbCr", 8: "CIELab", 9: "ICCLab", 10: "ITULab"}
 # How TIFF's samples may be packed: not at all, LZW, Deflate, PackBits, Zstandard, LZMA. What others unpack to is known
 # only when it is in memory.
 PACKED = (1, 5, 8, 32946, 32773, 50000, 34925)
@@ -54,7 +56,7 @@ def read_array(file: io.BytesIO | io.BufferedReader, opened: Image.Image | None,
     if head.startswith(NPY):
         return Whole(as_bands(read_npy(file)))
     kind = "PNG" if head.startswith(PNG) else "TIFF" if head.startswith(tuple(PREFIXES)) else None
-    if kind is None or (opened and not holds_less(opened, channels)):
+    if kind is None or (opened and (opened.mode == "CMYK" or not holds_less(opened, channels))):
         return None
     try:
         whole = read_png(file) if kind == "PNG" else read_tiff(file, channels)
@@ -68,9 +70,11 @@ def read_array(file: io.BytesIO | io.BufferedReader, opened: Image.Image | None,
 
 
 def holds_less(opened: Image.Image, channels: int) -> bool:
-    """Whether Pillow holds less of a file than it has: 8 of 16 bits in colour, or the first bands."""
+    """Whether Pillow holds less of a file than it has: 8 of 16 bits in colour or by a profile, or the first bands."""
     if opened.format in ("PPM", "JPEG2000"):
         return len(opened.getbands()) > 1 and bits_of(opened) > 8
+    if has_scale(opened) and "icc_profile" in opened.info:
+        return True  # by which Pillow converts 8 bits
     if opened.format == "PNG":
         return len(opened.getbands()) > 1 and any(";16" in str(part[3]) for part in opened.tile)  # type: ignore[attr-defined]
     if opened.format != "TIFF":
@@ -130,8 +134,8 @@ def read_tiff(file: io.BytesIO | io.BufferedReader, channels: int) -> Whole:
         check_total(len(pages) * math.prod(first.shape))
         for page in pages[1:]:
             check_page(page, size)
-        bands = [page.asarray() for page in pages]
-        return Whole(as_bands(bands[0] if len(bands) == 1 else np.stack(bands, 2)), alpha=has_alpha(first))
+        bands = [samples_of(page) for page in pages]
+        return Whole(bands[0] if len(bands) == 1 else np.concatenate(bands, 2), alpha=has_alpha(first))
 
 
 def read_deep_pages(file: io.BytesIO | io.BufferedReader, opened: Image.Image, channels: int) -> list[Whole] | None:
@@ -157,7 +161,38 @@ def read_deep_pages(file: io.BytesIO | io.BufferedReader, opened: Image.Image, c
 
 def whole_page(page: "tifffile.TiffPage") -> Whole:
     """A page of a TIFF file that was checked."""
-    return Whole(as_bands(page.asarray()), int(page.tags.valueof(ORIENTATION, 1)), has_alpha(page))
+    return Whole(samples_of(page), int(page.tags.valueof(ORIENTATION, 1)), has_alpha(page))
+
+
+def samples_of(page: "tifffile.TiffPage") -> np.ndarray:
+    """The samples of a page of a TIFF file, H x W x bands; from black, of 16 bits where it has 9 to 15, and not
+    multiplied by how opaque they are.
+
+    Raises:
+        BandsError: they are no grey, colour or bands of their own; the message is a phrase that says so.
+    """
+    if (name := NOT_RGB.get(int(page.photometric))) is not None:
+        raise BandsError(f"has colours in {name} of more than 8 bits: save it in RGB")
+    values = widened(as_bands(page.asarray()), page.bitspersample)
+    if page.photometric == FROM_WHITE and values.dtype.kind == "u":
+        values = np.iinfo(values.dtype).max - values
+    return straight(values) if [int(each) for each in page.extrasamples] == [PREMULTIPLIED] else values
+
+
+def widened(values: np.ndarray, bits: int) -> np.ndarray:
+    """Samples of 9 to 15 bits, which lie in 16, as samples of 16 bits; others as they are."""
+    if values.dtype != np.uint16 or not 8 < bits < 16:
+        return values
+    return (values.astype(np.uint32) * 65535 // (2**bits - 1)).astype(np.uint16)
+
+
+def straight(values: np.ndarray) -> np.ndarray:
+    """Samples whose last band says how opaque they are, not multiplied by it any more."""
+    full = np.iinfo(values.dtype).max if values.dtype.kind == "u" else 1
+    opaque = values[:, :, -1:]
+    clear = opaque == 0
+    colours = values[:, :, :-1] / np.where(clear, 1, opaque) * full
+    return np.concatenate([colours.clip(0, full).astype(values.dtype), opaque], 2)
 
 
 def has_alpha(page: "tifffile.TiffPage") -> bool:
@@ -199,15 +234,18 @@ def as_bands(values: np.ndarray) -> np.ndarray:
 
 
 def in_srgb(whole: Whole, profile: bytes | None) -> np.ndarray:
-    """16 bits in colour with a colour profile in the colours of sRGB; others as they are, also with a broken one."""
+    """16 bits with a colour profile in the colours of sRGB; others as they are, also with a broken one."""
     values = whole.picture
     assert isinstance(values, np.ndarray)
-    if not profile or values.shape[2] - whole.alpha != 3 or not has_scale(values):
+    bands = values.shape[2] - whole.alpha
+    if not profile or bands not in (1, 3) or not has_scale(values):
         return values
     codecs = package("imagecodecs", "scientific")
     target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    colours, kind = (values[:, :, :3], "rgb") if bands == 3 else (values[:, :, 0], "gray")
     with suppress(Exception):  # a broken profile raises many kinds
-        colours = np.ascontiguousarray(values[:, :, :3])
-        made = codecs.cms_transform(colours, profile, target, colorspace="rgb", outcolorspace="rgb", intent=1)
-        return np.concatenate([made, values[:, :, 3:]], 2)
+        made = codecs.cms_transform(
+            np.ascontiguousarray(colours), profile, target, colorspace=kind, outcolorspace="rgb", intent=1
+        )
+        return np.concatenate([made[:, :, :bands], values[:, :, bands:]], 2)
     return values

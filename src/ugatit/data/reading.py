@@ -10,14 +10,23 @@ import re
 import struct
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageCms, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageCms, ImageSequence, UnidentifiedImageError
 
-from ugatit.data.arrays import PHOTOMETRIC, holds_less, is_array, read_array, read_deep_pages
+from ugatit.data.arrays import (
+    BITS,
+    FROM_WHITE,
+    PHOTOMETRIC,
+    holds_less,
+    is_array,
+    read_array,
+    read_deep_pages,
+    widened,
+)
 from ugatit.data.metadata import is_raw, orientation_of, without_metadata
 from ugatit.data.samples import (
     BandsError,
@@ -50,6 +59,8 @@ TILE_WIDTH, TILE_HEIGHT = 322, 323  # tags of TIFF
 REFUSED = {"EPS"}  # is run by another program, Ghostscript
 PROFILE = 2**22  # bytes of a colour profile; a printer's has one or two millions
 SRGB = ImageCms.createProfile("sRGB")
+PROFILED = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}  # Pillow's modes by the kind of colours that a profile is for
+SAME = 3  # levels of 256 that a profile may be from sRGB without being another
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -227,13 +238,15 @@ def opened_picture(
 
 def decoded(opened: Image.Image, channels: int) -> Whole:
     """A picture as Pillow decodes it; 16 bits of TIFF that count from white, as radiographs do, count from black then,
-    as Pillow has 8 bits do."""
+    as Pillow has 8 bits do, and 12 bits are 16."""
     lost = holds_less(opened, channels)
     check_tiles(opened)
     opened.load()
-    from_white = opened.format == "TIFF" and opened.tag_v2.get(PHOTOMETRIC) == 0  # type: ignore[attr-defined]
-    if from_white and has_scale(opened):
-        return Whole(65535 - np.asarray(opened).astype(np.uint16)[:, :, None], lost=lost)
+    tags = opened.tag_v2 if opened.format == "TIFF" else {}  # type: ignore[attr-defined]
+    bits, from_white = max(tags.get(BITS, (16,))), tags.get(PHOTOMETRIC) == FROM_WHITE
+    if has_scale(opened) and (bits < 16 or from_white):
+        values = widened(np.asarray(opened).astype(np.uint16)[:, :, None], bits)
+        return Whole(65535 - values if from_white else values, lost=lost)
     return Whole(opened, lost=lost)
 
 
@@ -375,18 +388,46 @@ def plain(picture: Image.Image, channels: int, turn: int = 0, range: Range | Non
 def to_srgb(picture: Image.Image, profile: object) -> Image.Image:
     """An 8-bit picture in the colours of sRGB, which all that shows pictures takes for granted; as it is if it has no
     colour profile, or one that is broken or not of its kind."""
+    if picture.mode == "LAB":
+        return by_profile(picture, ImageCms.createProfile("LAB"))
     if not isinstance(profile, bytes) or len(profile) > PROFILE:
         return picture
-    if picture.mode not in ("RGB", "L", "CMYK"):
-        picture = picture.convert("RGB")
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if ImageCms.getProfileDescription(source).startswith("sRGB"):
+        mode = PROFILED[source.profile.xcolor_space.strip()]
+        if "CMYK" in (mode, picture.mode) and mode != picture.mode:
             return picture
-        made = ImageCms.profileToProfile(picture, source, SRGB, ImageCms.Intent.RELATIVE_COLORIMETRIC, "RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        if mode == "L" and not is_grey(picture):
+            return picture
+        if mode == "RGB" and is_srgb(profile):
+            return picture
+        return by_profile(picture.convert(mode), source)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError, KeyError):
         return picture
-    return made or picture
+
+
+def by_profile(picture: Image.Image, source: Any) -> Image.Image:
+    """A picture in the colours of sRGB, by the profile that it has."""
+    made = ImageCms.profileToProfile(picture, source, SRGB, ImageCms.Intent.RELATIVE_COLORIMETRIC, "RGB")
+    assert made is not None  # as it would be if it were made in place
+    return made
+
+
+def is_grey(picture: Image.Image) -> bool:
+    """Whether a picture has no colours."""
+    red, *others = picture.convert("RGB").split()
+    return all(ImageChops.difference(red, other).getbbox() is None for other in others)
+
+
+@lru_cache(maxsize=4)
+def is_srgb(profile: bytes) -> bool:
+    """Whether a profile's colours are shown as those of sRGB, whatever it is called: at most `SAME` levels apart."""
+    ramp = np.arange(256, dtype=np.uint8)
+    probe = np.stack(
+        [ramp[:, None] * np.array(each, np.uint8) for each in ((1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1))]
+    )
+    made = by_profile(Image.fromarray(probe), ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+    return int(np.abs(np.asarray(made, np.int16) - probe).max()) <= SAME
 
 
 @contextmanager

@@ -64,6 +64,14 @@ class Sampled(NamedTuple):
     kind: Kind  # of the file's samples
     lost: bool  # as in `Whole`
 
+    def extremes(self) -> tuple[float, float]:
+        """The darkest and the brightest sample, from 0, black, to 1, white."""
+        if isinstance(self.pixels, Tensor):
+            darkest, brightest = self.pixels.aminmax()
+            return float(darkest), float(brightest)
+        lows, highs = zip(*self.pixels.convert("RGB").getextrema(), strict=True)
+        return min(lows) / 255, max(highs) / 255
+
 
 def check_shape(width: int, height: int) -> None:
     """Raises ShapeError if a picture is too small or too long."""

@@ -159,7 +159,7 @@ def translate_face_file(
     x = to_tensor(read.pixels)
     translate = partial(translator.translate, direction=direction, size=size)
     made = list(translate_cuts(translate, x, finder.cuts(x), translator.side if size == "model" else None))
-    if not made and (x.max() + 1) / 2 < DARK:
+    if not made and read.extremes()[1] < DARK:
         raise ValueError(
             f"{NO_FACE}, and is nearly black as it is read: tell which samples are black and white, `range`"
         )

@@ -5,8 +5,9 @@ import glob
 import mimetypes
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -14,8 +15,10 @@ from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+from torchvision.transforms.v2.functional import get_dimensions
 
 from ugatit.data.finding import DARK, Skipped, find_files
+from ugatit.data.kept import Picture
 from ugatit.data.reading import read_samples
 from ugatit.data.samples import SHALLOW, Kind
 from ugatit.data.sampling import to_tensor
@@ -26,7 +29,7 @@ from ugatit.io.terminal import counted, say, some
 from ugatit.systems.base import Direction, Samples, Translation
 from ugatit.translation.animation import ANIMATED, has_more, is_animation
 from ugatit.translation.results import save_result, suffix_of
-from ugatit.translation.translator import Size, Translator, batched
+from ugatit.translation.translator import Size, Translator, at_once, batched
 from ugatit.translation.video import WRITTEN
 
 T = TypeVar("T")
@@ -48,8 +51,18 @@ class Source(NamedTuple):
     """A picture that was read."""
 
     job: Job
-    x: Tensor  # 1 x channels x H x W in [-1, 1]
+    pixels: Picture  # as it was read, which takes a quarter of the memory of floats
     kind: Kind  # of the file's samples
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels, height and width."""
+        return tuple(get_dimensions(self.pixels))
+
+    @property
+    def x(self) -> Tensor:
+        """1 x channels x H x W in [-1, 1]."""
+        return to_tensor(self.pixels)[None]
 
 
 def is_video(file: Path) -> bool:
@@ -156,6 +169,7 @@ class Remarks:
     """Pictures of which something is said when all are done."""
 
     dark: list[Path] = field(default_factory=list)
+    white: list[Path] = field(default_factory=list)
     shallow: list[Path] = field(default_factory=list)
     longer: list[Path] = field(default_factory=list)  # than their first picture
 
@@ -164,6 +178,13 @@ class Remarks:
             say(
                 f"Nearly black as read: {counted(len(self.dark), 'picture')}, {some(self.dark)}. If they should not "
                 "be, tell which samples are black and which white (--range LOW HIGH).",
+                "yellow",
+            )
+        if self.white:
+            say(
+                f"Wholly white as read: {counted(len(self.white), 'picture')}, {some(self.white)}. If they should not "
+                "be, save them without their transparency, or tell which samples are black and which white "
+                "(--range LOW HIGH).",
                 "yellow",
             )
         if self.shallow:
@@ -202,28 +223,33 @@ def translate_files(
     skipped: list[Skipped] = []
     remarks = Remarks()
     origin, target = translator.read_as(direction), translator.written_as(direction)
+    together = 1  # pictures that are translated at once, of the size of the last one that was read
 
     def decode(job: Job) -> Source | Skipped:
         try:
             read = read_samples(job.source, origin)
-            if read.lost:
-                remarks.shallow.append(job.source)
-            if has_more(job.source):
-                remarks.longer.append(job.source)
-            return Source(job, to_tensor(read.pixels)[None], read.kind)
-        except ValueError as error:
-            return Skipped(job.source, str(error))
-        except MemoryError:
-            return Skipped(job.source, TOO_LARGE)
+            darkest, brightest = read.extremes()
+            for seen, files in (
+                (read.lost, remarks.shallow),
+                (has_more(job.source), remarks.longer),
+                (brightest < DARK, remarks.dark),
+                (darkest == 1, remarks.white),
+            ):
+                if seen:
+                    files.append(job.source)
+            return Source(job, read.pixels, read.kind)
+        except FAILURES as error:
+            return why_skipped(job, error)
 
-    def decoded() -> Iterator[Source]:
-        for source in ahead(pool, decode, jobs, 2 * batch):
-            if isinstance(source, Skipped):
-                skipped.append(source)
-                continue
-            if (source.x.max() + 1) / 2 < DARK:
-                remarks.dark.append(source.job.source)
-            yield source
+    def decoded() -> Generator[Source]:
+        nonlocal together
+        with closing(ahead(pool, decode, jobs, lambda: 2 * together)) as sources:
+            for source in sources:
+                if isinstance(source, Skipped):
+                    skipped.append(source)
+                    continue
+                together = at_once(source.shape, batch)
+                yield source
 
     def finished(left: int) -> Iterator[Job]:
         """Wait until at most ``left`` results are still being written."""
@@ -232,23 +258,36 @@ def translate_files(
             try:
                 future.result()
                 yield job
-            except ValueError as error:
-                skipped.append(Skipped(job.source, str(error)))
-            except OSError as error:
-                skipped.append(not_written(job, error))
+            except FAILURES as error:
+                skipped.append(why_skipped(job, error))
 
-    with ThreadPoolExecutor(2) as pool:
-        for _, alike in groupby(decoded(), lambda source: source.x.shape):
-            for group in batched(alike, batch):
+    with ThreadPoolExecutor(2) as pool, closing(decoded()) as sources:
+        for shape, alike in groupby(sources, lambda source: source.shape):
+            for group in batched(alike, at_once(shape, batch)):
                 for source, made in attempted(translator, group, direction, size):
                     if isinstance(made, Skipped):
                         skipped.append(made)
                     else:
                         encoded.append((source.job, pool.submit(write_result, source, made, target, attention)))
-                yield from finished(2 * batch)
+                yield from finished(2 * len(group))
         yield from finished(0)
     remarks.tell()
     yield from skipped
+
+
+FAILURES = ValueError, OSError, RuntimeError, MemoryError  # that may be one picture's
+
+
+def why_skipped(job: Job, error: Exception) -> Skipped:
+    """Why a job's picture is skipped, by what was raised, one of `FAILURES`; what is no matter of one picture is raised
+    again."""
+    if isinstance(error, ValueError):
+        return Skipped(job.source, str(error))
+    if isinstance(error, OSError):
+        return not_written(job, error)
+    if not out_of_memory(error):
+        raise error
+    return Skipped(job.source, TOO_LARGE)
 
 
 def not_written(job: Job, error: OSError) -> Skipped:
@@ -272,13 +311,11 @@ def attempted(
     try:
         made = translator.translate(torch.cat([source.x for source in group]), direction, size)
     except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
-            raise
-        if len(group) == 1:
-            yield group[0], Skipped(group[0].job.source, TOO_LARGE)
-        else:
-            for one in group:
-                yield from attempted(translator, [one], direction, size)
+        if len(group) == 1 or not out_of_memory(error):
+            yield group[0], why_skipped(group[0].job, error)
+            return
+        for one in group:
+            yield from attempted(translator, [one], direction, size)
         return
     yield from zip(group, made.each(), strict=True)
 
@@ -289,15 +326,20 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or bool(re.search(words, str(error)))
 
 
-def ahead(pool: Executor, function: Callable[[T], U], items: Iterable[T], count: int) -> Iterator[U]:
-    """``map(function, items)`` with up to ``count`` results computed before they are asked for."""
+def ahead(pool: Executor, function: Callable[[T], U], items: Iterable[T], count: Callable[[], int]) -> Generator[U]:
+    """``map(function, items)`` with up to ``count`` results, which may change, computed before they are asked for; when
+    it is closed, what has not begun is not computed."""
     running: deque[Future[U]] = deque()
-    for item in items:
-        running.append(pool.submit(function, item))
-        if len(running) > count:
+    try:
+        for item in items:
+            running.append(pool.submit(function, item))
+            while len(running) > count():
+                yield running.popleft().result()
+        while running:
             yield running.popleft().result()
-    while running:
-        yield running.popleft().result()
+    finally:
+        for future in running:
+            future.cancel()
 
 
 def write_result(source: Source, made: Translation, target: Samples, attention: bool) -> None:

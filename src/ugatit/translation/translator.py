@@ -1,8 +1,9 @@
 """The `Translator` of the Python interface: pictures of any size, with a trained model."""
 
 import io
+import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import groupby, product
@@ -31,6 +32,7 @@ Translate = Callable[[Tensor], Translation]
 T = TypeVar("T")
 Images = TypeVar("Images", Image.Image, list[Image.Image], Tensor)
 LEAST = 32  # pixels on a side that the networks need
+HELD = 2**27  # samples of pictures that are translated at once
 TILES = 8  # that a card translates at once; a processor takes them one by one, which needs less memory
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -107,8 +109,8 @@ class Translator:
             UserError: the model cannot do this direction or size, or the tensor has another shape.
         """
         self.check_direction(direction)
-        if batch < 1:
-            raise UserError(f"`batch={batch}`: give 1 or more.")
+        if not isinstance(batch, int) or batch < 1:
+            raise UserError(f"`batch={batch!r}`: give a whole number, 1 or more.")
         if not isinstance(images, Tensor | Image.Image | list):
             raise UserError(
                 f"`images` is a {type(images).__name__}: give a picture (Image.open(path)), a list, or a tensor."
@@ -119,15 +121,15 @@ class Translator:
             return torch.cat([self.translate(part, direction, size).image for part in images.split(batch)])
         if isinstance(images, Image.Image):
             return self([images], direction, size=size, batch=batch)[0]
-        if odd := next((image for image in images if not isinstance(image, Image.Image)), None):
-            raise UserError(f"`images` has a {type(odd).__name__}: give pictures (Image.open(path)), or one tensor.")
+        if odd := [type(image).__name__ for image in images if not isinstance(image, Image.Image)]:
+            raise UserError(f"`images` has a {odd[0]}: give pictures (Image.open(path)), or one tensor.")
         tensors = (self.to_tensor(image, direction) for image in images)
         return [as_image(made.image[0]) for made in self.stream(tensors, direction, size or "model", batch)]
 
     def stream(self, pictures: Iterable[Tensor], direction: Direction, size: Size, batch: int) -> Iterator[Translation]:
         """Translate pictures, each 1 x channels x H x W, one after the other; neighbours of one shape share a batch."""
-        for _, alike in groupby(pictures, lambda x: x.shape):
-            for group in batched(alike, batch):
+        for shape, alike in groupby(pictures, lambda x: x.shape[1:]):
+            for group in batched(alike, at_once(shape, batch)):
                 yield from self.translate(torch.cat(group), direction, size).each()
 
     @torch.inference_mode()
@@ -416,6 +418,15 @@ def tile_starts(length: int, side: int) -> list[int]:
     """Where tiles begin along an axis: at least a quarter of each overlaps its neighbour, the last ends at the edge."""
     count = 1 + max(0, -(-(length - side) // (side - side // 4)))
     return [round(i * (length - side) / max(1, count - 1)) for i in range(count)]
+
+
+def at_once(shape: Sequence[int], most: int) -> int:
+    """How many pictures of one shape, channels x H x W, are worked on at once, lest large ones take too much memory.
+
+    It divides ``most``, so that processes which share pictures by so many put the same ones together.
+    """
+    fitting = HELD // math.prod(shape)
+    return next((n for n in range(most, 1, -1) if most % n == 0 and n <= fitting), 1)
 
 
 def batched(items: Iterable[T], count: int) -> Iterator[list[T]]:

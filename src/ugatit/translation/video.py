@@ -24,9 +24,19 @@ from ugatit.io.errors import UserError, package
 from ugatit.io.files import atomic_file, short_name, write_text, writing
 from ugatit.io.sheet import shown, to_picture
 from ugatit.systems.base import Direction
-from ugatit.translation.frames import Colours, count_frames, exact, frame_rate, frames, look_of, opened, time_base
+from ugatit.translation.frames import (
+    Colours,
+    count_frames,
+    exact,
+    film_of,
+    frame_rate,
+    frames,
+    look_of,
+    opened,
+    time_base,
+)
 from ugatit.translation.joining import join, last_duration
-from ugatit.translation.translator import Size, Translator
+from ugatit.translation.translator import Size, Translator, at_once
 
 T = TypeVar("T")
 PIECE = 64  # frames
@@ -68,6 +78,7 @@ def translate_video(
     with opened(source) as container:
         total = count_frames(container)
         base, rate = time_base(container), frame_rate(container)
+        batch = at_once((3, film_of(container).height, film_of(container).width), batch)
         with writing(target):
             pieces = known_pieces(folder, settings)
         translator.keep_style()
