@@ -21,6 +21,7 @@ from ugatit.data.finding import find_files
 from ugatit.io.errors import UserError
 from ugatit.systems.base import Translation
 from ugatit.translation import video
+from ugatit.translation.files import is_video
 from ugatit.translation.folder import save_model
 from ugatit.translation.frames import frames, opened, upright
 from ugatit.translation.joining import not_kept
@@ -129,6 +130,7 @@ def test_frames_are_turned_upright(turned):
 
     class Turned:
         rotation, format, side_data = turned, av.VideoFormat("rgb24"), ()
+        width, height, colorspace = 6, 4, BT709
 
         def to_ndarray(self, **_):
             return np.array(Image.fromarray(picture).rotate(-turned, expand=True))
@@ -441,6 +443,7 @@ def test_mirrored_films_are_read_as_players_show_them():
 
     class Frame:
         format, to_ndarray = av.VideoFormat("rgb24"), lambda self, **_: pixels
+        width, height, colorspace = 4, 6, BT709
 
         def __init__(self, rotation, *matrix):
             self.rotation, self.side_data = rotation, (Side(*matrix),)
@@ -508,3 +511,78 @@ def test_frames_are_made_beside_the_work_on_others_and_in_order():
     with beside(iter("abc"), 1) as letters:
         assert list(letters) == ["a", "b", "c"]
     assert threading.active_count() == before
+
+
+def flat_film(path, rgb, size, codec="ffv1", kind="yuv420p", matrix=BT601, tags=(), count=3):
+    """Frames of one colour (16 bits a sample), in colours of ``matrix``; ``tags`` are what the file says of them."""
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = *size, kind
+        for name, value in tags:
+            setattr(stream.codec_context, name, value)
+        for _ in range(count):
+            pixels = np.empty((size[1], size[0], 3), np.uint16)
+            pixels[:] = rgb
+            frame = av.VideoFrame.from_ndarray(pixels, "rgb48le").reformat(format=kind, dst_colorspace=matrix)
+            for name, value in tags:
+                setattr(frame, name, value)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+def middle(path) -> np.ndarray:
+    """The colour in the middle of a film's first frame, as it is read."""
+    with opened(path) as container:
+        _, picture = next(frames(container))
+        return np.asarray(picture)[picture.height // 2, picture.width // 2].astype(int)
+
+
+def as_shown(path, matrix) -> np.ndarray:
+    """The colour in the middle of a film's first frame, as what takes that matrix shows it."""
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+        values = frame.to_ndarray(format="rgb24", src_colorspace=matrix)
+        return values[frame.height // 2, frame.width // 2].astype(int)
+
+
+def test_a_film_that_does_not_tell_its_matrix_is_read_as_players_take_its_size(same, tmp_path):
+    green = np.array([40, 200, 60])
+    for size, matrix in (((96, 64), BT601), ((1280, 64), BT709), ((64, 640), BT709)):
+        source = flat_film(tmp_path / "in.mkv", green * 257, size, matrix=matrix)
+        assert np.abs(middle(source) - green).max() <= 3, size
+        run(same, source, tmp_path / "out.mkv")
+        assert np.abs(as_shown(tmp_path / "out.mkv", matrix) - green).max() <= 3, size
+
+
+def test_a_film_in_rgb_gets_a_matrix_and_its_tag(same, tmp_path):
+    green = np.array([40, 200, 60])
+    for size, matrix, tag in (((96, 64), BT601, 6), ((64, 640), BT709, 1)):
+        source = flat_film(tmp_path / "in.mkv", green * 257, size, "libx264rgb", "rgb24", tags=[("colorspace", 0)])
+        run(same, source, tmp_path / "out.mkv")
+        with av.open(str(tmp_path / "out.mkv")) as container:
+            assert int(container.streams.video[0].codec_context.colorspace) == tag
+        assert np.abs(as_shown(tmp_path / "out.mkv", matrix) - green).max() <= 3
+
+
+@pytest.mark.parametrize(("curve", "white", "signals"), [("pq", 0.58, (0.3, 0.4, 0.5)), ("hlg", 0.75, (0.2, 0.4, 0.6))])
+def test_a_film_of_high_dynamic_range_is_brought_to_the_usual_one(curve, white, signals, same, tmp_path):
+    tags = [("colorspace", 9), ("color_primaries", 9), ("color_trc", {"pq": 16, "hlg": 18}[curve])]
+    shown = []
+    for level in (*signals, white):
+        source = flat_film(tmp_path / "in.mkv", round(level * 65535), (96, 64), kind="yuv420p10le", matrix=9, tags=tags)
+        shown.append(middle(source))
+    assert all(np.ptp(one) <= 2 for one in shown), "grey stays grey"
+    levels = [one[0] for one in shown]
+    assert levels == sorted(levels) and 110 < levels[-1] < 256, "what is white in it is bright"
+    assert levels[0] < 0.8 * signals[0] * 255, "dark is dark, and not pale as the curve itself"
+    assert "its high dynamic range, which is brought to the usual one" in not_kept(source, tmp_path / "out.mkv")
+    run(same, source, tmp_path / "out.mkv")
+    assert content(tmp_path / "out.mkv")["look"] == (1, TV, 1, 1)
+    assert np.abs(as_shown(tmp_path / "out.mkv", BT709) - levels[-1]).max() <= 3
+
+
+def test_films_are_known_by_all_their_suffixes():
+    for name in ("a.VOB", "b.mxf", "c.nut", "d.f4v", "e.y4m", "f.h264", "g.hevc", "h.mpg", "i.webm", "j.avi", "k.rmvb"):
+        assert is_video(Path(name)), name
+    assert not is_video(Path("a.png")) and not is_video(Path("b.tif"))

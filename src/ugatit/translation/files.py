@@ -34,7 +34,11 @@ from ugatit.translation.video import WRITTEN
 
 T = TypeVar("T")
 U = TypeVar("U")
-OTHER_VIDEOS = {".mkv", ".m4v", ".ts", ".mts", ".m2ts", ".flv", ".ogv", ".wmv", ".3gp"}  # not known to `mimetypes`
+OTHER_VIDEOS = {  # not known to `mimetypes`, or not everywhere
+    ".mkv", ".m4v", ".ts", ".mts", ".m2ts", ".m2t", ".flv", ".f4v", ".ogv", ".ogm", ".asf", ".wmv", ".3gp", ".3g2",
+    ".vob", ".mxf", ".nut", ".dv", ".divx", ".rm", ".rmvb", ".wtv", ".y4m", ".ivf", ".h264", ".264", ".h265", ".265",
+    ".hevc", ".obu", ".m2v", ".mpv",
+}  # fmt: skip
 
 TOO_LARGE = 'needs more memory than there is: `size="tiles"` and `size="model"` need less'
 

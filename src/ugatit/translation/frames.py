@@ -24,6 +24,12 @@ CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,gif,apng,mxf,nut,dv,h264,hevc,ivf,av1,"
     "obu,rm,swf,vc1,y4m,yuv4mpegpipe,wtv,nsv,m4v"
 )
+# FFmpeg's numbers of how colours are coded: as RGB, with the matrices of HD and SD, and not told; of the curves that
+# reach beyond white, PQ and HLG; and of the usual one.
+RGB, HD, SD, UNTOLD = 0, 1, 6, 2
+HDR, USUAL = (16, 18), 1
+# To ordinary colours: what is brighter than white is made darker, and what is more colourful than sRGB paler.
+TO_USUAL = "out_primaries=bt709:out_transfer=iec61966-2-1:intent=perceptual"
 LONG_STEP = 4 * 3600  # seconds from one frame or sound to the next that no film has
 MOST_DAMAGED = 1000  # parts of a video, before it is given up
 SAFE = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
@@ -78,13 +84,54 @@ def film_of(container: "av.container.InputContainer") -> "av.VideoStream":
     return films[0]
 
 
-def upright(frame: "av.VideoFrame", size: tuple[int, int] | None = None) -> np.ndarray:
-    """A frame as H x W x 3 in 8 bits, scaled to ``size`` (width, height) if given, then turned and mirrored as players
-    do it."""
+class ToneMap:
+    """What brings the frames of one film from a high dynamic range, if they have it, to the one that pictures have."""
+
+    def __init__(self) -> None:
+        self.graph: av.filter.Graph | None = None
+        self.made_for: tuple[int, int, str] | None = None
+
+    def __call__(self, frame: "av.VideoFrame") -> "av.VideoFrame":
+        """The frame in sRGB; as it is if it has no high dynamic range."""
+        if int(frame.color_trc) not in HDR:
+            return frame
+        shape = frame.width, frame.height, frame.format.name
+        if self.graph is None or self.made_for != shape:
+            self.graph, self.made_for = tone_mapping(*shape), shape
+        self.graph.vpush(frame)
+        return self.graph.vpull()
+
+
+def tone_mapping(width: int, height: int, kind: str) -> "av.filter.Graph":
+    """FFmpeg's filters that bring frames of that size and pixel format to sRGB."""
+    graph = package("av", "video").filter.Graph()
+    graph.link_nodes(
+        graph.add_buffer(width=width, height=height, format=kind, time_base=Fraction(1, 25)),
+        graph.add("scale", TO_USUAL),
+        graph.add("format", "rgb24"),
+        graph.add("buffersink"),
+    ).configure()
+    return graph
+
+
+def usual_matrix(width: int, height: int) -> int:
+    """FFmpeg's number of the matrix that players take for a film of that size which does not tell its own."""
+    return HD if width >= 1280 or height > 576 else SD
+
+
+def upright(frame: "av.VideoFrame", size: tuple[int, int] | None = None, tone: ToneMap | None = None) -> np.ndarray:
+    """A frame as H x W x 3 in 8 bits, brought to sRGB by ``tone`` if given, scaled to ``size`` (width, height) if
+    given, then turned and mirrored as players do it."""
     width, height = size or (None, None)
     clear = any(component.is_alpha for component in frame.format.components)
-    kind = "rgba" if clear else "rgb24"
-    pixels = frame.to_ndarray(format=kind, width=width, height=height, interpolation=exact())
+    seen = tone(frame) if tone else frame
+    pixels = seen.to_ndarray(
+        format="rgba" if clear else "rgb24",
+        width=width,
+        height=height,
+        src_colorspace=usual_matrix(frame.width, frame.height) if int(seen.colorspace) == UNTOLD else None,
+        interpolation=exact(),
+    )
     if clear:  # on white, as pictures are
         pixels = np.asarray(plain(Image.fromarray(pixels, "RGBA"), 3))
     return np.rot90(pixels[::-1] if is_mirrored(frame) else pixels, round(frame.rotation / 90))
@@ -173,7 +220,7 @@ def frames(container: "av.container.InputContainer") -> Iterator[tuple[int, Imag
     tick, zero = max(1, round(1 / frame_rate(container) / base)), round(beginning(container) / base)
     clock = FrameClock(round(1 / base), tick, zero)
     size: tuple[int, int] | None = None
-    damaged, packets = 0, container.demux(film)
+    tone, damaged, packets = ToneMap(), 0, container.demux(film)
     while True:
         try:
             packet = next(packets, None)
@@ -181,7 +228,7 @@ def frames(container: "av.container.InputContainer") -> Iterator[tuple[int, Imag
             if decoded and size is None:
                 size = decoded[0].width, decoded[0].height
                 check_shape(*size)
-            shown = [(frame, upright(frame, size)) for frame in decoded]
+            shown = [(frame, upright(frame, size, tone)) for frame in decoded]
         except av.FFmpegError:
             damaged += 1
             if damaged > MOST_DAMAGED:
@@ -205,8 +252,9 @@ def first_frame(container: "av.container.InputContainer") -> "av.VideoFrame | No
 
 
 def look_of(container: "av.container.InputContainer") -> Colours:
-    """The colours of a video's pictures, and the shape of their pixels when they are turned as players turn them; a
-    frame is decoded for that, so the container is of no other use then."""
+    """The colours that a video's translation has, which are its own where 8 bits with a matrix can have them, and the
+    shape of its pixels when they are turned as players turn them; a frame is decoded for that, so the container is of
+    no other use then."""
     film = film_of(container)
     context = film.codec_context
     aspect = Fraction(film.sample_aspect_ratio or context.sample_aspect_ratio or 1)
@@ -217,6 +265,11 @@ def look_of(container: "av.container.InputContainer") -> Colours:
         color_trc=int(context.color_trc or 0),
         aspect=aspect,
     )
+    if told.color_trc in HDR:
+        told = told._replace(colorspace=HD, color_primaries=USUAL, color_trc=USUAL)
+    usual = usual_matrix(context.width, context.height)
+    if told.colorspace == RGB or (told.colorspace == UNTOLD and usual == HD):
+        told = told._replace(colorspace=usual)
     first = first_frame(container)  # only now, as some decoders put their own colours where none are told
     lying = first is not None and round(first.rotation / 90) % 2 == 1
     return told._replace(aspect=1 / aspect) if lying else told

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from ugatit.io.errors import package
 from ugatit.io.files import atomic_file
-from ugatit.translation.frames import LONG_STEP, beginning, film_of, first_frame, frame_rate, opened, time_base
+from ugatit.translation.frames import (
+    HDR,
+    LONG_STEP,
+    beginning,
+    film_of,
+    first_frame,
+    frame_rate,
+    opened,
+    time_base,
+)
 
 if TYPE_CHECKING:
     import av
@@ -92,6 +101,8 @@ def lost_colours(container: "av.container.InputContainer") -> list[str]:
     """What of its colours the translation will not have, as phrases."""
     film = film_of(container)
     components, lost = film.format.components, []
+    if int(film.codec_context.color_trc) in HDR:
+        lost.append("its high dynamic range, which is brought to the usual one")
     if any(component.bits > 8 for component in components):
         lost.append("more than 8 bits of its colours")
     if any(component.is_alpha for component in components):
