@@ -18,6 +18,7 @@ from PIL import Image
 
 from conftest import TINY, tiny_model, write_picture
 from ugatit.apps.desk import Desk, ServeConfig
+from ugatit.apps.prepare import face_of
 from ugatit.apps.serve import endpoint
 from ugatit.cli import main
 from ugatit.data.faces import (
@@ -29,6 +30,7 @@ from ugatit.data.faces import (
     drawn_faces,
     faces_in,
     lay_back,
+    part_for,
     squared_box,
     yunet_faces,
 )
@@ -145,6 +147,22 @@ def test_a_square_that_is_not_turned_is_the_pixels_of_the_picture(astronaut):
     beyond = cut_out(x, Cut(0, 256, 512))  # its left half lies beyond the picture
     assert torch.allclose(beyond[:, :, 256:], x[:, :, :256], atol=1e-4)
     assert torch.allclose(beyond[:, :, :256].flip(2), x[:, :, :256], atol=1e-4)
+
+
+def test_a_face_is_cut_out_of_the_part_around_it_as_out_of_the_whole(astronaut):
+    """For a whole photograph in floats, for each face of a group, takes gigabytes."""
+    whole = torch.from_numpy(np.asarray(astronaut, np.float32).transpose(2, 0, 1) / 255)
+    for cut in (
+        Cut(224.5, 120, 90, 17),
+        Cut(20, 500, 101, -40),  # beyond two edges
+        Cut(500, 15, 64),
+        Cut(256, 256, 500, 45),  # beyond all
+        Cut(-30, 256, 50, 10),  # outside
+    ):
+        expected = (cut_out(whole, cut).clamp(0, 1) * 255).round().permute(1, 2, 0)
+        assert np.abs(np.asarray(face_of(astronaut, cut), np.float32) - expected.numpy()).max() <= 1, cut
+    left, top, right, bottom = part_for(Cut(3000, 2000, 100, 30), (6000, 4000))
+    assert right - left < 152 and bottom - top < 152 and left < 2930 and right > 3070
 
 
 @pytest.mark.parametrize("angle", [0, 20, -30, 90])

@@ -15,8 +15,10 @@ from onnx import TensorProto, helper
 from PIL import Image, ImageFilter
 
 from conftest import run_here, write_picture
+from ugatit.apps import prepare as prepare_module
 from ugatit.apps.prepare import PrepareConfig, enlarger, prepare
 from ugatit.cli import main
+from ugatit.data.faces import Face
 from ugatit.data.finding import find_files
 from ugatit.io.errors import UserError
 from ugatit.io.terminal import console
@@ -235,6 +237,34 @@ def times_two(path: Path) -> Path:
     graph = helper.make_graph([node], "double", sizes[:1], sizes[1:], [scales])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
     return path
+
+
+def test_faces_of_one_picture_are_written_from_one_reading_and_short_memory_drops_one(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for domain in "ab":
+        (tmp_path / domain).mkdir()
+        for i in range(3):
+            Image.fromarray(rng.integers(0, 256, (200, 300, 3), np.uint8)).save(tmp_path / domain / f"{i}.png")
+
+    def detect(picture):
+        if picture.getpixel((0, 0)) == short:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 288000000 bytes")
+        return [Face((10, 10, 110, 110)), Face((150, 60, 290, 190))]
+
+    short = Image.open(tmp_path / "a" / "1.png").getpixel((0, 0))
+    read, real = [], prepare_module.read_picture
+    monkeypatch.setattr(prepare_module, "detector", lambda *_: detect)
+    monkeypatch.setattr(prepare_module, "read_picture", lambda file: read.append(file) or real(file))
+    entries = prepare(
+        PrepareConfig(
+            (tmp_path / "a",), (tmp_path / "b",), tmp_path / "out", size=64, sharpness=0, distance=-1, upscale="lanczos"
+        )
+    )
+    kept = [entry.file for entry in entries if entry.result]
+    assert len(kept) == 10 and all(read.count(file) == 1 for file in kept)
+    assert [(Path(e.file).name, e.dropped) for e in entries if e.dropped] == [
+        ("1.png", "unreadable: needs more memory than there is")
+    ]
 
 
 def test_small_pictures_are_enlarged_and_it_is_said_how(messy, tmp_path):

@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
+from functools import cache, partial
+from itertools import groupby
 from pathlib import Path
 from textwrap import wrap
 from typing import Annotated, Any, NamedTuple
@@ -21,7 +22,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from rich.table import Table
 from tyro.conf import UseAppendAction, arg
 
-from ugatit.data.faces import MANIFEST, Cut, Detect, cut_of, cut_out, detector
+from ugatit.data.faces import MANIFEST, Cut, Detect, cut_of, cut_out, detector, part_for
 from ugatit.data.finding import find_files, held_out, spread
 from ugatit.data.reading import eight_bits, opened_picture, read_picture
 from ugatit.data.samples import is_deep
@@ -30,11 +31,13 @@ from ugatit.io.files import absent, atomic_folder, digest, need_outside, printab
 from ugatit.io.sheet import SMALLEST_CELL, draw_contact_sheet, save_picture
 from ugatit.io.terminal import counted, say, some, tracked
 from ugatit.systems.base import COLOUR
+from ugatit.translation.files import out_of_memory
 
 FORMAT = 2  # of the manifest
 WORTH = 1.25  # enlarging by less is left to Lanczos
 ON_SHEET = 120  # pictures on a contact sheet
 LETTERS = 19  # of a line below one
+FAILURES = ValueError, RuntimeError, MemoryError  # that may be one picture's
 Enlarge = Callable[[Image.Image], Image.Image]
 
 
@@ -136,19 +139,31 @@ def look_at(file: Path, domain: str, config: PrepareConfig, detect: Detect | Non
         blank = replace(blank, sha256=digest(file))
         with opened_picture(file) as whole:
             blank, picture = replace(blank, deep=whole.lost or is_deep(whole.picture)), eight_bits(whole, COLOUR)
-    except ValueError as error:
-        return [replace(blank, dropped=f"unreadable: {error}")]
-    if detect is None:
-        return [measured(picture, blank, config)]
-    cuts = [cut_of(face, config.margin, config.align, picture.size) for face in detect(picture)]
-    if not cuts:
-        return [replace(blank, dropped="no face found")]
-    return [measured(face_of(picture, cut), replace(blank, cut=cut), config) for cut in sorted(cuts)]
+        if detect is None:
+            return [measured(picture, blank, config)]
+        cuts = [cut_of(face, config.margin, config.align, picture.size) for face in detect(picture)]
+        if not cuts:
+            return [replace(blank, dropped="no face found")]
+        return [measured(face_of(picture, cut), replace(blank, cut=cut), config) for cut in sorted(cuts)]
+    except FAILURES as error:
+        return [replace(blank, dropped=f"unreadable: {reason_of(error)}")]
+
+
+def reason_of(error: Exception) -> str:
+    """Why a picture is left out, by what was raised, one of `FAILURES`; what is no matter of one picture is raised
+    again."""
+    if isinstance(error, ValueError):
+        return str(error)
+    if not out_of_memory(error):
+        raise error
+    return "needs more memory than there is"
 
 
 def face_of(picture: Image.Image, cut: Cut) -> Image.Image:
     """A face's square of a picture."""
-    return to_image(cut_out(torch.from_numpy(to_array(picture)[0]), cut).numpy())
+    left, top, *_ = box = part_for(cut, picture.size)
+    part = torch.from_numpy(to_array(picture.crop(box))[0])
+    return to_image(cut_out(part, cut._replace(x=cut.x - left, y=cut.y - top)).numpy())
 
 
 def measured(picture: Image.Image, entry: Entry, config: PrepareConfig) -> Entry:
@@ -318,9 +333,11 @@ def prepare(config: PrepareConfig) -> list[Entry]:
                     f"Domain {side.domain}: of more than 8 bits 8 are kept in {counted(len(deep), 'picture')}: "
                     f"{some(deep)}."
                 )
-            write = partial(write_result, temporary, config, method)
+            write = partial(write_results, temporary, config, method)
+            files = [list(group) for _, group in groupby(found, lambda entry: entry.file)]
             with ThreadPoolExecutor() as pool:
-                entries += tracked(pool.map(write, found), f"writing {side.domain}", len(found))
+                for written in tracked(pool.map(write, files), f"writing {side.domain}", len(files)):
+                    entries += written
         write_manifest(config, entries, temporary / "manifest.json")
         contact_sheet([e for e in entries if e.result], temporary / "kept.png", temporary)
         contact_sheet([e for e in entries if e.dropped], temporary / "dropped.png", None)
@@ -382,14 +399,29 @@ def name_in(folders: tuple[Path, ...], file: Path) -> str:
     return f"{place}/{file.relative_to(folder).as_posix()}"
 
 
-def write_result(folder: Path, config: PrepareConfig, method: tuple[str, Enlarge | None], entry: Entry) -> Entry:
-    """Write a kept picture; the entry with what enlarged it."""
-    if entry.dropped:
-        return entry
-    try:
-        picture = read_picture(entry.file)
-    except ValueError as error:  # it was fine before
-        return replace(entry, result="", dropped=f"unreadable: {error}")
+def write_results(
+    folder: Path, config: PrepareConfig, method: tuple[str, Enlarge | None], entries: list[Entry]
+) -> list[Entry]:
+    """Write what is kept of one file; the entries with what enlarged them."""
+    if all(entry.dropped for entry in entries):
+        return entries
+
+    def write(entry: Entry) -> Entry:
+        if entry.dropped:
+            return entry
+        try:
+            return write_result(folder, config, method, entry, picture())
+        except FAILURES as error:  # it was fine before
+            return replace(entry, result="", dropped=f"unreadable: {reason_of(error)}")
+
+    picture = cache(partial(read_picture, entries[0].file))  # once for all its faces
+    return [write(entry) for entry in entries]
+
+
+def write_result(
+    folder: Path, config: PrepareConfig, method: tuple[str, Enlarge | None], entry: Entry, picture: Image.Image
+) -> Entry:
+    """Write what is kept of a picture, or its face; the entry with what enlarged it."""
     if entry.cut is not None:
         picture = face_of(picture, entry.cut)
     name, enlarge = method

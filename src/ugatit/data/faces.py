@@ -32,6 +32,7 @@ SIDE, BELOW = 2.92, 0.21
 SOFT = 0.25  # of half a side, over which a face that is laid back fades out
 # Faces are looked for in pictures of so many pixels on the longer side at least, and in all at most.
 LOOKED_SIDE, LOOKED_AREA = 192, 1_500_000
+AROUND = 4  # pixels beyond a square that its own are computed from
 SURE = 0.95  # of a face, to be one
 MANIFEST = 2**28  # bytes of a data set's record
 
@@ -251,6 +252,17 @@ def middles(width: int, height: int, like: Tensor) -> Tensor:
     """The middles of pixels, height x width x 2, in pixels from the upper left corner."""
     x, y = (torch.arange(n, device=like.device, dtype=torch.float32) + 0.5 for n in (width, height))
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
+
+
+def part_for(cut: Cut, size: tuple[int, int]) -> Box:
+    """The part of a picture of that width and height that a square is cut out of, with what is mirrored beyond its
+    edges."""
+    reach = cut.side / 2 * math.sqrt(2) + AROUND
+    box = []
+    for middle, whole in zip((cut.x, cut.y), size, strict=True):
+        low, high = math.floor(middle - reach), math.ceil(middle + reach)
+        box.append((max(0, min(low, 2 * whole - high)), min(whole, max(high, -low))))
+    return box[0][0], box[1][0], box[0][1], box[1][1]
 
 
 def cut_out(picture: Tensor, cut: Cut) -> Tensor:
