@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from conftest import run_here
-from ugatit.experiments.compare import CompareConfig, plan
+from ugatit.cli import main
+from ugatit.experiments.compare import CompareConfig, keep_budget, plan
 from ugatit.experiments.runs import Experiment
 from ugatit.io.errors import UserError
 
@@ -74,13 +75,25 @@ def test_all_seeds_have_the_steps_that_one_trial_told_and_another_budget_is_refu
     monkeypatch.setattr("ugatit.experiments.compare.affordable", lambda *_: next(times))
     seeds = Experiment(seeds=(0, 1, 1))
     config = CompareConfig(data, tmp_path, ("cyclegan", "aggan"), "quick", minutes=3.0, experiment=seeds)
-    first, again = (plan(config, tmp_path) for _ in range(2))
+    first = plan(config, tmp_path)
+    assert not (tmp_path / "budget.json").exists(), "what is refused now leaves nothing that refuses the next start"
+    keep_budget(config, first, tmp_path)
+    again = plan(config, tmp_path)
     assert [(run.row, run.seed, run.config.recipe.steps) for run in first] == [
         ("cyclegan", 0, 7), ("aggan", 0, 9), ("cyclegan", 1, 7), ("aggan", 1, 9),
     ]  # fmt: skip
     assert first == again
     with pytest.raises(UserError, match="was begun with --minutes 3: give that again"):
         plan(replace(config, minutes=30.0), tmp_path)
+
+
+@pytest.mark.parametrize("command", ["compare", "ablate"])
+def test_an_experiment_among_its_pictures_is_refused_before_anything_is_written(command, data, tmp_path, capsys):
+    add_tests(data)
+    out = data / "testA" / "table"
+    assert main([command, str(data), "--features", "efficientnet-lite0", "-o", str(out)]) == 2
+    assert f"lies in {data / 'testA'}, where its sheets would count" in " ".join(capsys.readouterr().err.split())
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(

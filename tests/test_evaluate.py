@@ -1,6 +1,7 @@
 """Figures against direct evaluations, folders and models, and what can go wrong."""
 
 import json
+from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
@@ -12,9 +13,17 @@ from PIL import Image
 
 from conftest import run_here, run_torchrun, tiny_model, write_picture
 from ugatit.data.finding import find_pictures, find_tests
-from ugatit.evaluation.evaluate import Evaluator, evaluate_folders, evaluate_model, match, usable, write_translations
+from ugatit.evaluation.evaluate import (
+    Evaluator,
+    evaluate_folders,
+    evaluate_model,
+    match,
+    need_own,
+    usable,
+    write_translations,
+)
 from ugatit.evaluation.features import load_features, perceptual_distance
-from ugatit.evaluation.metrics import Files, Protocol, attention_rank, fid, kid, paired
+from ugatit.evaluation.metrics import LEAST, Files, Protocol, attention_rank, fid, kid, paired
 from ugatit.io.errors import UserError
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
 from ugatit.translation.folder import save_model
@@ -260,7 +269,7 @@ def test_attention_maps_are_no_translations(tmp_path, capsys):
 
 def test_nothing_of_another_model_s_evaluation_stays(evaluator, tmp_path):
     tests = {side: [write_picture(tmp_path / side / f"{i}.png", i) for i in range(4)] for side in "AB"}
-    write_picture(tmp_path / "out" / "b2a" / "0.png", 1)
+    write_picture(tmp_path / "out" / "b2a" / "00000-0.png", 1)
     made = evaluate_model(evaluator, Translator(tiny_model("cartoongan"), "cpu"), tests, None, tmp_path / "out")
     assert "b2a" not in made and not (tmp_path / "out" / "b2a").exists()
 
@@ -302,3 +311,38 @@ def test_results_among_the_test_pictures_are_refused(data, tmp_path):
     options = "--features", "efficientnet-lite0", "-o", data / "testA"
     done = run_here("evaluate", tmp_path / "model", data, *options)
     assert done.returncode == 2 and "where results would count as pictures: give another -o" in done.stderr
+
+
+def test_folders_of_several_kinds_are_refused(tmp_path):
+    """What the CycleGAN toolkit writes beside each other, and what `ugatit evaluate` does."""
+    for i in range(LEAST):
+        for kind in ("real_A", "fake_B", "rec_A"):
+            write_picture(tmp_path / "images" / f"{i}_{kind}.png", i)
+        write_picture(tmp_path / "out" / "a2b" / f"{i:05d}-{i}.png", i)
+        write_picture(tmp_path / "one" / f"{i}_fake_B.png", i)
+    (tmp_path / "out" / "metrics.json").write_text("{}")
+    with pytest.raises(
+        UserError, match="several kinds, whose names end with _fake_B, _real_A, _rec_A: put those of one"
+    ):
+        usable(tmp_path / "images", "`fake`")
+    with pytest.raises(UserError, match=r"is what ugatit evaluate wrote: give .*a2b, the translations of one way"):
+        usable(tmp_path / "out", "`fake`")
+    assert len(usable(tmp_path / "one", "`fake`")) == LEAST
+
+
+def test_counterparts_are_found_behind_numbers_and_before_the_toolkit_s_endings():
+    fake, truth = Path("fake"), Path("truth")
+    names = ["00003-cat.png", "dog_fake_B.png", "cow.jpg", "00004-0.png", "00007-x.png"]
+    pictures = [truth / name for name in ("cat.png", "dog.png", "cow.png", "0.png", "00007-x.png", "x.png")]
+    found = match([fake / name for name in names], fake, pictures, truth)
+    assert [file.name for file in found] == ["cat.png", "dog.png", "cow.png", "0.png", "00007-x.png"]
+    with pytest.raises(UserError, match="no picture named 00001-bird, the counterpart"):
+        match([fake / "00001-bird.png"], fake, pictures, truth)
+
+
+def test_translations_of_others_are_not_replaced(tmp_path):
+    write_picture(tmp_path / "a2b" / "00001-ours.png", 1)
+    need_own(tmp_path)
+    write_picture(tmp_path / "b2a" / "holiday.png", 1)
+    with pytest.raises(UserError, match=r"b2a has other files \(holiday.png\), which would be lost: give another -o"):
+        need_own(tmp_path)

@@ -116,6 +116,15 @@ def test_what_cannot_be_exported_or_run_is_explained(tmp_path):
     assert done.returncode == 2 and "model holds no ONNX files" in done.stderr
     done = run_here("export", tmp_path / "model", "-o", tmp_path / "model")
     assert done.returncode == 2 and "holds other files" in done.stderr
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "index.html").write_text("my own page")
+    (site / "config.json").write_text('{"theme": "dark"}')
+    done = run_here("export", tmp_path / "model", "-o", site)
+    assert done.returncode == 2 and "holds other files (config.json, index.html)" in done.stderr
+    with pytest.raises(UserError, match=r"has a config\.json of something else, which would be lost"):
+        save_model(tiny_model(), site, step=0)
+    assert (site / "index.html").read_text() == "my own page" and "dark" in (site / "config.json").read_text()
     (tmp_path / "model" / "a2b.onnx").write_bytes(b"damaged")
     (tmp_path / "model" / "b2a.onnx").write_bytes(b"damaged")
     with pytest.raises(UserError, match=r"a2b.onnx cannot be used"):
@@ -206,5 +215,5 @@ def test_a_space_is_the_page_of_its_model(tmp_path, capsys):
     for name in ("a2b.onnx", "CNAME"):
         (tmp_path / "site" / name).touch()
     assert main(["export", str(tmp_path / "run" / "model"), "-o", str(tmp_path / "site")]) == 2
-    assert "(CNAME)" in capsys.readouterr().err
+    assert "(CNAME, a2b.onnx)" in capsys.readouterr().err
     assert main([*command, str(tmp_path / "x"), "--page"]) == 2 and "give one of them" in capsys.readouterr().err

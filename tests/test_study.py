@@ -9,9 +9,10 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
 from conftest import run_here, served, write_picture
 from ugatit.apps.study import (
@@ -23,8 +24,9 @@ from ugatit.apps.study import (
     find_questions,
     pictures_of,
     shares,
-    wilson,
 )  # fmt: skip
+from ugatit.data.finding import find_files
+from ugatit.evaluation.intervals import among_people, student, wilson
 from ugatit.io.errors import UserError
 
 METHODS = ("alpha", "beta", "gamma")
@@ -173,10 +175,11 @@ def test_the_report_counts_and_its_intervals_are_scipy_s(client, tmp_path):
     assert rows["all", "beta"].percent == 0 and rows["all", "gamma"].percent == pytest.approx(100 / 3)
     for chosen, of in ((0, 7), (3, 7), (7, 7), (14, 21), (0, 1)):
         interval = binomtest(chosen, of).proportion_ci(method="wilson")
-        assert wilson(chosen, of) == pytest.approx((interval.low, interval.high), abs=1e-12)
+        assert wilson(chosen / of, of) == pytest.approx((interval.low, interval.high), abs=1e-12)
+    for degrees in (1, 2, 3, 4, 7, 14, 39, 134):
+        assert student(degrees) == pytest.approx(t.ppf(0.975, degrees), rel=2e-3)
     alpha = rows["all", "alpha"]
-    interval = binomtest(14, 21).proportion_ci(method="wilson")
-    assert (alpha.low, alpha.high) == pytest.approx((100 * interval.low, 100 * interval.high), abs=1e-9)
+    assert alpha.participants == 3 and alpha.low < 15 and alpha.high > 95, "three people, and not 21"
     done = run_here("study", "report", tmp_path / "study.sqlite", "--csv", tmp_path / "table.csv")
     assert done.returncode == 0 and "66.7" in done.stderr and "73.15" in done.stderr
     for column in zip(*PAPER.values(), strict=True):
@@ -188,8 +191,48 @@ def test_the_report_counts_and_its_intervals_are_scipy_s(client, tmp_path):
 
 
 def test_no_share_over_all_is_told_where_methods_differ():
-    counts = [("a2b", "cartoon", 3, 3), ("a2b", "ours", 0, 3), ("b2a", "base", 0, 3), ("b2a", "ours", 3, 3)]
-    assert {row.domain for row in shares(Mock(counts=lambda: list(counts)))} == {"a2b", "b2a"}
+    counts = {("a2b", "cartoon"): 3, ("a2b", "ours"): 0, ("b2a", "base"): 0, ("b2a", "ours"): 3}
+    counts = {key: {"someone": (chosen, 3)} for key, chosen in counts.items()}
+    assert {row.domain for row in shares(Mock(counts=lambda: dict(counts)))} == {"a2b", "b2a"}
+
+
+def test_intervals_are_of_people_and_not_of_their_judgements():
+    """Of people with tastes of their own, intervals hold the common share about as often as they say."""
+    rng, held, naive = np.random.default_rng(0), 0, 0
+    for _ in range(500):
+        of = rng.integers(5, 21, 15)
+        chosen = rng.binomial(of, rng.beta(0.3 * 2, 0.7 * 2, 15))
+        low, high = among_people(list(zip(chosen.tolist(), of.tolist(), strict=True)))
+        held += low <= 0.3 <= high
+        low, high = wilson(chosen.sum() / of.sum(), of.sum())
+        naive += low <= 0.3 <= high
+    assert 0.92 < held / 500 < 0.98 and naive / 500 < 0.7
+    assert among_people([(20, 20)]) == among_people([]) == (0, 1), "one person tells nothing of others"
+    low, high = among_people([(5, 5)] * 20)
+    assert 0.8 < low < 0.9 and high == 1, "as many as there are people, where all judge alike"
+
+
+def test_who_begins_and_leaves_takes_nobody_s_place(pictures, tmp_path):
+    client = TestClient(application(StudyConfig([pictures], db=tmp_path / "x.sqlite", participants=2)))
+    codes = [client.post("/api/participants").json()["code"] for _ in range(2)]
+    assert client.post("/api/participants").status_code == 409
+    question = client.get(f"/api/participants/{codes[0]}").json()["question"]
+    client.post(f"/api/participants/{codes[0]}/answers", json={"question": question, "choice": 0})
+    with sqlite3.connect(tmp_path / "x.sqlite") as connection:
+        connection.execute("UPDATE participant SET began = datetime('now', '-61 minutes')")
+    assert client.post("/api/participants").status_code == 200, "the second one has left"
+    assert client.post("/api/participants").status_code == 409, "the first one has not"
+
+
+def test_a_picture_that_changes_while_the_study_runs_is_shown_to_nobody(pictures, tmp_path, caplog):
+    client = TestClient(application(StudyConfig([pictures], db=tmp_path / "x.sqlite")))
+    state = client.post("/api/participants").json()
+    for file in find_files(pictures / "a2b" / "source") + find_files(pictures / "b2a" / "source"):
+        write_picture(file, 99)
+    found = client.get("/" + state["source"])
+    assert found.status_code == 503 and "try again" in found.json()["detail"]
+    assert "has changed since the study was begun: put it back" in caplog.text
+    assert all(client.get("/" + path).status_code == 200 for path in state["candidates"])
 
 
 def test_a_way_that_one_method_goes_is_left_out(pictures, capsys):

@@ -21,7 +21,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from statistics import NormalDist
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, Field
@@ -33,6 +32,7 @@ from ugatit.apps.guard import Rules, address
 from ugatit.data.finding import check_pictures, find_files, spread
 from ugatit.data.reading import read_picture
 from ugatit.evaluation.evaluate import without_suffix
+from ugatit.evaluation.intervals import among_people
 from ugatit.experiments.compare import SOURCE
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import absent, digest, printable, write_text, writing
@@ -261,8 +261,8 @@ class Answers:
         except sqlite3.DatabaseError as error:
             raise UserError(f"The file of answers {self.path} cannot be used ({error}): give another.") from None
 
-    def begin(self, questions: list[Question]) -> None:
-        """Make the tables, or go on with them.
+    def begin(self, questions: list[Question]) -> dict[Path, str]:
+        """Make the tables, or go on with them; the SHA-256 of each picture.
 
         Raises:
             UserError: the file belongs to a study with other pictures.
@@ -281,7 +281,7 @@ class Answers:
             ).fetchall()
             if known and known != rows:
                 raise UserError(f"{self.path} belongs to a study of other pictures: give another --db.")
-            before = dict(connection.execute("SELECT place, sha256 FROM picture").fetchall())
+            before, whole = dict(connection.execute("SELECT place, sha256 FROM picture").fetchall()), {}
             for number, q in enumerate(questions, start=1):
                 pictures = {"": q.source, **q.candidates}
                 for method, path in pictures.items():
@@ -289,6 +289,7 @@ class Answers:
                     if before.get(place, sha256) != sha256:
                         raise UserError(f"{path} has changed since {self.path} was begun: give another --db.")
                     connection.execute("INSERT OR REPLACE INTO picture VALUES (?, ?)", (place, sha256))
+                    whole[path] = sha256
                 row = number, q.domain, q.name, str(q.source.resolve())
                 connection.execute(
                     "INSERT INTO question VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET source = excluded.source",
@@ -298,6 +299,7 @@ class Answers:
                     "INSERT INTO candidate VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET path = excluded.path",
                     [(number, method, str(path.resolve())) for method, path in q.candidates.items()],
                 )
+        return whole
 
     def secret(self) -> str:
         """What the orders depend on besides the participants' codes, which they know."""
@@ -305,11 +307,18 @@ class Answers:
             return connection.execute("SELECT word FROM secret").fetchone()[0]
 
     def new_participant(self, most: int) -> str | None:
-        """A new participant's code; None if there are ``most`` participants already."""
+        """A new participant's code; None if there are ``most`` participants already, of whom those do not count who
+        began an hour ago or earlier and have answered nothing."""
         code = "".join(secrets.choice(LETTERS) for _ in range(8))
         with self.opened() as connection:
             made = connection.execute(
-                "INSERT INTO participant (code) SELECT ? WHERE (SELECT COUNT(*) FROM participant) < ?", (code, most)
+                """
+                INSERT INTO participant (code) SELECT ? WHERE (
+                    SELECT COUNT(*) FROM participant WHERE began > datetime('now', '-1 hour')
+                    OR EXISTS (SELECT 1 FROM judgement WHERE participant = code)
+                ) < ?
+                """,
+                (code, most),
             )
             return code if made.rowcount else None
 
@@ -333,8 +342,8 @@ class Answers:
                 (code, question, method),
             )
 
-    def counts(self) -> list[tuple[str, str, int, int]]:
-        """Domain, method, how often it was chosen, and of how many judgements.
+    def counts(self) -> dict[tuple[str, str], dict[str, tuple[int, int]]]:
+        """By domain and method, and by participant: how often it was chosen, and of how many judgements.
 
         Raises:
             UserError: the file does not exist, or is no such database.
@@ -344,14 +353,20 @@ class Answers:
         if not self.path.is_file():
             raise UserError(f"{self.path} does not exist: give the file that ugatit study wrote.")
         with self.opened() as connection:
-            return connection.execute(
+            rows = connection.execute(
                 """
-                SELECT domain, candidate.method,
+                SELECT domain, candidate.method, participant,
                     COALESCE(SUM(candidate.method = judgement.method), 0), COUNT(judgement.method)
                 FROM question JOIN candidate ON candidate.question = id LEFT JOIN judgement ON judgement.question = id
-                GROUP BY domain, candidate.method ORDER BY domain, candidate.method
+                GROUP BY domain, candidate.method, participant ORDER BY domain, candidate.method
                 """
             ).fetchall()
+        found: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
+        for domain, method, participant, chosen, judgements in rows:
+            people = found.setdefault((domain, method), {})
+            if participant is not None:  # None stands for questions that nobody has answered
+                people[participant] = chosen, judgements
+        return found
 
 
 # What comes of it (Table 2)
@@ -373,46 +388,45 @@ class Share(NamedTuple):
     method: str
     chosen: int
     judgements: int
+    participants: int  # who judged
     percent: float
     low: float  # of the 95 % interval, in per cent
     high: float
-
-
-def wilson(chosen: int, judgements: int) -> tuple[float, float]:
-    """Wilson's 95 % score interval (1927) of a share, between 0 and 1; the whole range without judgements."""
-    if not judgements:
-        return 0.0, 1.0
-    z, n, share = NormalDist().inv_cdf(0.975), judgements, chosen / judgements
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def shares(answers: Answers) -> list[Share]:
     """Every method's share in every domain, the best first; over all domains, called "all", if there are several that
     have the same methods."""
     counts = answers.counts()
-    domains, methods = {domain for domain, *_ in counts}, {method for _, method, *_ in counts}
+    domains, methods = ({key[place] for key in counts} for place in (0, 1))
     if len(domains) > 1 and len(counts) == len(domains) * len(methods):
         for method in sorted(methods):
-            found = [(chosen, total) for _, name, chosen, total in counts if name == method]
-            counts.append(("all", method, sum(c for c, _ in found), sum(t for _, t in found)))
+            people: dict[str, tuple[int, int]] = {}
+            for domain in domains:
+                for who, (chosen, of) in counts[domain, method].items():
+                    before = people.get(who, (0, 0))
+                    people[who] = before[0] + chosen, before[1] + of
+            counts["all", method] = people
     rows = []
-    for domain, method, chosen, total in counts:
-        low, high = wilson(chosen, total)
-        share = chosen / total if total else 0.0
-        rows.append(Share(domain, method, chosen, total, 100 * share, 100 * low, 100 * high))
+    for (domain, method), people in counts.items():
+        chosen, of = (sum(pair[place] for pair in people.values()) for place in (0, 1))
+        low, high = among_people(list(people.values()))
+        share = chosen / of if of else 0.0
+        rows.append(Share(domain, method, chosen, of, len(people), 100 * share, 100 * low, 100 * high))
     order = {domain: i for i, domain in enumerate(dict.fromkeys(row.domain for row in rows))}
     return sorted(rows, key=lambda row: (order[row.domain], -row.percent))
 
 
 def report_table(rows: list[Share]) -> Table:
     """The preference table for the terminal."""
-    table = Table("domain", "method", "best in %", "95 % interval", "chosen", "of", title="Preference (Table 2)")
+    columns = ("domain", "method", "best in %", "95 % interval", "chosen", "of", "participants")
+    table = Table(*columns, title="Preference (Table 2)")
     for row in rows:
         interval = f"{row.low:.1f} to {row.high:.1f}"
         names = Text(printable(row.domain)), Text(printable(row.method))  # brackets are no markup
-        table.add_row(*names, f"{row.percent:.1f}", interval, str(row.chosen), str(row.judgements))
+        table.add_row(
+            *names, f"{row.percent:.1f}", interval, str(row.chosen), str(row.judgements), str(row.participants)
+        )
     return table
 
 
@@ -526,7 +540,7 @@ def application(config: StudyConfig) -> Any:
     targets = by_domain(config.target, questions, "--target")
     folders = by_domain(config.examples, questions, "--examples")
     examples = {domain: examples_of(Path(folder)) for domain, folder in folders.items()}
-    answers.begin(questions)
+    whole = answers.begin(questions)
     study = Study(questions, answers, config.questions, targets, examples)
     say(f"{len(questions)} sources, {len(questions[0].candidates)} methods, answers go to {config.db}")
     app = FastAPI(title="ugatit study", docs_url=None, redoc_url=None, openapi_url=None)
@@ -541,7 +555,7 @@ def application(config: StudyConfig) -> Any:
     @app.exception_handler(UserError)
     async def unkept(_request: Request, error: UserError) -> Response:
         logging.getLogger(__name__).error("%s", error)
-        return JSONResponse({"detail": "The answers cannot be kept just now: try again in a while."}, 503)
+        return JSONResponse({"detail": "The study cannot go on just now: try again in a while."}, 503)
 
     @app.exception_handler(RequestValidationError)
     async def explain(_request: Request, _error: RequestValidationError) -> Response:
@@ -575,7 +589,7 @@ def application(config: StudyConfig) -> Any:
         try:
             if path is None:
                 raise ValueError
-            data = shown(path)
+            data = shown(path, whole.get(path))
         except ValueError:
             raise HTTPException(404, "There is no such picture: reload the page.") from None
         return Response(data, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
@@ -584,12 +598,19 @@ def application(config: StudyConfig) -> Any:
 
 
 @lru_cache(maxsize=64)
-def shown(path: Path) -> bytes:
+def shown(path: Path, sha256: str | None) -> bytes:
     """A picture as participants get it: a PNG file that tells nothing of the file it was, nor when that was made.
+
+    Args:
+        path: of its file.
+        sha256: of what the file shall hold; anything if it is None.
 
     Raises:
         ValueError: it cannot be read any more.
+        UserError: it holds something else.
     """
+    if sha256 is not None and digest(path) != sha256:
+        raise UserError(f"{path} has changed since the study was begun: put it back, or begin another study.")
     return png(read_picture(path))
 
 

@@ -15,6 +15,7 @@ from ugatit.io.terminal import console, say, some
 from ugatit.systems.base import WAYS
 from ugatit.translation.card import printable_id
 from ugatit.translation.export import export
+from ugatit.translation.folder import is_model
 from ugatit.translation.hub import model_name, photographs
 from ugatit.translation.mobile import SUFFIXES, Mobile
 from ugatit.translation.translator import Translator
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> None:
     if options.page and options.space:
         raise UserError("--page and --space are two things: give one of them.")
     name = model_name(options.model)
-    ours = space_files(printable_id(name), options.out) if options.space else FILES
+    ours = space_files(printable_id(name), options.out) if options.space else FILES if is_model(options.out) else set()
     if options.out.is_dir() and (other := sorted({path.name for path in options.out.iterdir()} - ours)):
         raise UserError(
             f"{options.out} holds other files ({some(other)}): give another -o, the folder is replaced as a whole."

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -17,7 +18,7 @@ from ugatit.data.reading import Look, needs_range
 from ugatit.data.samples import UNSCALED, joint_extent
 from ugatit.data.seeds import rng
 from ugatit.io.errors import UserError
-from ugatit.io.files import absent, printable, real
+from ugatit.io.files import absent, need_outside, printable, real
 from ugatit.io.terminal import counted, say, tracked
 from ugatit.systems.base import COLOUR, Range, Samples
 
@@ -267,6 +268,13 @@ def folders_of(data: Path | None, source: Path | None, target: Path | None) -> d
     if source is None or target is None:
         raise UserError("No pictures were named: give `data` (with trainA and trainB inside) or `source` and `target`.")
     return {"a": (source, None), "b": (target, None)}
+
+
+def need_apart(run: Path, data: Path | None, source: Path | None, target: Path | None) -> None:
+    """Raises UserError if a run would lie among its pictures; the places of these are those of `find_pictures`."""
+    for root in chain.from_iterable(folders_of(data, source, target).values()):
+        if root is not None:
+            need_outside(run, root, "its sheets would count as pictures")
 
 
 def need_folder(train: Path, data: Path | None, resumed: bool) -> None:

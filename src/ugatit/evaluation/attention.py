@@ -15,6 +15,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ugatit.data.faces import Detect, Face
+from ugatit.evaluation.intervals import student
 from ugatit.io.sheet import to_picture
 from ugatit.systems.base import Direction
 from ugatit.translation.translator import Translator
@@ -92,7 +93,7 @@ def attention_on_faces(
                 "part": part,
                 "attention": float(inside.mean()),
                 "area": float(area.mean()),
-                "interval": None if spread is None else 1.96 * spread,
+                "interval": None if spread is None else student(len(inside) - 1) * spread,
                 "pictures": len(inside),
             }
         )

@@ -4,6 +4,7 @@ Every result comes with its protocol, since figures of different protocols canno
 """
 
 import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,15 @@ from ugatit.io.errors import UserError, package
 from ugatit.io.files import absent, need_outside, write_json, writing
 from ugatit.io.files import real as real_path
 from ugatit.io.sheet import draw_sheet, save_picture, to_picture
-from ugatit.io.terminal import counted, say
+from ugatit.io.terminal import counted, say, some
 from ugatit.nn.precision import tf32
 from ugatit.systems.base import DIRECTIONS, Direction, Range, Samples, channels_of, opposite
 from ugatit.translation.columns import sheet_columns
 from ugatit.translation.translator import Translator, read_squares
 
 ROWS = 8  # of the sheet
+NUMBERED = re.compile(r"\d{5}-")  # how translations of test pictures begin
+TOOLKIT = re.compile(r"_(real|fake|rec|idt)(_[AB])?$")  # how names of the CycleGAN toolkit's results end
 METRICS = {  # key of metrics.json, for KID with _mean and _std: what it is called on the terminal
     "kid": "KID x 100 ± std x 100",
     "kid_source": "KID to the source",
@@ -65,6 +68,7 @@ def usable(folder: Path, option: str, range: Range | None = None) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{option} {folder} {absent(folder)}.")
     files = find_files(folder)
+    need_one_kind(files, folder)
     maps = attention_maps(files)
     if maps:
         say(f"  left out: {counted(len(maps), 'attention map')} in {folder}, no translations")
@@ -74,6 +78,21 @@ def usable(folder: Path, option: str, range: Range | None = None) -> list[Path]:
     if len(good) < LEAST and any(one.reason == UNSCALED for one in skipped):
         raise UserError(f"{folder} has floats or 32 bits: tell which samples are black and white with `range`.")
     return enough(good, folder)
+
+
+def need_one_kind(files: list[Path], folder: Path) -> None:
+    """Raises UserError if a folder has what `ugatit evaluate` wrote in both directions, or the pictures of several
+    kinds that the CycleGAN toolkit writes beside each other."""
+    if (folder / "metrics.json").is_file() and (parts := [way for way in DIRECTIONS if (folder / way).is_dir()]):
+        raise UserError(
+            f"{folder} is what ugatit evaluate wrote: give {folder / parts[0]}, the translations of one way."
+        )
+    kinds = sorted({found[0] for file in files if (found := TOOLKIT.search(file.stem))})
+    if len(kinds) > 1:
+        raise UserError(
+            f"{folder} has pictures of several kinds, whose names end with {', '.join(kinds)}: put those of one "
+            "kind into a folder of their own, and give that."
+        )
 
 
 def attention_maps(files: list[Path]) -> set[Path]:
@@ -91,7 +110,8 @@ def enough(files: list[Path], where: object) -> list[Path]:
 
 
 def match(fake: list[Path], fake_folder: Path, truth: list[Path], truth_folder: Path) -> list[Path]:
-    """For each translation the true counterpart: the file of the same name, or of that name with another suffix.
+    """For each translation the true counterpart: the file of its name, whatever the suffix, or of its name without
+    the number that `ugatit evaluate` puts before it and what the CycleGAN toolkit puts behind it.
 
     Raises:
         UserError: one has none, or several.
@@ -102,9 +122,10 @@ def match(fake: list[Path], fake_folder: Path, truth: list[Path], truth_folder: 
         alike.setdefault(without_suffix(name), []).append(file)
 
     def counterpart(name: Path) -> Path:
-        found = [exact[name]] if name in exact else alike.get(without_suffix(name), [])
+        plain = without_suffix(name)
+        bare = plain.with_name(TOOLKIT.sub("", NUMBERED.sub("", plain.name, 1)) or plain.name)
+        found = [exact[name]] if name in exact else alike.get(plain) or alike.get(bare, [])
         if not found:
-            plain = without_suffix(name)
             raise UserError(
                 f"{truth_folder} has no picture named {plain}, the counterpart: add it, or leave `paired` out."
             )
@@ -230,6 +251,7 @@ def evaluate_model(
     truths = counterparts(evaluator.protocol, channels_of(translator.system.config), tests, roots, directions)
     result: dict[str, Any] = {"protocol": evaluator.description(translator.side)}
     columns: dict[str, Tensor] = {}
+    need_own(out)
     with writing(out):  # figures and translations of another model go together
         (out / "metrics.json").unlink(missing_ok=True)
         for way in set(DIRECTIONS) - set(directions):
@@ -280,6 +302,17 @@ def counterparts(
         source, target = direction.upper().split("2")
         truths[direction] = match(tests[source], roots[source], tests[target], roots[target])
     return truths
+
+
+def need_own(out: Path) -> None:
+    """Raises UserError if the folders of translations in a folder of results, which are replaced as a whole, have other
+    files."""
+    for way in DIRECTIONS:
+        others = [file.name for file in (out / way).glob("*") if not NUMBERED.match(file.name)]
+        if others:
+            raise UserError(
+                f"{out / way} has other files ({some(sorted(others))}), which would be lost: give another -o."
+            )
 
 
 def translation_name(number: int, source: Path) -> str:

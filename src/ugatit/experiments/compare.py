@@ -155,10 +155,15 @@ def plan(config: CompareConfig, out: Path) -> list[Run]:
                 steps = timed[name]
             run = replace(run, recipe=replace(run.recipe, steps=steps))
             runs.append(Run(name, run))
-    if config.minutes is not None:
-        with writing(out):
-            write_json(out / "budget.json", {"minutes": config.minutes, "steps": timed})
     return runs
+
+
+def keep_budget(config: CompareConfig, runs: list[Run], out: Path) -> None:
+    """Write what a budget in minutes came to, for the next start."""
+    if config.minutes is not None:
+        steps = steps_before(config, out) | {run.row: run.config.recipe.steps for run in runs}
+        with writing(out):
+            write_json(out / "budget.json", {"minutes": config.minutes, "steps": steps})
 
 
 def steps_before(config: CompareConfig, out: Path) -> dict[str, int]:
@@ -249,6 +254,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     paper = known_data(opened(config.data))
     runs = plan(config, out)
     evaluator = evaluator_of(runs, config.experiment)
+    keep_budget(config, runs, out)
     train_all(runs, config.experiment.jobs)
     measured = evaluate_all(runs, evaluator, config.experiment.paired)
     keep_pictures(runs, out)

@@ -18,7 +18,7 @@ from pydantic import Field
 from rich.table import Table
 from torch import Tensor
 
-from ugatit.data.finding import Tests, find_tests, spread
+from ugatit.data.finding import Tests, find_tests, need_apart, spread
 from ugatit.data.sampling import read_tests
 from ugatit.evaluation.evaluate import Evaluator, counterparts, evaluate_model, figure
 from ugatit.evaluation.features import FeatureName
@@ -181,12 +181,14 @@ def evaluator_of(runs: list[Run], experiment: Experiment) -> Evaluator:
     """What will measure the runs, made before they are trained, as is told what would be in the way of measuring.
 
     Raises:
-        UserError: the network cannot be had, or the test pictures cannot be measured, as `counterparts` says.
+        UserError: the network cannot be had, the test pictures cannot be measured, as `counterparts` says, or the runs
+            would lie among the pictures.
     """
     evaluator = Evaluator(Protocol(features=experiment.features, weights=experiment.weights), find_device(None))
     tests, roots, skipped = runs[0].tests()
     for one in skipped:
         say(f"  skipped: {one}")
+    need_apart(runs[0].folder, runs[0].config.data, None, None)
     channels = channels_of(runs[0].config.model)
     counterparts(evaluator.protocol, channels, tests, roots if experiment.paired else None, DIRECTIONS)
     return evaluator

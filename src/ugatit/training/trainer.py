@@ -35,6 +35,7 @@ from ugatit.data.finding import (
     Skipped,
     differences,
     find_pictures,
+    need_apart,
     split_of,
     spread,
 )
@@ -126,6 +127,8 @@ class Trainer:
         begun = resume and bool(checkpoints(run / "checkpoints"))
         start = None if begun or not config.start else model_to_start(config.start, REGISTRY[config.system])
         places = config.data, config.source, config.target
+        if not resume:
+            need_apart(run, *places)
         look = partial(find_pictures, *places, config.holdout, config.seed, self.known, old, channels_of(config.model))
         self.pictures = told_by_first(look, self.accelerator)
         self.pictures.need_training()

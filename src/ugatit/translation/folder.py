@@ -41,6 +41,14 @@ def config_text(system: System) -> str:
     return json.dumps({"format": FORMAT, "system": name, "config": shared}, indent=2) + "\n"
 
 
+def is_model(folder: Path) -> bool:
+    """Whether a folder's ``config.json`` is a model's, and no other program's."""
+    try:
+        return {"format", "system"} <= read_json(folder / "config.json").keys()
+    except ValueError:
+        return False
+
+
 def save_config(system: System, folder: Path) -> None:
     """Write ``config.json`` of a model folder, atomically."""
     write_text(folder / "config.json", config_text(system))
@@ -57,7 +65,7 @@ def save_model(system: System, folder: Path, step: int, with_training: bool = Tr
 
     Raises:
         OSError: it could not be written.
-        UserError: it is a file, or a run's folder, whose own config.json would be lost.
+        UserError: it is a file, or a run's or another program's folder, whose own config.json would be lost.
     """
     if folder.is_file():
         raise UserError(f"{folder} is a file, where a folder shall be written: give another name.")
@@ -65,6 +73,8 @@ def save_model(system: System, folder: Path, step: int, with_training: bool = Tr
         raise UserError(f"{folder} is the folder of a run, which would be damaged: give another name.")
     if any(folder.glob("*.onnx")):
         raise UserError(f"{folder} is what ugatit export wrote, which would be damaged: give another name.")
+    if (folder / "config.json").exists() and not is_model(folder):
+        raise UserError(f"{folder} has a config.json of something else, which would be lost: give another name.")
     wanted = translator_state(system)
     parts = {"translator": wanted}
     if with_training:
