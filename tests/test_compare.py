@@ -11,6 +11,7 @@ from ugatit.cli import main
 from ugatit.experiments.compare import CompareConfig, keep_budget, plan
 from ugatit.experiments.runs import Experiment
 from ugatit.io.errors import UserError
+from ugatit.training.config import read_run
 
 
 def add_tests(data):
@@ -85,6 +86,20 @@ def test_all_seeds_have_the_steps_that_one_trial_told_and_another_budget_is_refu
     assert first == again
     with pytest.raises(UserError, match="was begun with --minutes 3: give that again"):
         plan(replace(config, minutes=30.0), tmp_path)
+
+
+def test_an_experiment_goes_on_where_its_data_is_now_and_names_what_else_is_another(data, tmp_path):
+    run = plan(CompareConfig(data, tmp_path / "t", ("cyclegan",), "quick", steps=6), tmp_path / "t")[0]
+    run.claim()
+    (run.folder / "metrics.jsonl").write_text('{"step": 3}\n')
+    moved = data.rename(tmp_path / "moved")
+    again = run._replace(config=replace(run.config, data=moved))
+    again.claim()
+    assert read_run(run.folder).data == moved
+    other = again._replace(config=replace(again.config, recipe=replace(again.config.recipe, steps=7, flip=0.1)))
+    with pytest.raises(UserError, match=r"other settings \(--steps 6, --flip 0\.5\): give those, or another -o"):
+        other.claim()
+    assert read_run(run.folder).recipe.steps == 6
 
 
 @pytest.mark.parametrize("command", ["compare", "ablate"])

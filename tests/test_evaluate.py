@@ -1,6 +1,8 @@
 """Figures against direct evaluations, folders and models, and what can go wrong."""
 
 import json
+import shutil
+import unicodedata
 from pathlib import Path
 from urllib.error import URLError
 
@@ -338,6 +340,38 @@ def test_counterparts_are_found_behind_numbers_and_before_the_toolkit_s_endings(
     assert [file.name for file in found] == ["cat.png", "dog.png", "cow.png", "0.png", "00007-x.png"]
     with pytest.raises(UserError, match="no picture named 00001-bird, the counterpart"):
         match([fake / "00001-bird.png"], fake, pictures, truth)
+
+
+def test_accents_written_in_two_ways_are_one_name():
+    name = "caf\N{LATIN SMALL LETTER E WITH ACUTE}.png"
+    apart = unicodedata.normalize("NFD", name)
+    assert apart != name and match([Path("f") / name], Path("f"), [Path("t") / apart], Path("t")) == [Path("t") / apart]
+
+
+def test_a_range_is_for_the_folder_that_needs_one(evaluator, tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        values = rng.integers(0, 256, (32, 32), np.uint8)
+        (tmp_path / "real").mkdir(exist_ok=True)
+        (tmp_path / "fake").mkdir(exist_ok=True)
+        Image.fromarray(values).save(tmp_path / "real" / f"{i}.png")
+        Image.fromarray(values.astype(np.float32) / 255).save(tmp_path / "fake" / f"{i}.tif")
+    made = evaluate_folders(evaluator, tmp_path / "real", tmp_path / "fake", 32, True, tmp_path / "out", range=(0, 1))
+    assert made["l1"] == pytest.approx(0, abs=1e-6), "the same pictures"
+
+
+def test_a_model_away_from_its_run_is_told_to_be_measured_on_what_it_may_have_seen(tmp_path):
+    save_model(tiny_model(), tmp_path / "model", step=0)
+    for side in "AB":
+        for i in range(12):
+            write_picture(tmp_path / "data" / f"train{side}" / f"{i}.png", i + 50 * (side == "B"))
+    options = ("--features", "efficientnet-lite0", "--holdout", "0.5", "-o", tmp_path / "out")
+    done = run_here("evaluate", tmp_path / "model", tmp_path / "data", *options)
+    assert done.returncode == 0 and "of which the model may have seen some" in " ".join(done.stderr.split())
+    for side in "AB":
+        shutil.copytree(tmp_path / "data" / f"train{side}", tmp_path / "data" / f"test{side}")
+    done = run_here("evaluate", tmp_path / "model", tmp_path / "data", *options)
+    assert done.returncode == 0 and "may have seen" not in " ".join(done.stderr.split())
 
 
 def test_translations_of_others_are_not_replaced(tmp_path):

@@ -86,6 +86,27 @@ def test_measuring_does_not_change_what_is_trained_and_resumes(tested, tmp_path)
     assert after[:2] == before and [p["step"] for p in after] == [2, 4, 6] and after[2]["a2b"]["mean"] > 0
 
 
+def test_measurements_of_other_test_pictures_are_kept_and_not_compared(tested, tmp_path, monkeypatch, capsys):
+    measured = iter([3.0, 4.0, 9.0])
+
+    def fake(evaluator, translator, tests, root, out):
+        out.mkdir(exist_ok=True)
+        mean = next(measured)
+        return {way: {"kid_mean": mean, "kid_std": 1.0} for way in translator.system.directions}
+
+    monkeypatch.setattr("ugatit.evaluation.curve.evaluate_model", fake)
+    run = tmp_path / "run"
+    train(tiny(tested, run, evaluate_every=2), start_curve=KidCurve)
+    write_picture(tested / "testB" / "3.png", 999)
+    config = read_run(run)
+    train(replace(config, recipe=replace(config.recipe, steps=6)), resume=True, start_curve=KidCurve)
+    assert [(p["step"], p["a2b"]["mean"]) for p in points(run)] == [(2, 3), (4, 4), (6, 9)]
+    assert len({p["tests"] for p in points(run)}) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "The test pictures are others than before: 2 measurements of the old ones stay in" in told
+    assert "No earlier step of the 1 that were measured is better." in told
+
+
 def test_a_test_picture_that_vanishes_does_not_end_the_run(tested, tmp_path, monkeypatch, capsys):
     step = Trainer.train_step
 

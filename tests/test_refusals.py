@@ -51,7 +51,7 @@ SENTENCES = {
     "compare file": "{tmp}/file is a file, and no zip or tar file, or a damaged one (",
     "ablate data": "The folder {tmp}/data has no folder trainB: put the pictures of domain B there.",
     "train data -o data/trainA/run": "lies in {tmp}/data/trainA, where its sheets would count as pictures: give",
-    "train --source in --target data/trainB -o in/run": "in/run lies in {tmp}/in, where its sheets would count as pictures",
+    "train --source in --target data/trainB -o in/run": "in/run lies in {tmp}/in, where its sheets would count as pict",
     "evaluate --real in --fake data/trainA -o in/x --features efficientnet-lite0": "in/x lies in in, where the sheet "
     "would count as a picture: give another -o.",
     "evaluate --real flats --fake in -o out --features efficientnet-lite0": "flats has floats or 32 bits: tell which "

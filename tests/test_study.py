@@ -382,3 +382,12 @@ def test_two_participants_in_a_browser(browser, pictures, tmp_path):
     kept = judgements(tmp_path / "study.sqlite")
     assert len(kept) == len({row[:2] for row in kept})
     assert Counter(code for code, *_ in kept)[codes[1]] == 7
+
+
+def test_a_method_s_name_is_its_link_s_own(pictures, tmp_path):
+    for method, part in (("ours", "alpha"), ("theirs", "gamma")):
+        (tmp_path / method / "x").mkdir(parents=True)
+        shutil.copytree(pictures / "a2b" / part, tmp_path / method / "x" / "a2b")
+        (tmp_path / f"{method}-link").symlink_to(tmp_path / method / "x" / "a2b")
+    config = StudyConfig([tmp_path / "ours-link", tmp_path / "theirs-link"], source=pictures / "a2b" / "source")
+    assert set(find_questions(config)[0].candidates) == {"ours-link", "theirs-link"}

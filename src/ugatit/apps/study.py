@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import logging
+import os
 import random
 import secrets
 import sqlite3
@@ -31,7 +32,7 @@ from tyro.conf import Positional, arg
 from ugatit.apps.guard import Rules, address
 from ugatit.data.finding import check_pictures, find_files, spread
 from ugatit.data.reading import read_picture
-from ugatit.evaluation.evaluate import without_suffix
+from ugatit.evaluation.evaluate import name_in, without_suffix
 from ugatit.evaluation.intervals import among_people
 from ugatit.experiments.compare import SOURCE
 from ugatit.io.errors import UserError, package
@@ -125,7 +126,7 @@ def find_questions(config: StudyConfig) -> list[Question]:
             "method and --source DIR."
         )
     if config.source is not None:
-        names = [folder.resolve().name for folder in config.folders]
+        names = [Path(os.path.abspath(folder)).name for folder in config.folders]  # noqa: PTH100, links' own names
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise UserError(f"Two folders are called {twice}, and a method's name is its folder's: rename one.")
@@ -216,7 +217,7 @@ def pictures_of(folder: Path) -> dict[str, Path]:
         say(f"  skipped: {one}")
     named: dict[str, Path] = {}
     for file in good:
-        if named.setdefault(str(without_suffix(file.relative_to(folder))), file) != file:
+        if named.setdefault(str(without_suffix(name_in(folder, file))), file) != file:
             say(f"  left out: {file}, as another picture there has that name with another suffix", "yellow")
     return named
 

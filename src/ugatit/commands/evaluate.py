@@ -15,7 +15,7 @@ from ugatit.evaluation.metrics import Protocol
 from ugatit.evaluation.sharing import is_first, together
 from ugatit.io.errors import UserError
 from ugatit.io.files import need_outside
-from ugatit.io.terminal import console, say, silence
+from ugatit.io.terminal import console, say, silence, some
 from ugatit.systems.base import Range, channels_of
 from ugatit.translation.card import add_figures
 from ugatit.translation.translator import Translator, find_device
@@ -100,6 +100,13 @@ def measured(options: EvaluateConfig) -> dict[str, Any]:
         say(f"  skipped: {one}")
     for root in roots.values():
         need_outside(options.out, root, "results would count as pictures")
+    held_out = [root for domain, root in roots.items() if root.name == f"train{domain}"]
+    if held_out and run_of(options.model) is None:
+        say(
+            f"What is held out of {some(held_out)} by --holdout and --seed is measured, of which the model may have "
+            "seen some: it lies in no run, which would tell. Give RUN/model, or other pictures as testA and testB.",
+            "yellow",
+        )
     evaluator = Evaluator(options.protocol, translator.device)
     metrics = evaluate_model(evaluator, translator, tests, roots if options.paired else None, options.out)
     folder = translator.folder

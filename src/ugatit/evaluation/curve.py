@@ -4,6 +4,7 @@ The best of many measurements on the same pictures is partly luck, so it is neve
 """
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ugatit.evaluation.sharing import is_first
 from ugatit.io.errors import UserError, package
 from ugatit.io.files import write_text, writing
 from ugatit.io.sheet import save_figure
-from ugatit.io.terminal import silence
+from ugatit.io.terminal import counted, say, silence
 from ugatit.systems.base import WAYS, Direction, System, channels_of
 from ugatit.translation.folder import saved_step
 from ugatit.translation.translator import Translator
@@ -27,8 +28,8 @@ PICTURES = 200  # of each domain's test pictures, evenly spread
 class KidCurve:
     """KID x 100 of translated test pictures to the other domain's, in efficientnet-lite0's features, step by step.
 
-    ``RUN/kid/`` has ``kid.jsonl``, a line for each step that was measured; ``kid.png``, the curve; and what
-    `evaluate_model` writes of the newest.
+    ``RUN/kid/`` has ``kid.jsonl``, a line for each step that was measured, with what test pictures; ``kid.png``, the
+    curve; and what `evaluate_model` writes of the newest.
 
     Args:
         pictures: of the run.
@@ -53,8 +54,18 @@ class KidCurve:
         }
         self.evaluator = Evaluator(Protocol(features="efficientnet-lite0"), device)
         self.run, self.folder, self.path = run, run / "kid", run / "kid" / "kid.jsonl"
+        names = "".join(pictures.looks[file].sha256 for files in self.tests.values() for file in files)
+        self.measured_on = sha256(names.encode()).hexdigest()[:12]
         lines = self.path.read_text("utf-8").splitlines() if self.path.exists() else []
-        self.points = [point for point in map(json.loads, lines) if point["step"] <= step]
+        known = [point for point in map(json.loads, lines) if point["step"] <= step]
+        self.others = [point for point in known if point.get("tests", self.measured_on) != self.measured_on]
+        self.points = [point for point in known if point not in self.others]
+        if self.others:
+            say(
+                f"The test pictures are others than before: {counted(len(self.others), 'measurement')} of the old ones "
+                f"stay in {self.path}, and count for neither the curve nor the best.",
+                "yellow",
+            )
 
     def __call__(self, system: System, step: int) -> tuple[dict[str, float], bool]:
         """Measure a system with the weights that it translates with.
@@ -70,10 +81,11 @@ class KidCurve:
             found = evaluate_model(self.evaluator, translator, self.tests, None, self.folder)
         parts = "mean", "std"
         ways: dict[str, Any] = {way: {part: found[way][f"kid_{part}"] for part in parts} for way in system.directions}
-        self.points = [point for point in self.points if point["step"] != step] + [{"step": step, **ways}]
+        point = {"step": step, "tests": self.measured_on, **ways}
+        self.points = [point for point in self.points if point["step"] != step] + [point]
         if is_first():
             with writing(self.folder):
-                write_text(self.path, "".join(json.dumps(point) + "\n" for point in self.points))
+                write_text(self.path, "".join(json.dumps(point) + "\n" for point in self.others + self.points))
             self.draw()
         return {f"kid/{way}": value["mean"] for way, value in ways.items()}, self.best() is self.points[-1]
 

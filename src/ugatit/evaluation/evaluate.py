@@ -6,6 +6,7 @@ Every result comes with its protocol, since figures of different protocols canno
 import math
 import re
 import shutil
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 import ugatit
 from ugatit.data.archives import PICTURES
-from ugatit.data.finding import check_pictures, find_files, spread
+from ugatit.data.finding import check_pictures, find_files, look_at, spread
 from ugatit.data.samples import UNSCALED
 from ugatit.data.sampling import read_tests
 from ugatit.evaluation.features import load_features
@@ -80,6 +81,11 @@ def usable(folder: Path, option: str, range: Range | None = None) -> list[Path]:
     return enough(good, folder)
 
 
+def has_deep(files: list[Path]) -> bool:
+    """Whether there are pictures of more than 8 bits."""
+    return any(look.deep for look in look_at(files).good.values())
+
+
 def need_one_kind(files: list[Path], folder: Path) -> None:
     """Raises UserError if a folder has what `ugatit evaluate` wrote in both directions, or the pictures of several
     kinds that the CycleGAN toolkit writes beside each other."""
@@ -116,7 +122,7 @@ def match(fake: list[Path], fake_folder: Path, truth: list[Path], truth_folder: 
     Raises:
         UserError: one has none, or several.
     """
-    exact = {file.relative_to(truth_folder): file for file in truth}
+    exact = {name_in(truth_folder, file): file for file in truth}
     alike: dict[Path, list[Path]] = {}
     for name, file in exact.items():
         alike.setdefault(without_suffix(name), []).append(file)
@@ -133,7 +139,12 @@ def match(fake: list[Path], fake_folder: Path, truth: list[Path], truth_folder: 
             raise UserError(f"{found[0]} and {found[1].name} are both called like {name}: rename one.")
         return found[0]
 
-    return [counterpart(file.relative_to(fake_folder)) for file in fake]
+    return [counterpart(name_in(fake_folder, file)) for file in fake]
+
+
+def name_in(folder: Path, file: Path) -> Path:
+    """A file's name in a folder; systems write accents in two ways, which are taken for one."""
+    return Path(unicodedata.normalize("NFC", str(file.relative_to(folder))))
 
 
 def without_suffix(name: Path) -> Path:
@@ -206,7 +217,8 @@ def evaluate_folders(
         side: pixels that pictures are squared to.
         pairs: whether files of the same name are counterparts.
         out: folder for ``metrics.json`` and ``sheet.png``.
-        range: the samples that are black and white; what their type says, if not given.
+        range: the samples that are black and white in a folder with pictures of more than 8 bits; what their type says,
+            if not given.
 
     Raises:
         UserError: a folder or a counterpart is missing, there are too few pictures, or the results would lie among
@@ -220,14 +232,15 @@ def evaluate_folders(
             raise UserError(f"`{name}` {inner} lies in {outer}, so its pictures would count for both: move it.")
     with writing(out):  # told before the work
         out.mkdir(parents=True, exist_ok=True)
-    sets = {name: Files(usable(folder, f"`{name}`", range), side, range) for name, folder in folders.items()}
+    chosen = {name: usable(folder, f"`{name}`", range) for name, folder in folders.items()}
+    sets = {name: Files(files, side, range if has_deep(files) else None) for name, files in chosen.items()}
     check_subsets(evaluator.protocol, *(len(chosen.files) for chosen in sets.values()))
     counterparts = match(sets["fake"].files, fake, sets["real"].files, real) if pairs else []
     result = evaluator.compare(evaluator.features(sets["real"]), evaluator.extract(sets["fake"]))
     if pairs:
         truth = sets["real"]._replace(files=counterparts)
         result |= paired(evaluator.network, sets["fake"], truth, evaluator.device)
-    columns = {name: read_tests(spread(chosen.files, ROWS), side, Samples(3, range)) for name, chosen in sets.items()}
+    columns = {name: read_tests(spread(one.files, ROWS), side, Samples(3, one.range)) for name, one in sets.items()}
     return write_results({"protocol": evaluator.description(side), **result}, columns, out)
 
 

@@ -29,7 +29,7 @@ from ugatit.io.sheet import draw_sheet
 from ugatit.io.terminal import bars, console, say
 from ugatit.systems.base import DIRECTIONS, Direction, channels_of, samples_of
 from ugatit.training.checkpoint import checkpoints, step_of
-from ugatit.training.config import TrainConfig, read_run, write_run
+from ugatit.training.config import TrainConfig, read_run, settings_of, write_run
 from ugatit.translation.folder import saved_step
 from ugatit.translation.translator import Translator, find_device
 
@@ -106,7 +106,8 @@ class Run(NamedTuple):
         return read_tests(files, model.size, samples_of(model, direction[0]))
 
     def claim(self) -> None:
-        """Write the run's configuration into its folder, from which it is trained.
+        """Write the run's configuration into its folder, from which it is trained; the place of its data may be another
+        than before, whose pictures are held against the run's when it goes on.
 
         Raises:
             UserError: the folder has a run with other settings, of which steps are done.
@@ -116,9 +117,13 @@ class Run(NamedTuple):
             return
         found, model = read_run(self.folder), self.config.model
         same = {name: getattr(model, name) for name in ("range", "range_b", "faces_a", "faces_b")}  # found in the data
-        found_model = replace(found.model, **same)
-        if replace(found, out=self.folder, model=found_model) != self.config:
-            raise UserError(f"{self.folder} was started with other settings: give those again, or another -o.")
+        known = replace(found, data=self.config.data, model=replace(found.model, **same))
+        other = [name for name, value in settings_of(self.config).items() if value != settings_of(known)[name]]
+        if other:
+            options = ", ".join(f"--{name} {settings_of(known)[name]}" for name in other)
+            raise UserError(f"{self.folder} was started with other settings ({options}): give those, or another -o.")
+        if found.data != self.config.data:
+            write_run(replace(found, data=self.config.data), self.folder)
 
 
 def train_all(runs: list[Run], jobs: int) -> None:
@@ -257,7 +262,9 @@ def comparison(result: dict[str, Any], direction: Direction, title: str, paper: 
     alike = result["protocol"]["features"] == "inception"
     theirs = ["paper" if alike else "paper, by Inception"] if paper else []
     columns = ("Model", "KID", "mean with source", "seeds", *theirs)
-    table = Table(title=f"KID x 100 ± std x 100, {direction}{title}")
+    counts = result["pictures"].get(direction, {})
+    told = ", ".join(f"{count} {what}" for what, count in counts.items())
+    table = Table(title=f"KID x 100 ± std x 100, {direction}{title}", caption=told and f"pictures: {told}")
     for column in columns:
         table.add_column(column, no_wrap=True)
     for row, directions in result["rows"].items():
@@ -319,6 +326,12 @@ def write_tables(
         "protocol": measured[0]["protocol"] | ({"sizes": sizes} if len(set(sizes.values())) > 1 else {}),
         "steps": {run.row: run.config.recipe.steps for run in runs},
         "seeds": list(dict.fromkeys(run.seed for run in runs)),
+        "pictures": {
+            way: found[way]["pictures"] | {"in a subset": found[way]["kid_subset_size"]}
+            for found in measured
+            for way in DIRECTIONS
+            if way in found
+        },
         "rows": summary,
     }
     with writing(out):
