@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from imagecodecs import cms_profile, jpeg2k_encode, png_decode, png_encode
+from imagecodecs import avif_encode, cms_profile, jpeg2k_encode, png_decode, png_encode
 from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 
 from conftest import TINY, run_here, tiny_model, write_picture
 from test_reading import swapped_profile
@@ -171,6 +172,39 @@ def test_grey_is_read_by_its_profile_too(tmp_path):
     coloured = Image.new("RGB", (20, 20), (200, 40, 90))
     coloured.save(tmp_path / "rgb.png", icc_profile=grey_profile())  # which is not its own
     assert read_picture(tmp_path / "rgb.png").getpixel((9, 9)) == (200, 40, 90)
+
+
+def test_png_is_read_by_its_gamma_where_it_has_that_alone(tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for gamma, options, shown in ((1.0, {}, 124), (0.45455, {}, 51), (1.0, {"icc_profile": profile}, 51)):
+        chunk = PngInfo()
+        chunk.add(b"gAMA", struct.pack(">I", round(gamma * 100000)))
+        for name, picture in (
+            ("l.png", Image.new("L", (20, 20), 51)),
+            ("rgb.png", Image.new("RGB", (20, 20), (51, 51, 51))),
+            ("deep.png", Image.fromarray(np.full((20, 20), 51 * 257, np.uint16))),
+        ):
+            picture.save(tmp_path / name, pnginfo=chunk, **options)
+            sampled = read_samples(tmp_path / name, COLOUR)
+            assert sampled.extremes() == pytest.approx((shown / 255, shown / 255), abs=2 / 255), (name, gamma, options)
+    both = PngInfo()
+    both.add(b"gAMA", struct.pack(">I", 100000))
+    both.add(b"sRGB", b"\0")
+    Image.new("L", (20, 20), 51).save(tmp_path / "x.png", pnginfo=both)
+    assert read_picture(tmp_path / "x.png").getpixel((9, 9)) == (51, 51, 51)
+
+
+def test_avif_and_heic_of_ten_bits_say_that_eight_are_read(tmp_path):
+    heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed: pip install 'ugatit[heic]'")
+    values = np.random.default_rng(0).integers(0, 1024, (64, 48, 3)).astype(np.uint16)
+    for bits in (8, 10):
+        given = (values >> 2).astype(np.uint8) if bits == 8 else values
+        (tmp_path / "x.avif").write_bytes(avif_encode(given, bitspersample=bits))
+        mode, raw = ("RGB", given) if bits == 8 else ("RGB;16", given << 6)
+        heif.encode(mode, (48, 64), raw.tobytes(), tmp_path / "x.heic", quality=90)
+        for name in ("x.avif", "x.heic"):
+            read = read_samples(tmp_path / name, COLOUR)
+            assert read.kind == "uint8" and read.lost == (bits == 10), (name, bits)
 
 
 def test_a_profile_is_srgb_by_what_it_does_and_not_by_its_name(tmp_path):

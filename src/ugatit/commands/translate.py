@@ -107,6 +107,9 @@ def main(arguments: list[str]) -> None:
         videos, animations = [], []
     # As many together as are translated together, so that what shares a batch is the same with any number of processes.
     pictures, animations, videos = share.part(pictures, options.batch), share.part(animations), share.part(videos)
+    there = [job.target for job in (*pictures, *animations, *videos) if job.target.exists()]
+    if there:
+        say(f"Replaced: {counted(len(there), 'file')} that {options.out} has already: {some(there)}.", "yellow")
     further: dict[Job, list[Path]] = {}  # results
     if finder:
         taken = {real(path) for job in jobs for path in job}

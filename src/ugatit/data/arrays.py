@@ -4,15 +4,16 @@ floats in colour, and NumPy's files."""
 import io
 import logging
 import math
-from contextlib import suppress
+import re
 from importlib.util import find_spec
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image
 from PIL.TiffImagePlugin import PREFIXES
 
+from ugatit.data.colours import in_srgb, profile_of
 from ugatit.data.samples import BandsError, Whole, check_padding, check_shape, check_total, has_scale
 from ugatit.io.errors import UserError, package
 
@@ -28,6 +29,7 @@ NOT_RGB = {6: "YCbCr", 8: "CIELab", 9: "ICCLab", 10: "ITULab"}
 # How TIFF's samples may be packed: not at all, LZW, Deflate, PackBits, Zstandard, LZMA. What others unpack to is known
 # only when it is in memory.
 PACKED = (1, 5, 8, 32946, 32773, 50000, 34925)
+PIXELS = re.compile(rb"pixi\0{4}[\1-\4]([\1-\x10]{1,4})")  # of AVIF and HEIC: how many bits each channel has
 MISSING = "has bands or depths for which more packages are needed: pip install 'ugatit[scientific]'"
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is raised too
 
@@ -66,14 +68,14 @@ def read_array(file: io.BytesIO | io.BufferedReader, opened: Image.Image | None,
         if channels not in (1, 3):
             raise BandsError(MISSING) from None
         return None
-    return whole._replace(picture=in_srgb(whole, opened.info.get("icc_profile") if opened else None))
+    return whole._replace(picture=in_srgb(whole, profile_of(opened.info) if opened else None))
 
 
 def holds_less(opened: Image.Image, channels: int) -> bool:
     """Whether Pillow holds less of a file than it has: 8 of 16 bits in colour or by a profile, or the first bands."""
-    if opened.format in ("PPM", "JPEG2000"):
+    if opened.format in ("PPM", "JPEG2000", "AVIF", "HEIF"):
         return len(opened.getbands()) > 1 and bits_of(opened) > 8
-    if has_scale(opened) and "icc_profile" in opened.info:
+    if has_scale(opened) and profile_of(opened.info):
         return True  # by which Pillow converts 8 bits
     if opened.format == "PNG":
         return len(opened.getbands()) > 1 and any(";16" in str(part[3]) for part in opened.tile)  # type: ignore[attr-defined]
@@ -85,13 +87,17 @@ def holds_less(opened: Image.Image, channels: int) -> bool:
 
 
 def bits_of(opened: Image.Image) -> int:
-    """Of each sample of a PPM or JPEG 2000 file."""
+    """Of each sample of a PPM, JPEG 2000, AVIF or HEIC file."""
     if opened.format == "PPM":
         arguments = opened.tile[0][3]  # type: ignore[attr-defined]
         return arguments[-1].bit_length() if isinstance(arguments, tuple) else 8
     file: Any = opened.fp  # type: ignore[attr-defined]
     file.seek(0)
-    _, found, sizes = file.read(2**16).partition(b"\xff\x4f\xff\x51")  # the beginning of its pixels
+    head = file.read(2**16)
+    if opened.format in ("AVIF", "HEIF"):
+        found = PIXELS.search(head)
+        return max(found[1]) if found else 8
+    _, found, sizes = head.partition(b"\xff\x4f\xff\x51")  # the beginning of its pixels
     return (sizes[38] & 127) + 1 if found and len(sizes) > 38 else 8
 
 
@@ -151,7 +157,7 @@ def read_deep_pages(file: io.BytesIO | io.BufferedReader, opened: Image.Image, c
         return None
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
-    profile = opened.info.get("icc_profile")
+    profile = profile_of(opened.info)
     with package("tifffile", "scientific").TiffFile(file, is_ome=False) as tiff:
         for page in tiff.pages:
             check_page(page, size)
@@ -231,21 +237,3 @@ def as_bands(values: np.ndarray) -> np.ndarray:
         shape = " x ".join(map(str, values.shape))
         raise ValueError(f"it is {shape} of {values.dtype}, not height x width x up to {MOST_BANDS} bands of numbers")
     return values.astype(values.dtype.newbyteorder("="), copy=False)
-
-
-def in_srgb(whole: Whole, profile: bytes | None) -> np.ndarray:
-    """16 bits with a colour profile in the colours of sRGB; others as they are, also with a broken one."""
-    values = whole.picture
-    assert isinstance(values, np.ndarray)
-    bands = values.shape[2] - whole.alpha
-    if not profile or bands not in (1, 3) or not has_scale(values):
-        return values
-    codecs = package("imagecodecs", "scientific")
-    target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    colours, kind = (values[:, :, :3], "rgb") if bands == 3 else (values[:, :, 0], "gray")
-    with suppress(Exception):  # a broken profile raises many kinds
-        made = codecs.cms_transform(
-            np.ascontiguousarray(colours), profile, target, colorspace=kind, outcolorspace="rgb", intent=1
-        )
-        return np.concatenate([made[:, :, :bands], values[:, :, bands:]], 2)
-    return values

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ugatit.data.memory import stamp_of
+from ugatit.data.memory import VERSION, stamp_of
 from ugatit.io.files import temporary_name
 
 Picture = Image.Image | Tensor
@@ -43,7 +43,7 @@ class Kept:
         Raises:
             OSError: there is no such file.
         """
-        key = repr((str(file.absolute()), stamp_of(file), how, PIL.__version__))
+        key = repr((VERSION, str(file.absolute()), stamp_of(file), how, PIL.__version__))
         return self.folder / f"{sha256(key.encode()).hexdigest()[:32]}.npy"
 
     def get(self, file: Path, how: object) -> Picture | None:

@@ -13,7 +13,7 @@ from platformdirs import user_cache_path
 from ugatit.data.reading import Look, examine
 from ugatit.io.files import real, write_json
 
-VERSION = 1  # of what is remembered
+VERSION = 2  # of what is remembered
 PACKAGES = ("tifffile", "imagecodecs", "pillow_heif")  # what can be read depends on them
 KEPT = 180 * 24 * 3600  # seconds that a folder is remembered that is not used
 

@@ -10,12 +10,12 @@ import re
 import struct
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageChops, ImageCms, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from ugatit.data.arrays import (
     BITS,
@@ -27,6 +27,7 @@ from ugatit.data.arrays import (
     read_deep_pages,
     widened,
 )
+from ugatit.data.colours import profile_of, to_srgb
 from ugatit.data.metadata import is_raw, orientation_of, without_metadata
 from ugatit.data.samples import (
     BandsError,
@@ -57,10 +58,6 @@ PAGED = {"GIF", "PNG", "TIFF", "WEBP", "AVIF", "HEIF"}  # Pillow's names of the 
 UPLOADS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 TILE_WIDTH, TILE_HEIGHT = 322, 323  # tags of TIFF
 REFUSED = {"EPS"}  # is run by another program, Ghostscript
-PROFILE = 2**22  # bytes of a colour profile; a printer's has one or two millions
-SRGB = ImageCms.createProfile("sRGB")
-PROFILED = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}  # Pillow's modes by the kind of colours that a profile is for
-SAME = 3  # levels of 256 that a profile may be from sRGB without being another
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -378,56 +375,11 @@ def plain(picture: Image.Image, channels: int, turn: int = 0, range: Range | Non
         UnscaledError: its samples are floats or of 32 bits, and no range is given.
     """
     turn = turn or orientation_of(picture)
-    made = to_srgb(to_eight_bit(picture, range), picture.info.get("icc_profile"))
+    made = to_srgb(to_eight_bit(picture, range), profile_of(picture.info))
     made = made.convert("RGB" if channels == 3 else "L")
     made = made.transpose(TURNS[turn]) if turn in TURNS else made.copy()
     made.info = {}
     return made
-
-
-def to_srgb(picture: Image.Image, profile: object) -> Image.Image:
-    """An 8-bit picture in the colours of sRGB, which all that shows pictures takes for granted; as it is if it has no
-    colour profile, or one that is broken or not of its kind."""
-    if picture.mode == "LAB":
-        return by_profile(picture, ImageCms.createProfile("LAB"))
-    if not isinstance(profile, bytes) or len(profile) > PROFILE:
-        return picture
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        mode = PROFILED[source.profile.xcolor_space.strip()]
-        if "CMYK" in (mode, picture.mode) and mode != picture.mode:
-            return picture
-        if mode == "L" and not is_grey(picture):
-            return picture
-        if mode == "RGB" and is_srgb(profile):
-            return picture
-        return by_profile(picture.convert(mode), source)
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError, KeyError):
-        return picture
-
-
-def by_profile(picture: Image.Image, source: Any) -> Image.Image:
-    """A picture in the colours of sRGB, by the profile that it has."""
-    made = ImageCms.profileToProfile(picture, source, SRGB, ImageCms.Intent.RELATIVE_COLORIMETRIC, "RGB")
-    assert made is not None  # as it would be if it were made in place
-    return made
-
-
-def is_grey(picture: Image.Image) -> bool:
-    """Whether a picture has no colours."""
-    red, *others = picture.convert("RGB").split()
-    return all(ImageChops.difference(red, other).getbbox() is None for other in others)
-
-
-@lru_cache(maxsize=4)
-def is_srgb(profile: bytes) -> bool:
-    """Whether a profile's colours are shown as those of sRGB, whatever it is called: at most `SAME` levels apart."""
-    ramp = np.arange(256, dtype=np.uint8)
-    probe = np.stack(
-        [ramp[:, None] * np.array(each, np.uint8) for each in ((1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1))]
-    )
-    made = by_profile(Image.fromarray(probe), ImageCms.ImageCmsProfile(io.BytesIO(profile)))
-    return int(np.abs(np.asarray(made, np.int16) - probe).max()) <= SAME
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from ugatit.systems.base import Range, Samples
 
 Kind = Literal["uint8", "uint16", "float32"]  # what samples are written as; 32 bits are taken for floats
 UNSCALED = "has float or 32-bit samples, which do not tell what is black and what is white"
-SHALLOW = "of 16 bits a colour, of which 8 are read: as PNG or TIFF all are read, with pip install 'ugatit[scientific]'"
+SHALLOW = "of more than 8 bits a colour, of which 8 are read: of PNG and TIFF all are, with ugatit[scientific]"
 SMALLEST = 16  # pixels on a side; smaller pictures are skipped
 LENGTH = 100  # times as long as wide, at most
 SMALL_TILES = 2**22  # pixels by which tiles may reach beyond any picture

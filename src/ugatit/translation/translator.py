@@ -425,7 +425,7 @@ def at_once(shape: Sequence[int], most: int) -> int:
 
     It divides ``most``, so that processes which share pictures by so many put the same ones together.
     """
-    fitting = HELD // math.prod(shape)
+    fitting = HELD // max(1, math.prod(shape))  # damaged films tell no size
     return next((n for n in range(most, 1, -1) if most % n == 0 and n <= fitting), 1)
 
 
