@@ -447,3 +447,22 @@ def test_pictures_that_are_smaller_than_a_tile_and_have_some_parts_are_read(tmp_
     tifffile.imwrite(tmp_path / "small.tif", np.full((20, 20), 9, np.uint8), tile=(512, 512), compression="zlib")
     assert read_picture(tmp_path / "small.tif", 1).getpixel((3, 3)) == 9
     read_picture(io.BytesIO(parted(*[(b"abCd", b"more")] * 100, (b"iCCP", b"a\0\0" + zlib.compress(bytes(9))))))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"\xff\x0a" + bytes(60), "is a JPEG XL picture, which Pillow does not read: convert it"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(60), "is a JPEG XL picture"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1" + bytes(60), "is a camera's raw file"),
+        (b"FUJIFILMCCD-RAW 0201" + bytes(60), "is a camera's raw file"),
+        (b"IIRO\x08\0\0\0" + bytes(60), "is a camera's raw file"),
+        (b"%PDF-1.7\n" + bytes(60), "is a PDF document"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "is an SVG drawing: draw it into a PNG first"),
+        (b"neither of them" + bytes(60), "is not a picture that Pillow reads"),
+    ],
+)
+def test_what_people_have_among_their_pictures_is_called_by_its_name(content, sentence, tmp_path):
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(ValueError, match=sentence):
+        read_picture(tmp_path / "x")

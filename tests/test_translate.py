@@ -799,3 +799,28 @@ def test_a_model_of_one_generator_is_half_as_large_and_translates_the_same(light
     )
     assert "b2a" in capsys.readouterr().err
     assert main(["train", str(pictures), "--only", "a2b", "-o", str(tmp_path / "run")]) == 2
+
+
+def test_brackets_in_the_names_of_folders_are_no_patterns(tmp_path, monkeypatch):
+    for name in ("photos [1]/a.png", "photos [1]/b.png", "photos [1]/c.jpg", "photos 1/d.png"):
+        write_picture(tmp_path / name, 1)
+    monkeypatch.chdir(tmp_path)
+    for given in ("photos [1]/*.png", str(tmp_path / "photos [1]" / "*.png"), "photos [1]/[ab].png"):
+        assert [job.source.name for job in plan_jobs([given], tmp_path / "out")] == ["a.png", "b.png"], given
+    assert {job.source.as_posix() for job in plan_jobs(["**/*.png"], tmp_path / "out")} == {
+        "photos [1]/a.png",
+        "photos [1]/b.png",
+        "photos 1/d.png",
+    }
+    assert [job.source.name for job in plan_jobs(["photos ?/*.png"], tmp_path / "out")] == ["d.png"]
+    with pytest.raises(UserError, match=r"photos \[1\]/\*.gif does not exist and matches nothing"):
+        plan_jobs(["photos [1]/*.gif"], tmp_path / "out")
+
+
+def test_what_a_translation_replaces_is_told(light, tmp_path):
+    write_picture(tmp_path / "in" / "a.png", 1)
+    write_picture(tmp_path / "out" / "a.png", 2)
+    made = run_here("translate", light, tmp_path / "in", "-o", tmp_path / "out")
+    assert made.returncode == 0 and "Replaced: 1 file that" in " ".join(made.stderr.split())
+    made = run_here("translate", light, tmp_path / "in", "-o", tmp_path / "new")
+    assert made.returncode == 0 and "Replaced" not in made.stderr

@@ -71,6 +71,21 @@ TURNS = {
 
 
 RAW = "is a camera's raw file, of which only a small preview can be read: convert it to JPEG, PNG or TIFF first"
+JPEG_XL = "is a JPEG XL picture, which Pillow does not read: convert it to PNG or JPEG first"
+# Where and how other files begin that people have among their pictures, and what is said of them.
+UNREAD = [
+    (0, b"\xff\x0a", JPEG_XL),
+    (4, b"JXL ", JPEG_XL),
+    (4, b"ftypcrx ", RAW),
+    (0, b"FUJIFILMCCD-RAW", RAW),
+    (0, b"IIRO", RAW),
+    (0, b"IIRS", RAW),
+    (0, b"IIU\0", RAW),
+    (0, b"FOVb", RAW),
+    (0, b"%PDF-", "is a PDF document: save its pages as PNG first"),
+    (0, b"<svg", "is an SVG drawing: draw it into a PNG first"),
+    (0, b"<?xml", "is an XML file, perhaps an SVG drawing: draw it into a PNG first"),
+]
 
 
 class NoPictureError(ValueError):
@@ -257,13 +272,15 @@ def check_tiles(opened: Image.Image) -> None:
 
 def by_pillow(file: io.BytesIO | io.BufferedReader, formats: list[str], arrays: bool) -> Image.Image | None:
     """A picture as Pillow opens it; None if it does not, and the file may be one of ``arrays``."""
-    head = file.read(8)
+    head = file.read(16)
     file.seek(0)
     try:
         return Image.open(file, formats=formats)
     except UnidentifiedImageError:
         if arrays and is_array(head):
             return None
+        if (known := next((words for place, start, words in UNREAD if head.startswith(start, place)), None)) and arrays:
+            raise NoPictureError(known) from None
         raise
 
 

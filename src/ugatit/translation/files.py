@@ -3,6 +3,7 @@
 import errno
 import glob
 import mimetypes
+import os
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -40,6 +41,7 @@ OTHER_VIDEOS = {  # not known to `mimetypes`, or not everywhere
     ".hevc", ".obu", ".m2v", ".mpv",
 }  # fmt: skip
 
+HEIC = {".heic", ".heif", ".hif"}
 TOO_LARGE = 'needs more memory than there is: `size="tiles"` and `size="model"` need less'
 
 
@@ -114,7 +116,7 @@ def targets_of(given: str, out: Path) -> Iterator[tuple[Path, Path]]:
         UserError: there is no such file or folder.
     """
     there = Path(given).exists()
-    paths = [Path(given)] if there else [Path(path) for path in sorted(glob.glob(given, recursive=True))]
+    paths = [Path(given)] if there else matching(given)
     if not paths:
         raise UserError(f"The input {given} does not exist and matches nothing: check the path.")
     through = not there and "**" in given  # goes into all folders itself
@@ -139,6 +141,12 @@ def targets_of(given: str, out: Path) -> Iterator[tuple[Path, Path]]:
         yield from new
     if before:
         say(f"  left out: {counted(before, 'file')} in {out}, which is where the results go", "yellow")
+
+
+def matching(given: str) -> list[Path]:
+    """The files and folders that a glob matches; brackets in the names of folders that exist are no patterns."""
+    root = next(folder for folder in Path(given).parents if folder.exists())
+    return [root / path for path in sorted(glob.glob(os.path.relpath(given, root), root_dir=root, recursive=True))]
 
 
 def named(found: list[tuple[Path, Path]], channels: tuple[int, int]) -> list[Job]:
@@ -194,10 +202,11 @@ class Remarks:
         if self.shallow:
             say(f"{counted(len(self.shallow), 'picture')} {SHALLOW}: {some(sorted(self.shallow))}", "yellow")
         if self.longer:
+            misnamed = [file for file in self.longer if file.suffix.lower() not in HEIC]
+            advice = f" For all, name the files as what they are ({', '.join(sorted(ANIMATED))})." if misnamed else ""
             say(
                 f"{counted(len(self.longer), 'file')} with several pictures, of which the first is translated: "
-                f"{some(sorted(self.longer))}. For all, name the files as what they are "
-                f"({', '.join(sorted(ANIMATED))}).",
+                f"{some(sorted(self.longer))}.{advice}",
                 "yellow",
             )
 
