@@ -49,7 +49,7 @@ class TranslateConfig:
     """The size to translate at. model: pictures are resized to what the model was trained at. keep: each at its own
     size, which light models can. tiles: each at its own size in overlapping tiles, for large pictures."""
     batch: Annotated[int, Field(ge=1)] = 8
-    """How many pictures of one size are translated at once."""
+    """How many pictures of one size are translated at once; of very large ones fewer."""
     style: str | None = None
     """For systems with styles: a picture of the target domain whose style is taken, or the seed of random styles."""
     samples: Annotated[int, Field(ge=1)] = 1

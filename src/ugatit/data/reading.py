@@ -209,20 +209,10 @@ def opened_picture(
         ValueError: as `read_picture`.
     """
     file = source if isinstance(source, io.BytesIO) else open_regular(source)
+    arrays = formats is None
     with file if file is not source else nullcontext():
         with phrased():
-            empty = not file.read(1)
-        if empty:
-            raise NoPictureError("is empty")
-        with phrased():
-            bare, turn = without_metadata(file)
-            allowed = [name for name in known_formats() if formats is None or name in formats]
-            if "HEIF" not in allowed and is_heic(bare):
-                way = ": pip install 'ugatit[heic]' to read it, or convert it to JPEG" if formats is None else ""
-                raise NoPictureError(f"is a HEIC picture{way}")
-            opened = by_pillow(bare, allowed, formats is None)
-            if opened is not None:
-                check_raw(opened, bare)
+            opened, turn = begun(file, formats)
         with opened or nullcontext():
             if opened is not None:
                 if check is not None:
@@ -233,7 +223,7 @@ def opened_picture(
                     opened.draft(None, (int(opened.width / scale), int(opened.height / scale)))  # of JPEG alone
             with phrased():
                 whole = None
-                if formats is None and (decode or opened is None):
+                if arrays and (decode or opened is None):
                     file.seek(0)
                     whole = read_array(file, opened, channels)
                 if whole is None:
@@ -246,6 +236,26 @@ def opened_picture(
                 check_shape(whole.picture.shape[1], whole.picture.shape[0])
             with phrased():
                 yield whole._replace(turn=turn)
+
+
+def begun(file: io.BytesIO | io.BufferedReader, formats: Collection[str] | None) -> tuple[Image.Image | None, int]:
+    """A picture as Pillow opens it, not decoded yet, and its orientation, 0 if that is not told yet; no picture if
+    it may be one of those that Pillow does not open. Errors are those of Pillow.
+
+    Raises:
+        NoPictureError: it is no picture, or of a format that is not read.
+    """
+    if not file.read(1):
+        raise NoPictureError("is empty")
+    bare, turn = without_metadata(file)
+    allowed = [name for name in known_formats() if formats is None or name in formats]
+    if "HEIF" not in allowed and is_heic(bare):
+        way = ": pip install 'ugatit[heic]' to read it, or convert it to JPEG" if formats is None else ""
+        raise NoPictureError(f"is a HEIC picture{way}")
+    opened = by_pillow(bare, allowed, formats is None)
+    if opened is not None:
+        check_raw(opened, bare)
+    return opened, turn
 
 
 def decoded(opened: Image.Image, channels: int) -> Whole:
