@@ -39,8 +39,9 @@ def points(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "kid" / "kid.jsonl").read_text().splitlines()]
 
 
-def test_the_curve_has_every_measured_step_and_best_is_the_lowest(tested, tmp_path, monkeypatch, capsys):
-    measured = iter([9.0, 3.0, 5.0])
+def measure_as(monkeypatch, *figures: float) -> None:
+    """Let one measurement after the other find these."""
+    measured = iter(figures)
 
     def fake(evaluator, translator, tests, root, out):
         out.mkdir(exist_ok=True)
@@ -48,6 +49,10 @@ def test_the_curve_has_every_measured_step_and_best_is_the_lowest(tested, tmp_pa
         return {way: {"kid_mean": mean, "kid_std": 1.0} for way in translator.system.directions}
 
     monkeypatch.setattr("ugatit.evaluation.curve.evaluate_model", fake)
+
+
+def test_the_curve_has_every_measured_step_and_best_is_the_lowest(tested, tmp_path, monkeypatch, capsys):
+    measure_as(monkeypatch, 9.0, 3.0, 5.0)
     run = tmp_path / "run"
     train(tiny(tested, run, steps=5, evaluate_every=2, keep_every=2), start_curve=KidCurve)
     assert [(p["step"], p["a2b"]["mean"], p["b2a"]["std"]) for p in points(run)] == [(2, 9, 1), (4, 3, 1), (5, 5, 1)]
@@ -87,14 +92,7 @@ def test_measuring_does_not_change_what_is_trained_and_resumes(tested, tmp_path)
 
 
 def test_measurements_of_other_test_pictures_are_kept_and_not_compared(tested, tmp_path, monkeypatch, capsys):
-    measured = iter([3.0, 4.0, 9.0])
-
-    def fake(evaluator, translator, tests, root, out):
-        out.mkdir(exist_ok=True)
-        mean = next(measured)
-        return {way: {"kid_mean": mean, "kid_std": 1.0} for way in translator.system.directions}
-
-    monkeypatch.setattr("ugatit.evaluation.curve.evaluate_model", fake)
+    measure_as(monkeypatch, 3.0, 4.0, 9.0)
     run = tmp_path / "run"
     train(tiny(tested, run, evaluate_every=2), start_curve=KidCurve)
     write_picture(tested / "testB" / "3.png", 999)
