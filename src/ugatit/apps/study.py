@@ -433,7 +433,9 @@ def report_table(rows: list[Share]) -> Table:
 
 def paper_table() -> Table:
     """The paper's Table 2 for the terminal."""
-    table = Table("method", *DATA_SETS, title="The paper's, in % of 135 participants' choices")
+    table = Table("method", title="The paper's, in % of 135 participants' choices")
+    for name in DATA_SETS:
+        table.add_column(name, overflow="fold")
     for method, percents in PAPER.items():
         table.add_row(method, *[f"{percent:.2f}" for percent in percents])
     return table
