@@ -115,3 +115,16 @@ def test_an_overflow_of_half_precision_skips_the_step():
     optimizer.grad_scale, optimizer.found_inf = torch.tensor(2.0), torch.tensor(1.0)  # as a gradient scaler sets them
     optimizer.step()
     assert (factored.weight == before).all()
+
+
+def test_a_scalar_is_a_weight_of_one_row():
+    plain, ours = (nn.Parameter(torch.tensor(1.5)) for _ in range(2))
+    first, second = torch.optim.Adam([plain], **SETTINGS), ChunkedAdam([ours], **SETTINGS)
+    half = nn.Parameter(torch.tensor(1.5))
+    third = ChunkedAdam([half], **SETTINGS, averages="bfloat16")
+    for _ in range(3):
+        for weight, optimizer in ((plain, first), (ours, second), (half, third)):
+            weight.sin().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert ours.item() == pytest.approx(plain.item(), abs=1e-6) and half.item() == pytest.approx(plain.item(), abs=1e-3)

@@ -1,5 +1,6 @@
 """Files that a stranger may have made: each is refused with a sentence before it costs anything."""
 
+import errno
 import json
 import os
 import resource
@@ -31,6 +32,30 @@ from ugatit.translation.released import import_released
 from ugatit.translation.translator import Translator
 
 # Writing
+
+
+def test_folders_are_written_where_the_current_one_is_gone(tmp_path, monkeypatch):
+    def gone():
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(Path, "cwd", gone)
+    with atomic_folder(tmp_path / "new") as temporary:
+        (temporary / "x").write_text("whole")
+    assert (tmp_path / "new" / "x").read_text() == "whole"
+
+
+def test_a_disk_that_takes_no_wish_for_a_folder_is_written(tmp_path, monkeypatch):
+    real = os.fsync
+
+    def refused(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", refused)
+    with atomic_folder(tmp_path / "new") as temporary:
+        (temporary / "x").write_text("whole")
+    assert (tmp_path / "new" / "x").read_text() == "whole"
 
 
 def test_a_link_in_wait_is_not_written_through(tmp_path):

@@ -2,7 +2,9 @@
 
 import errno
 import json
+import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -332,6 +334,22 @@ def test_what_a_run_does_not_take_of_the_model_it_starts_from_is_said():
         take_weights(small, other)
 
 
+@pytest.mark.parametrize("norm", ["adain", "in", "ln"])
+def test_what_is_constant_stays_so_whatever_a_run_starts_from(norm):
+    learned, fixed = (UGATIT(UGATITConfig(size=32, width=2, blocks=1, decoder_norm=n)) for n in ("adalin", norm))
+    for system in (learned, fixed):
+        system.init_weights()
+    before = {name: tensor.clone() for name, tensor in fixed.state_dict().items() if name.endswith("rho")}
+    for name, tensor in learned.state_dict().items():
+        if name.endswith("rho"):
+            tensor.fill_(0.3)
+    take_weights(fixed, learned)
+    after = fixed.state_dict()
+    trained = dict(fixed.named_parameters())
+    constant = [name for name in before if name not in trained]
+    assert constant and all(torch.equal(after[name], before[name]) for name in constant)
+
+
 def test_states_of_other_parameters_are_not_put_back():
     weight = nn.Parameter(torch.ones(3, 2))
     adam = torch.optim.Adam([weight])
@@ -365,6 +383,92 @@ def test_short_memory_and_lost_workers_are_a_sentence(reason, told, steps, data,
     with pytest.raises(UserError, match=told):
         train(tiny(data, run))
     assert [int(path.name[5:]) for path in checkpoints(run / "checkpoints")] == steps
+
+
+def test_a_worker_that_is_killed_amid_a_step_leaves_a_checkpoint_of_whole_steps(data, tmp_path, monkeypatch):
+    after = UGATIT.after_update
+
+    def kill(self, update):
+        after(self, update)
+        if update.optimizers == ("disc",) and (children := multiprocessing.active_children()):
+            os.kill(children[0].pid, signal.SIGKILL)
+            time.sleep(0.5)  # in which torch would raise
+
+    monkeypatch.setattr(UGATIT, "after_update", kill)
+    with pytest.raises(UserError, match=r"step (\d+) is saved: continue with --resume .* --workers 0") as told:
+        train(tiny(data, tmp_path / "run", steps=40, workers=1))
+    saved = int(re.search(r"step (\d+)", str(told.value))[1])
+    steps = {float(value) for name, value in final_state(tmp_path / "run").items() if name.endswith("step")}
+    assert steps == {saved}, "as many updates of the discriminators as of the generators"
+
+
+def test_old_checkpoints_go_while_the_model_cannot_be_written(data, tmp_path, monkeypatch, capsys):
+    keep = Trainer.keep_model
+
+    def full(self, folder):
+        if self.step < 8:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        keep(self, folder)
+
+    monkeypatch.setattr(Trainer, "keep_model", full)
+    counts = []
+    monkeypatch.setattr(Trainer, "keep", lambda self, fatal, real=Trainer.keep: (
+        real(self, fatal), counts.append(len(checkpoints(tmp_path / "run" / "checkpoints")))))  # fmt: skip
+    train(tiny(data, tmp_path / "run", steps=8, keep_last=2))
+    assert counts == [1, 2, 2, 2]
+    assert "The model of step 4 could not be written" in " ".join(capsys.readouterr().err.split())
+    assert saved_step(tmp_path / "run" / "model") == 8
+
+
+def test_a_run_that_another_process_began_meanwhile_stays_as_it_is(data, tmp_path, monkeypatch):
+    run, found = tmp_path / "run", Trainer.__init__
+    other = tiny(data, run, seed=5)
+
+    def meanwhile(self, *arguments):
+        found(self, *arguments)
+        write_run(other, run)
+
+    monkeypatch.setattr(Trainer, "__init__", meanwhile)
+    with pytest.raises(UserError, match="already holds a run: continue it with --resume"):
+        train(tiny(data, run))
+    assert read_run(run).seed == 5 and not (run / "pictures.json").exists()
+
+
+def test_factors_that_an_update_does_not_use_are_none_of_the_next(data, tmp_path):
+    config = tiny(data, tmp_path / "run", model=UGATITConfig(size=32, width=2, blocks=1))
+    trainer = Trainer(config, tmp_path / "run", resume=False)
+    large = next(iter(trainer.factored))
+    rows = torch.full((1, large.shape[0]), float("nan")), torch.ones(1, large[0].numel())
+    factors_of(large).append(rows)  # as if the discriminators' loss had gone through it
+    trainer.system.train()
+    pictures = torch.rand(2, 1, 3, 32, 32) * 2 - 1
+    trainer.train_step(*pictures)
+    assert all(parameter.isfinite().all() for parameter in trainer.system.parameters())
+
+
+def test_a_method_may_count_in_whole_numbers(data, tmp_path, monkeypatch):
+    class Counting(UGATIT):
+        def __init__(self, config):
+            super().__init__(config)
+            self.gen_a2b.register_buffer("seen", torch.tensor(7))
+
+    monkeypatch.setitem(REGISTRY, "ugatit", Counting)
+    train(tiny(data, tmp_path / "run", steps=2))
+    assert Translator.load(tmp_path / "run" / "model").system.gen_a2b.seen == 7
+    train(tiny(data, tmp_path / "run", steps=4), resume=True)
+
+
+def test_short_memory_for_what_one_process_does_alone_ends_no_run(data, tmp_path, capsys):
+    trainer = Trainer(tiny(data, tmp_path / "run"), tmp_path / "run", resume=False)
+    trainer.accelerator = Mock(num_processes=2, is_main_process=True)
+
+    def short():
+        raise RuntimeError("DefaultCPUAllocator: not enough memory")
+
+    trainer.guarded(short, "preview")
+    assert "The preview of step 0 needs more memory than there is" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(RuntimeError):
+        trainer.guarded(short, "evaluation", together=True)
 
 
 def test_the_end_of_a_terminal_saves(data, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """What was found in a folder of pictures, remembered: at the next start only those that have changed are decoded."""
 
 import json
+import os
 import time
 from contextlib import suppress
 from hashlib import sha256
@@ -68,9 +69,12 @@ class Memory:
 
     def save(self) -> None:
         """Write what is new, where the user's cache can be written; what nobody has used for long is removed."""
-        if self.path is None or not self.changed:
+        if self.path is None:
             return
         with suppress(OSError):
+            if not self.changed:
+                os.utime(self.path)
+                return
             write_json(self.path, self.known)
             for file in self.path.parent.glob("*.json"):
                 if time.time() - file.stat().st_mtime > KEPT:

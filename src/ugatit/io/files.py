@@ -58,12 +58,15 @@ def alone_in(folder: Path, otherwise: str) -> Iterator[None]:
 
 
 def sync(path: Path) -> None:
-    """Flush a file or folder to the disk, where the system can."""
+    """Flush a file or folder to the disk, where the system can; some disks take no such wish for a folder."""
     if os.name == "nt":
         return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
     finally:
         os.close(handle)
 
@@ -157,8 +160,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     path = real(path)
     if path.is_file():
         raise UserError(f"{path} is a file, where a folder shall be written: give another name.")
-    if Path.cwd().is_relative_to(path):
-        raise UserError(f"{path} is the current folder or above it, and would be replaced as a whole: give a new one.")
+    with suppress(FileNotFoundError):  # the current folder may have been removed
+        if Path.cwd().is_relative_to(path):
+            raise UserError(
+                f"{path} is the current folder or above it, and would be replaced as a whole: give another."
+            )
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, before = temporary_name(path.parent), temporary_name(path.parent)
     temporary.mkdir()

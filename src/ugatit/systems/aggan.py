@@ -151,10 +151,6 @@ class AGGAN(System):
         self.pool_a, self.pool_b = Pool(config.pool, *shape), Pool(config.pool, *shape)
         self.phases = (0.0, config.attention_until) if config.attention_until else (0.0,)
 
-    @property
-    def recordable(self) -> bool:
-        return False  # where a fake goes in the pool is drawn outside of the device
-
     def init_weights(self) -> None:
         for part in self.modules():
             if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):

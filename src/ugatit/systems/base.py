@@ -278,6 +278,9 @@ class System(nn.Module, ABC):
     """Steps after which what a step does repeats."""
     phases: tuple[float, ...] = (0.0,)
     """Shares of the run at which a step begins to do something else, the beginning among them."""
+    recordable: ClassVar[bool] = False
+    """Whether steps of one kind do the same on the device, so that one may be recorded and played again. Then a step
+    depends on the clock through its noise, `cycle` and `phases` alone, and on no choice made outside of the device."""
 
     styles: ClassVar[int] = 0
     """Numbers that decide, beside the picture, how it is translated; 0 where it alone decides."""
@@ -343,11 +346,6 @@ class System(nn.Module, ABC):
     def kind_of_step(self, clock: Clock) -> tuple[int, int]:
         """What two steps that do the same, to other numbers, have in common."""
         return clock.step % self.cycle, sum(clock.share >= start for start in self.phases)
-
-    @property
-    def recordable(self) -> bool:
-        """Whether all steps of a kind do the same, or some depend on choices that are made outside of the device."""
-        return True
 
     def signs(self, means: dict[str, float]) -> list[str]:
         """What mean losses, by their names in the log, say of a training that leads nowhere: sentences, with what

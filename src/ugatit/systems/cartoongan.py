@@ -117,6 +117,7 @@ class CartoonGAN(System):
         ),
     }
     translators = ("gen_a2b",)
+    recordable = True
     directions = ("a2b",)
 
     def __init__(self, config: CartoonGANConfig):

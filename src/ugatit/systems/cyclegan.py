@@ -105,10 +105,6 @@ class CycleGAN(System):
         self.disc_a, self.disc_b = discriminator(config, a), discriminator(config, b)
         self.pool_a, self.pool_b = (Pool(config.pool, channels, config.size, config.size) for channels in (a, b))
 
-    @property
-    def recordable(self) -> bool:
-        return False  # where a fake goes in the pool is drawn outside of the device
-
     def init_weights(self) -> None:
         if self.config.only:
             raise UserError("`only` is for a model that translates one way: leave it out to train.")

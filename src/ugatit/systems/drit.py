@@ -181,6 +181,7 @@ class DRIT(System):
     translators = ("content", "attribute_a", "attribute_b", "gen_a", "gen_b")
     styles = ATTRIBUTE
     cycle = 3
+    recordable = True
 
     def __init__(self, config: DRITConfig):
         super().__init__()

@@ -103,6 +103,7 @@ class MUNIT(System):
         ),
     }
     translators = ("gen_a", "gen_b")
+    recordable = True
     styles = STYLE
 
     def __init__(self, config: MUNITConfig):

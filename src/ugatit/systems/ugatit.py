@@ -214,6 +214,7 @@ class UGATIT(System):
     """Two generators and four discriminators, trained by Eq. 7."""
 
     Config = UGATITConfig
+    recordable = True
     presets: ClassVar = {
         "paper": Preset(UGATITConfig(), Recipe()),
         "light": Preset(UGATITConfig(light=True), Recipe()),

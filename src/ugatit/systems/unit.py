@@ -79,6 +79,7 @@ class UNIT(System):
         ),
     }
     translators = ("enc_a", "enc_b", "dec_a", "dec_b")
+    recordable = True
 
     def __init__(self, config: UNITConfig):
         super().__init__()

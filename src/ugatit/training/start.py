@@ -45,9 +45,12 @@ def take_weights(system: System, model: System) -> tuple[list[str], list[str]]:
         raise UserError(f"The model of `start` is built like the authors' {theirs} release: give `release={theirs}`.")
     given = {name: tensor for name, tensor in model.state_dict().items() if not tensor.is_meta}
     own = system.state_dict()
+    trained = dict(model.named_parameters()).keys() - dict(system.named_parameters()).keys()
     afresh, taken = [], set()
     for name, tensor in own.items():
         if name.startswith("pool"):  # past translations, which are none of this run's
+            continue
+        if name in trained:  # what is constant here, such as the rho of AdaIN
             continue
         if name in given and given[name].shape == tensor.shape:
             tensor.copy_(given[name])

@@ -13,6 +13,7 @@ import re
 import shlex
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -49,7 +50,7 @@ from ugatit.io.processes import this_process
 from ugatit.io.sheet import draw_sheet
 from ugatit.io.terminal import console, counted, endings, say, some
 from ugatit.nn.augment import DiffAugment
-from ugatit.nn.fast.factored import show_overflow
+from ugatit.nn.fast.factored import factors_of, show_overflow
 from ugatit.nn.precision import tf32
 from ugatit.nn.switch import compile_networks, fast_forms
 from ugatit.systems import REGISTRY
@@ -136,6 +137,7 @@ class Trainer:
         self.config = config = replace(config, model=with_faces(model, self.pictures, self.say))
         self.system = self.build(start)
         self.optimizers = self.system.optimizers()
+        self.factored = {p for p in self.system.parameters() if hasattr(p, "factors")}
         self.base_lr = {n: [g["lr"] for g in o.param_groups] for n, o in self.optimizers.items()}
         self.recorded: dict[tuple[int, int], Recorded] = {}
         alone_on_card = self.accelerator.device.type == "cuda" and self.accelerator.num_processes == 1
@@ -215,7 +217,7 @@ class Trainer:
                 if (stop or lost) and unsaved:
                     self.settle()
                     self.check_agreement()
-                    self.guarded(self.save, "checkpoint", fatal=stop)
+                    self.keep(fatal=stop)
                 if lost:
                     raise UserError(lost_picture(batch))
                 if stop:
@@ -236,10 +238,10 @@ class Trainer:
                 if preview:
                     self.guarded(self.preview, "preview")
                 if evaluation:
-                    self.guarded(self.evaluate, "evaluation")
+                    self.guarded(self.evaluate, "evaluation", together=True)
                 if checkpoint:
                     self.check_agreement()
-                    self.guarded(self.save, "checkpoint", fatal=self.step == recipe.steps)
+                    self.keep(fatal=self.step == recipe.steps)
                 progress.update(task, completed=self.step)
         self.track(accelerator.end_training)
 
@@ -258,7 +260,11 @@ class Trainer:
             kept,
         )
         slices = Slices(self.step, recipe.steps, recipe.batch, accelerator.process_index, processes)
-        return iter(loader(pictures, slices, workers=self.workers(), pin=accelerator.device.type == "cuda"))
+        batches = iter(loader(pictures, slices, workers=self.workers(), pin=accelerator.device.type == "cuda"))
+        if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+            # torch would raise in the midst of a step that a worker has ended; it also tells when a batch is missing.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        return batches
 
     def due(self, every: int) -> bool:
         """Whether what is done every so many steps is done now; after the last step always, with 0 never."""
@@ -307,6 +313,8 @@ class Trainer:
             parameters = [p for group in groups for p in group["params"]]
             with averaged(parameters, self.accelerator):
                 self.accelerator.backward(update.loss, inputs=parameters)
+            for other in self.factored.difference(parameters):
+                factors_of(other).clear()  # which autograd leaves out of a backward pass by itself
             if update.clip is not None:
                 self.accelerator.clip_grad_norm_(parameters, update.clip)
             self.optimize([self.optimizers[name] for name in update.optimizers])
@@ -470,8 +478,14 @@ class Trainer:
 
     # Saving, resuming, stopping
 
+    def keep(self, fatal: bool) -> None:
+        """Write a checkpoint, and the model of it; what cannot be written ends the run if it is ``fatal``."""
+        self.guarded(self.save, "checkpoint", fatal)
+        if self.saved == self.step:
+            self.guarded(self.refresh_model, "model", fatal)
+
     def save(self) -> None:
-        """Write a checkpoint and refresh ``model/``.
+        """Write a checkpoint, and remove those that are not kept any more.
 
         Raises:
             OSError: the disk is full, or the like.
@@ -479,7 +493,8 @@ class Trainer:
         """
         weights = self.system.state_dict()
         # The largest magnitude, for `isfinite` of all would take the size of the largest weight one and a half times.
-        largest = {name: torch.linalg.vector_norm(value, math.inf) for name, value in weights.items()}
+        floats = {name: value for name, value in weights.items() if value.is_floating_point()}
+        largest = {name: torch.linalg.vector_norm(value, math.inf) for name, value in floats.items()}
         spoilt = next((name for name, value in largest.items() if not value.isfinite()), None)
         if spoilt:
             raise UserError(
@@ -501,7 +516,6 @@ class Trainer:
         folder = self.run / "checkpoints"
         save_checkpoint(folder, Checkpoint(state, tensors))
         self.saved = self.step
-        self.refresh_model()
         prune(folder, self.config.keep_last, self.config.keep_every)
 
     def refresh_model(self) -> None:
@@ -618,13 +632,14 @@ class Trainer:
         with writing(self.run, RUN_CANNOT):
             write_text(path, "".join(line + "\n" for line in kept))
 
-    def guarded(self, write: Callable[[], None], what: str, fatal: bool = False) -> None:
+    def guarded(self, write: Callable[[], None], what: str, fatal: bool = False, together: bool = False) -> None:
         """Call ``write``; a disk that is full for now, or too little memory for what is no training, is reported and
-        does not end the run, unless ``fatal``."""
+        does not end the run, unless ``fatal``; nor, for want of memory, what processes do ``together``."""
         try:
             write()
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error) or fatal or self.accelerator.num_processes > 1:  # others wait for this one
+            waited_for = together and self.accelerator.num_processes > 1
+            if not out_of_memory(error) or fatal or waited_for:
                 raise
             self.say(
                 f"The {what} of step {self.step} needs more memory than there is: training goes on without.", "yellow"
@@ -733,8 +748,8 @@ def train(config: TrainConfig, resume: bool = False, start_curve: StartCurve | N
     changed_settings(before, config)  # what cannot change is told before anything is looked at
     config = check_range(config, run_adapter(config.system))
     need_trackers(config.track)
-    if not resume and (run / "config.json").exists():
-        raise UserError(f"{run} already holds a run: continue it with --resume {run}, or give another -o.")
+    if not resume:
+        need_no_run(run)
     held = ExitStack()
     try:
         if resume and this_process().rank == 0:
@@ -743,9 +758,12 @@ def train(config: TrainConfig, resume: bool = False, start_curve: StartCurve | N
         trainer.say(f"run folder {run}, device {trainer.accelerator.device}")
         report_pictures(trainer.pictures, trainer.say)
         if trainer.accelerator.is_main_process:
-            keep_record(trainer, changed_settings(before, trainer.config) if resume else {})
             if not resume:
+                with writing(run, RUN_CANNOT):
+                    run.mkdir(parents=True, exist_ok=True)
                 held.enter_context(alone_in(run, TRAINED))
+                need_no_run(run)  # that another process has begun meanwhile
+            keep_record(trainer, changed_settings(before, trainer.config) if resume else {})
         with writing(run, RUN_CANNOT):
             start_tracking(trainer.accelerator, config.track, run, trainer.step, settings_of(config))
         trainer.train()
@@ -774,6 +792,12 @@ def train(config: TrainConfig, resume: bool = False, start_curve: StartCurve | N
     return run / "model"
 
 
+def need_no_run(run: Path) -> None:
+    """Raises UserError if a folder holds a run."""
+    if (run / "config.json").exists():
+        raise UserError(f"{run} already holds a run: continue it with --resume {run}, or give another -o.")
+
+
 def short_of_memory(config: TrainConfig) -> str:
     """What a person does where training does not fit into memory."""
     recipe, model = config.recipe, config.model
@@ -792,7 +816,7 @@ def lost_worker(trainer: Trainer, reason: str) -> str:
     saved = ""
     if trainer.accelerator.num_processes == 1:
         trainer.settle()
-        trainer.guarded(trainer.save, "checkpoint", fatal=True)
+        trainer.keep(fatal=True)
         saved = f"step {trainer.step} is saved: "
     return (
         f"A process that decodes pictures has ended, perhaps for want of memory ({reason}); {saved}continue with "

@@ -200,9 +200,11 @@ def read_part(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
         with safe_open(path, "pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             check_shapes(path, {name: part.get_shape() for name, part in slices.items()}, expected)
-            if odd := {part.get_dtype() for part in slices.values()} - FLOATS:
+            kinds = {name: part.get_dtype() for name, part in slices.items()}
+            odd = {kind for name, kind in kinds.items() if (kind in FLOATS) != expected[name].is_floating_point()}
+            if odd:
                 raise ValueError(f"it holds numbers of the type {min(odd)}")
-            state = {name: file.get_tensor(name).float() for name in expected}
+            state = {name: file.get_tensor(name).to(part.dtype) for name, part in expected.items()}
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"The model file {path} is damaged ({error}): get it again.") from None
     for name, tensor in state.items():

@@ -71,12 +71,13 @@ class ChunkedAdam(Adam):
         if not state:
             state["step"] = torch.zeros((), device=weight.device)
             state |= {key: torch.zeros_like(weight, dtype=self.averages) for key in AVERAGES}
-        for rows in chunks(weight):
-            narrow = [state[key][rows] for key in AVERAGES]
+        whole = torch.atleast_1d(weight)  # a scalar has one row
+        for rows in chunks(whole):
+            narrow = [torch.atleast_1d(state[key])[rows] for key in AVERAGES]
             wide = [average.to(weight.dtype) for average in narrow]  # the same tensor if it is float32
             step = state["step"].clone()
             adam(
-                [weight[rows]], [gradient(weight, rows)], [wide[0]], [wide[1]], [], [step],
+                [whole[rows]], [gradient(weight, rows)], [wide[0]], [wide[1]], [], [step],
                 fused=True, amsgrad=False, maximize=False, beta1=group["betas"][0], beta2=group["betas"][1],
                 lr=group["lr"], weight_decay=group["weight_decay"], eps=group["eps"],
                 grad_scale=getattr(self, "grad_scale", None), found_inf=getattr(self, "found_inf", None),
@@ -94,7 +95,7 @@ class ChunkedAdam(Adam):
             self.generators[device] = torch.Generator(device)
         weights = [weight for group in self.param_groups for weight in group["params"] if weight.device == device]
         most = max(chunk_of(weight) for weight in weights)
-        longest = max(weight.numel() // len(weight) for weight in weights)  # a row is never cut
+        longest = max(weight.numel() // len(torch.atleast_1d(weight)) for weight in weights)  # a row is never cut
         generator = self.generators[device].manual_seed(seed)
         return torch.randint(1 << 16, (max(most, longest),), dtype=torch.int32, device=device, generator=generator)
 

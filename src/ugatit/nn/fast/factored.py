@@ -65,7 +65,7 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
 @torch.no_grad()
 def gradient(weight: Tensor, rows: slice = slice(None)) -> Tensor:
     """Some rows of a weight's gradient, the factors multiplied out."""
-    parts = [] if weight.grad is None else [weight.grad[rows]]
+    parts = [] if weight.grad is None else [torch.atleast_1d(weight.grad)[rows]]
     factors = factors_of(weight)
     if len(factors) > 1:  # joined for good: asked for a few rows at a time, the copy would be made each time
         factors[:] = [(torch.cat([grad for grad, _ in factors]), torch.cat([x for _, x in factors]))]
