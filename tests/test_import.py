@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import originals
 from conftest import TINY, run_here, tiny_model
@@ -196,6 +197,21 @@ def test_a_wrapped_generator_with_other_channels_becomes_a_model_of_one_directio
         ("netG_B2A.pth", "b2a"),
         ("netG_A2B.pth", "a2b"),
         ("200_net_G_BtoA - Copy.pth", "b2a"),
+        ("genA2B.pt", "a2b"),
+        ("genB2A.pt", "b2a"),
+        ("genB2A(1).pt", "b2a"),
+        ("netGA2B.pth", "a2b"),
+        ("selfie2anime_genB2A_params_0100000.pt", "b2a"),
+        ("GenA2B.pth", "a2b"),
+        ("G_A_B.pth", "a2b"),
+        ("G_A-B.pth", "a2b"),
+        ("netG_B_A.pth", "b2a"),
+        ("G_BA.pth", "b2a"),
+        ("gen_a2b.safetensors", "a2b"),
+        ("netG_a_to_b.pth", "a2b"),
+        ("cyclegan_B16_horse2zebra.pth", None),
+        ("1B_model.pth", None),
+        ("A_or_B.pth", None),
         ("latest_net_G.pth", None),
         ("cat2dog.pth", None),
     ],
@@ -538,3 +554,101 @@ def test_other_layers_of_other_methods_are_refused_with_the_reason(tmp_path):
     cartoon = originals.cartoongan_checkpoint()
     cartoon["conv05_1.bias"][0] = float("nan")
     assert "a weight is no number" in refusal(cartoon)
+
+
+def generators() -> dict[str, dict[str, torch.Tensor]]:
+    return {name: state for name, state in released().items() if name.startswith("gen")}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: {name: {"state_dict": state, "epoch": 3} for name, state in s.items()},
+        lambda s: {"model": {"nets": s}, "optimizer": {"state": {}}},
+        lambda s: {f"{name}.{key}": value for name, state in s.items() for key, value in state.items()},
+        lambda s: {
+            "state_dict": {f"{n}.module.{k}": v for n, state in s.items() for k, v in state.items()},
+            "epoch": 1,
+        },
+        lambda s: {n: {f"module.module.{k}": v for k, v in state.items()} for n, state in s.items()},
+        lambda s: {n: {f"_orig_mod.{k}": v for k, v in state.items()} for n, state in s.items()},
+        lambda s: {n: state | {"step": torch.tensor(7), "epoch": 3} for n, state in s.items()},
+    ],
+)
+def test_what_trainers_put_around_the_weights_is_taken_away(wrap, tmp_path):
+    states = generators()
+    torch.save(wrap(states), tmp_path / "x.pt")
+    system = import_checkpoint([tmp_path / "x.pt"], 32)
+    assert system.directions == ("a2b", "b2a")
+    assert torch.equal(system.gen_a2b.mlp[0].weight, states["genA2B"]["FC.0.weight"])
+    assert torch.equal(system.gen_b2a.mlp[0].weight, states["genB2A"]["FC.0.weight"])
+
+
+def test_two_generators_in_two_files_are_one_model_and_never_exchanged(tmp_path, capsys):
+    states = generators()
+    for name, state in states.items():
+        torch.save(state, tmp_path / f"{name}.pt")
+        torch.save({name: state}, tmp_path / f"whole-{name}.pt")
+        save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / f"{name}.safetensors")
+        (one,) = import_checkpoint([tmp_path / f"{name}.pt"], 32).directions
+        assert one == name[3:].lower() and "taken for A to B's" not in capsys.readouterr().err
+    both = ["genB2A.pt", "genA2B.pt"]
+    for files in (
+        both,
+        both[::-1],
+        ["whole-genB2A.pt", "whole-genA2B.pt"],
+        ["genB2A.safetensors", "genA2B.safetensors"],
+    ):
+        system = import_checkpoint([tmp_path / file for file in files], 32)
+        assert torch.equal(system.gen_a2b.mlp[0].weight, states["genA2B"]["FC.0.weight"]), files
+        assert torch.equal(system.gen_b2a.mlp[0].weight, states["genB2A"]["FC.0.weight"]), files
+    with pytest.raises(UserError, match="both hold genA2B"):
+        import_checkpoint([tmp_path / "whole-genA2B.pt"] * 2, 32)
+    (tmp_path / "pair").mkdir()
+    for file in both:
+        (tmp_path / file).rename(tmp_path / "pair" / file)
+    assert import_checkpoint([tmp_path / "pair"], 32).directions == ("a2b", "b2a")
+    assert "Read: genA2B.pt, genB2A.pt." in capsys.readouterr().err
+
+
+def test_a_folder_of_several_trainings_or_downloads_is_not_guessed_at(tmp_path):
+    torch.save(generators(), tmp_path / "cat2dog_params_0001000.pt")
+    torch.save(generators(), tmp_path / "cat2dog_params_0000500(1).pt")
+    assert [file.name for file in checkpoints_in(tmp_path)] == ["cat2dog_params_0001000.pt"]
+    torch.save(generators(), tmp_path / "selfie2anime_params_0000700.pt")
+    with pytest.raises(UserError, match=r"several trainings \(cat2dog, selfie2anime\): give one file"):
+        import_checkpoint([tmp_path], 32)
+    results = tmp_path / "results"
+    for place in (results / "cat2dog", results / "cat2dog" / "model"):
+        place.mkdir(parents=True)
+        torch.save(generators(), place / "cat2dog_params_latest.pt")
+    with pytest.raises(UserError, match=r"holds checkpoints in several folders .*cat2dog.*: give one of them"):
+        import_checkpoint([results.parent / "results"], 32)
+    (tmp_path / "lightning").mkdir()
+    torch.save({"state_dict": generators()}, tmp_path / "lightning" / "last.ckpt")
+    assert import_checkpoint([tmp_path / "lightning"], 32).directions == ("a2b", "b2a")
+
+
+def test_a_full_model_of_pictures_that_are_not_square_says_so(tmp_path):
+    states = generators()
+    for state in states.values():
+        width = state["DownBlock.1.weight"].shape[0]
+        state["FC.0.weight"] = torch.zeros(len(state["FC.0.weight"]), 4 * width * 16 * 12)
+    torch.save(states, tmp_path / "x.pt")
+    with pytest.raises(
+        UserError, match="a variant of the authors' networks, as its pictures were not square: it cannot"
+    ):
+        import_checkpoint([tmp_path / "x.pt"], 32)
+
+
+def test_generators_of_the_toolkit_are_unwrapped_too(tmp_path):
+    ours = CycleGAN(CycleGAN.Config(size=32, width=4, blocks=2))
+    ours.init_weights()
+    theirs = toolkit_names(ours.gen_a2b, 5)
+    torch.save({"state_dict": theirs, "epoch": 9}, tmp_path / "netG_A2B.pth")
+    torch.save({"netG_B2A": toolkit_names(ours.gen_b2a, 5), "netG_A2B": theirs}, tmp_path / "both.pth")
+    assert import_checkpoint([tmp_path / "netG_A2B.pth"], 32).directions == ("a2b",)
+    both = import_checkpoint([tmp_path / "both.pth"], 32)
+    x = torch.rand(1, 3, 32, 32)
+    for way in ("a2b", "b2a"):
+        assert torch.allclose(both.translate(x, way).image, ours.eval().translate(x, way).image, atol=1e-5)

@@ -288,6 +288,7 @@ def read_json(path: Path, most: int = 2**20) -> dict[str, Any]:
 
 
 PICKLES = 5  # at the beginning of a file from before torch 1.6
+CODES = {"_codecs.encode": "of NumPy's numbers, _codecs.encode"}  # what names of code stand for
 GREEDY = {"__builtin__ bytearray", "builtins bytearray", "_codecs encode"}  # torch would call them with any length
 
 
@@ -349,7 +350,8 @@ def check_pickles(file: IO[bytes], size: int) -> None:
             for _ in range(PICKLES):
                 called.update(name for code, name, _ in pickletools.genops(part) if code.name == "GLOBAL")
     if greedy := called & GREEDY:
-        raise CodeError(f"holds more than tensors ({min(greedy).replace(' ', '.')})")
+        name = min(greedy).replace(" ", ".")
+        raise CodeError(f"holds more than tensors ({CODES.get(name, name)})")
 
 
 def code_in(path: str | Path) -> str:

@@ -94,8 +94,15 @@ def fill(network: nn.Module, tensors: list[Tensor]) -> None:
 
 
 def count(state: State, pattern: str) -> int:
-    """The number of layers that a pattern's group numbers."""
-    return 1 + max(int(found[1]) for name in state if (found := re.match(pattern, name)))
+    """The number of layers that a pattern's group numbers.
+
+    Raises:
+        ValueError: there are none.
+    """
+    numbers = [int(found[1]) for name in state if (found := re.match(pattern, name))]
+    if not numbers:
+        raise ValueError(f"none is called {pattern.replace(chr(92), '')}")
+    return 1 + max(numbers)
 
 
 # MUNIT and UNIT

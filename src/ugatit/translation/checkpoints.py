@@ -2,25 +2,38 @@
 
 import re
 import struct
+import tarfile
 import tempfile
 import zipfile
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ugatit.data.archives import UNREADABLE
-from ugatit.io.errors import UserError, first_problem
+from ugatit.io.errors import UserError, first_problem, words_of
 from ugatit.io.files import CodeError, is_full, open_regular, read_torch
-from ugatit.io.terminal import say
-from ugatit.systems.base import Direction, System, opposite
+from ugatit.io.terminal import say, some
+from ugatit.systems.base import DIRECTIONS, Direction, System, opposite
 from ugatit.translation.baselines import import_baseline
-from ugatit.translation.folder import CHECKPOINTS
-from ugatit.translation.released import FLOATS, from_released, is_generator, released_in, without_wrapper
+from ugatit.translation.folder import CHECKPOINTS, HEADER
+from ugatit.translation.released import (
+    FLOATS,
+    GENERATORS,
+    NETWORKS,
+    from_released,
+    is_generator,
+    is_released,
+    released_in,
+)
 from ugatit.translation.tensorflow import import_tensorflow, index_of
 from ugatit.translation.toolkit import import_toolkit, is_toolkit
+from ugatit.translation.wrapped import unwrapped
 
 READ = (
     "a *_params_*.pt file of U-GAT-IT's authors' PyTorch code, the folder of a checkpoint of their TensorFlow code, "
@@ -28,15 +41,24 @@ READ = (
     "of CartoonGAN"
 )
 MOST_UNPACKED = 2**33  # bytes of what is in a zip file
+PACKED = "a packed file"
 HEADS = {  # what a file begins with, and what that is
     b"\x89PNG": "a picture", b"\xff\xd8\xff": "a picture", b"GIF8": "a picture", b"\x89HDF": "a file of Keras (HDF5)",
-    b"PAR1": "a table (Parquet)", b"\x1f\x8b": "a packed file: unpack it", b"Rar!": "a packed file: unpack it",
-    b"7z\xbc\xaf": "a packed file: unpack it", b"\xfd7zXZ": "a packed file: unpack it",
-    b"\x28\xb5\x2f\xfd": "a packed file: unpack it",
+    b"PAR1": "a table (Parquet)", b"\x1f\x8b": PACKED, b"Rar!": PACKED,
+    b"7z\xbc\xaf": PACKED, b"\xfd7zXZ": PACKED,
+    b"\x28\xb5\x2f\xfd": PACKED,
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself",
     b"<": "a web page, not the file that it offers", b"{": "what a server said, not the file that it offers",
 }  # fmt: skip
 HEAD = 512  # bytes that are looked at
+# A generator's direction in its file's name: A2B, a_to_b and the like, capitals also right after another word, as in
+# genA2B; A_B; or the domain alone.
+WAY = re.compile(
+    r"(?<![A-Za-z])(?:(?i:a_?(?:2|to)_?b|b_?(?:2|to)_?a))(?![A-Za-z])"
+    r"|(?:A_?(?:2|[Tt]o)_?B|B_?(?:2|[Tt]o)_?A)(?![A-Za-z])"
+    r"|(?<![A-Za-z])(?:A[_-]?B|B[_-]?A)(?![A-Za-z0-9])"
+)
+END = re.compile(r"(?:^|[^A-Za-z0-9])([AB])(?![A-Za-z0-9])")
 KEYS = {  # a name in a checkpoint, and whose it is
     "g_ema": "of StyleGAN", "pytorch-lightning_version": "of Lightning", "netG_A": "of a trainer",
     "model.model.1.model.2.weight": "a U-Net of the CycleGAN toolkit, whose ResNets are read",
@@ -75,13 +97,32 @@ def import_checkpoint(
         need_no_direction(direction)
         return usable(import_tensorflow(paths[0], size, smoothing), paths[0])
     files = [file for path in paths for file in (checkpoints_in(path) if path.is_dir() else [path])]
+    if any(path.is_dir() for path in paths):
+        say(f"Read: {', '.join(file.name for file in files)}.")
     if len(files) > 2:
         raise UserError(f"{len(files)} checkpoints were given: give one, or the two generators of one training.")
     if len(files) == 1:
         return usable(from_one(files[0], size, direction), files[0])
     need_no_direction(direction)
-    states = [toolkit_state(file, read_checkpoint(file)) for file in files]
-    return usable(import_toolkit(dict(zip(ways_of(files), states, strict=True)), size), files[0])
+    founds = [read_checkpoint(file) for file in files]
+    if all(is_generator(found) or is_released(found) for found in founds):
+        return usable(from_released(both_generators(files, founds), files[0], size), files[0])
+    states = [toolkit_state(file, found) for file, found in zip(files, founds, strict=True)]
+    return usable(import_toolkit(dict(zip(ways_of(files), states, strict=True)), files[0], size), files[0])
+
+
+def both_generators(files: list[Path], founds: list[Any]) -> dict[str, Any]:
+    """The two generators of the authors' code in two files, by their names there or else by those of the files.
+
+    Raises:
+        UserError: both are the same one.
+    """
+    known = [next(name for name in GENERATORS if name in found) if is_released(found) else None for found in founds]
+    if None in known:
+        known = [f"gen{way.upper()}" for way in ways_of(files)]
+    if known[0] == known[1]:
+        raise UserError(f"{files[0]} and {files[1]} both hold {known[0]}: give one, or the two of one training.")
+    return {str(name): found.get(name, found) for name, found in zip(known, founds, strict=True)}
 
 
 def from_one(file: Path, size: int, direction: Direction | None) -> System:
@@ -90,13 +131,18 @@ def from_one(file: Path, size: int, direction: Direction | None) -> System:
     if is_generator(found):
         return from_released({f"gen{way_told(file, direction).upper()}": found}, file, size)
     if (networks := released_in(found)) is not None:
-        need_no_direction(direction)
+        if direction is None or [name for name in GENERATORS if name in networks] != [f"gen{direction.upper()}"]:
+            need_no_direction(direction)
         return from_released(networks, file, size)
     if (system := import_baseline(found, file, size)) is not None:
         need_no_direction(direction)
         return system
+    pair = {way_of(Path(str(name))): part for name, part in found.items()} if isinstance(found, dict) else {}
+    if set(pair) == set(DIRECTIONS) and len(found) == 2:
+        need_no_direction(direction)
+        return import_toolkit({way: toolkit_state(file, pair[way]) for way in DIRECTIONS}, file, size)
     state = toolkit_state(file, found)
-    return import_toolkit({way_told(file, direction): state}, size)
+    return import_toolkit({way_told(file, direction): state}, file, size)
 
 
 def usable(system: System, path: Path) -> System:
@@ -122,12 +168,16 @@ def need_no_direction(direction: Direction | None) -> None:
 
 def way_of(file: Path) -> Direction | None:
     """The direction that a generator's file tells by its name, such as ``latest_net_G_B`` or ``netG_A2B``."""
-    stem = re.sub(r"\s*\(\d+\)$|[ _-]copy$", "", file.stem, flags=re.IGNORECASE)  # of a second download
-    ways = re.findall(r"(?i)(?<![a-z])(a_?(?:2|to)_?b|b_?(?:2|to)_?a)(?![a-z])", stem)
-    ends = re.findall(r"(?:^|[^A-Za-z])([AB])(?![A-Za-z])", stem)
+    stem = without_copy(file.stem)
+    ways, ends = WAY.findall(stem), END.findall(stem)
     if ways:
         return "a2b" if ways[-1].lower().startswith("a") else "b2a"
-    return {"A": "a2b", "B": "b2a"}[ends[-1]] if ends else None  # type: ignore[return-value]
+    return {"A": "a2b", "B": "b2a"}[ends[-1]] if len(set(ends)) == 1 else None  # type: ignore[return-value]
+
+
+def without_copy(stem: str) -> str:
+    """A file's name without what a second download puts behind it."""
+    return re.sub(r"\s*\(\d+\)$|[ _-]copy$", "", stem, flags=re.IGNORECASE)
 
 
 def way_told(file: Path, direction: Direction | None) -> Direction:
@@ -176,8 +226,11 @@ def import_zipped(path: Path, size: int, direction: Direction | None, smoothing:
             advice = room if is_full(error) else "get it again"
             raise UserError(f"{path} cannot be unpacked ({error}): {advice}.") from None
         folders = holding(Path(folder))
-        if len(folders) != 1:
-            raise UserError(f"{path} holds {len(folders)} folders with checkpoints: unpack it, and give one of them.")
+        if not folders:
+            raise UserError(f"{path} holds no checkpoint that is known: give {READ}.")
+        if len(folders) > 1:
+            names = some([found.relative_to(folder) for found in folders])
+            raise UserError(f"{path} holds checkpoints in several folders ({names}): unpack it, and give one of them.")
         try:
             return import_checkpoint(folders, size, direction, smoothing)
         except UserError as error:  # of a folder that nobody knows, and that is gone
@@ -194,6 +247,8 @@ def inside(path: Path) -> Path:
     if not path.is_dir() or (path / "config.json").exists():
         return path
     folders = holding(path)
+    if len(folders) > 1 and path not in folders:
+        raise UserError(f"{path} holds checkpoints in several folders ({some(folders)}): give one of them.")
     return folders[0] if len(folders) == 1 else path
 
 
@@ -216,6 +271,11 @@ def checkpoints_in(folder: Path) -> list[Path]:
         sorted(filter(is_seen, folder.glob(pattern)), key=steps_in)[-1:] for pattern in ("*_params_*.pt", "gen_*.pt")
     )
     others = [file for file in sorted(folder.iterdir()) if file.suffix in CHECKPOINTS and is_seen(file)]
+    sets = {file.name.partition("_params_")[0] for file in filter(is_seen, folder.glob("*_params_*.pt"))}
+    if len(sets) > 1:
+        raise UserError(f"{folder} holds checkpoints of several trainings ({some(sorted(sets))}): give one file.")
+    if not both and len(others) == 2 and {way_of(file) for file in others} == set(DIRECTIONS):
+        both = others
     found = released or both or sorted(folder.glob("latest_net_G.pth")) or munit or others[: len(others) == 1]
     if not found:
         several = f"{len(others)} checkpoints, none of which is known by its name: give one, " if others else ""
@@ -225,7 +285,7 @@ def checkpoints_in(folder: Path) -> list[Path]:
 
 def steps_in(file: Path) -> tuple[bool, int, str]:
     """What a checkpoint's place among those of its training goes by: latest, or its last number."""
-    numbers = re.findall(r"\d+", file.stem)
+    numbers = re.findall(r"\d+", without_copy(file.stem))
     return "latest" in file.stem, int(numbers[-1]) if numbers else 0, file.name
 
 
@@ -239,26 +299,52 @@ def read_checkpoint(path: Path) -> Any:
         with open_regular(path) as file:
             head = file.read(HEAD)
         seems = seems_to_be(head)
+        if seems == PACKED:
+            raise UserError(f"The checkpoint {path} {packed_how(path)}.")
         if seems:
             raise ValueError(f"seems to be {seems}")
-        return read_torch(path)
+        found = read_safetensors(path) if head[8:10] == b'{"' else read_torch(path)
+        return unwrapped(found, NETWORKS)
     except CodeError as error:
         raise UserError(
-            f"The checkpoint {path} {error}, and code of others is never run: where it was made, load it and write its "
-            "state dicts alone with torch.save."
+            f"The checkpoint {path} {error}, and code of others is never run here: where you trust it, load it with "
+            "torch.load(FILE, weights_only=False) and write its state dicts alone with torch.save."
         ) from None
     except ValueError as error:
         otherwise = "get it again, or " if str(error).startswith("cannot be read") else ""
         raise UserError(f"The checkpoint {path} {error}: {otherwise}give {READ}.") from None
 
 
+def packed_how(path: Path) -> str:
+    """What is said of a packed file, as a phrase."""
+    with suppress(tarfile.TarError, OSError, EOFError), tarfile.open(path) as archive:
+        if {"storages", "pickle"} <= {Path(name).name for name in archive.getnames()}:
+            return "is of PyTorch before 0.1.10, which is not read: load it and save it again with a newer one"
+    return f"seems to be {PACKED}: unpack it, and give the folder"
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file of safetensors, which holds nothing else.
+
+    Raises:
+        ValueError: it is damaged; the message is a phrase that says why.
+    """
+    try:
+        with open_regular(path) as file:
+            if int.from_bytes(file.read(8), "little") > HEADER:
+                raise ValueError("cannot be read (its header is too long)")
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"cannot be read as a file of safetensors ({words_of(error)})") from None
+
+
 def seems_to_be(head: bytes) -> str | None:
     """What a file is by its first `HEAD` bytes, if it is none that torch writes."""
     start = head.lstrip() if head[:1].isspace() else head
     if head[257:262] == b"ustar":
-        return "a packed file: unpack it"
-    if head[8:10] == b'{"':
-        return "a file of safetensors, of which this package reads its own model folders"
+        return PACKED
+    if head[8:10] == b'{"':  # safetensors
+        return None
     if head and not head.strip(b"\0"):
         return "empty: it is all zeros"
     known = next((what for begin, what in HEADS.items() if start.startswith(begin)), None)
@@ -276,7 +362,7 @@ def toolkit_state(path: Path, found: Any) -> dict[str, Tensor]:
         isinstance(name, str) and isinstance(value, Tensor) and (value.dtype in FLOATS or not value.is_floating_point())
         for name, value in found.items()
     )
-    state = without_wrapper(found) if plain else {}
+    state = found if plain else {}
     if state and is_toolkit(state):
         if any(tensor.is_floating_point() and not tensor.isfinite().all() for tensor in state.values()):
             raise UserError(f"The checkpoint {path} is damaged (a weight is no number): get it again.")

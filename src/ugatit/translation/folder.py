@@ -25,7 +25,7 @@ from ugatit.systems.base import System
 
 FORMAT = 1
 FLOATS = {"F64", "F32", "F16", "BF16"}  # safetensors' names
-CHECKPOINTS = (".pt", ".pth", ".index")  # what names of other codes' files end with
+CHECKPOINTS = (".pt", ".pth", ".index", ".ckpt", ".tar", ".bin", ".pkl")  # what names of other codes' files end with
 HEADER = 2**22  # bytes of a safetensors file's header; the largest model's has a twentieth
 
 

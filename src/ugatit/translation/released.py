@@ -1,5 +1,6 @@
 """Checkpoints of the authors' PyTorch code: read them, and repeat their training step with our networks."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ugatit.io.terminal import say
 from ugatit.nn.fast.factored import gradient
 from ugatit.systems.base import Clock
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
+from ugatit.translation.wrapped import unwrapped
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 NETWORKS = {
@@ -73,9 +75,7 @@ def released_in(found: Any) -> dict[str, Any] | None:
 
 def is_generator(found: Any) -> bool:
     """Whether a checkpoint is the state of one generator of the authors' code alone."""
-    return isinstance(found, dict) and any(
-        name in found for name in ("DownBlock.1.weight", "module.DownBlock.1.weight")
-    )
+    return isinstance(found, dict) and "DownBlock.1.weight" in found
 
 
 def weights_of(found: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
@@ -89,7 +89,7 @@ def weights_of(found: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
         if spoilt.get(name):
             raise ValueError(f"is damaged ({name}.{spoilt[name]} is no weight)")
     whole = spoilt.keys() == NETWORKS.keys() and not any(spoilt.values())
-    return {name: without_wrapper(found[name]) for name in spoilt if whole or name in GENERATORS}
+    return {name: found[name] for name in spoilt if whole or name in GENERATORS}
 
 
 def no_weight_of(state: dict[Any, Any]) -> str | None:
@@ -103,9 +103,8 @@ def no_weight_of(state: dict[Any, Any]) -> str | None:
     return None
 
 
-def without_wrapper(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors by the names of the network, which is called ``module`` where it was trained on several devices."""
-    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+class VariantError(ValueError):
+    """The networks are not quite the authors'; the message is a phrase that says how."""
 
 
 def released_config(states: dict[str, dict[str, Tensor]], size: int) -> UGATITConfig:
@@ -121,8 +120,10 @@ def released_config(states: dict[str, dict[str, Tensor]], size: int) -> UGATITCo
     blocks = sum(bool(re.fullmatch(r"UpBlock1_\d+\.conv1\.weight", name)) for name in gen)
     pixels = gen["FC.0.weight"].shape[1] // (4 * width)
     light = pixels == 1
+    if math.isqrt(pixels) ** 2 != pixels:
+        raise VariantError("its pictures were not square")
     settings = {
-        "size": size if light else 4 * round(pixels**0.5),
+        "size": size if light else 4 * math.isqrt(pixels),
         "channels": channels,
         "width": width,
         "blocks": blocks,
@@ -145,7 +146,7 @@ def import_released(path: str | Path, size: int = 256) -> UGATIT:
         UserError: the file is damaged or holds something else.
     """
     try:
-        found = read_torch(path)
+        found = unwrapped(read_torch(path), NETWORKS)
     except ValueError as error:
         raise UserError(f"The checkpoint {path} {error}: check the path, or get the file again.") from None
     if not is_released(found):
@@ -167,7 +168,12 @@ def from_released(found: dict[str, Any], path: str | Path, size: int) -> UGATIT:
     except ValidationError as error:
         raise UserError(f"The checkpoint {path} does not fit U-GAT-IT: {first_problem(error)}.") from None
     except KeyError as error:
-        raise UserError(f"The checkpoint {path} is not of the authors' networks: it lacks {error}.") from None
+        raise UserError(
+            f"The checkpoint {path} is not of the authors' networks: it lacks {error}: give a *_params_*.pt file of "
+            "their code."
+        ) from None
+    except VariantError as error:
+        raise UserError(variant(path, str(error))) from None
     except (IndexError, ValueError, ZeroDivisionError):
         raise UserError(
             f"The checkpoint {path} is not of the authors' networks (a generator's tensors have other shapes): "
@@ -180,10 +186,7 @@ def from_released(found: dict[str, Any], path: str | Path, size: int) -> UGATIT:
         names = released_names(system, NETWORKS[theirs])
         further = [name for name in state if name not in names and not name.endswith(STATISTICS)]
         if further and theirs in GENERATORS:  # discriminators have vectors of layers whose spectral norm is never used
-            raise UserError(
-                f"The checkpoint {path} is of a variant of the authors' networks, as {theirs} has {further[0]} too: "
-                "it cannot be imported."
-            )
+            raise UserError(variant(path, f"{theirs} has {further[0]} too"))
         try:
             network.load_state_dict(
                 {names[name]: tensor.float() for name, tensor in state.items() if name in names}, assign=True
@@ -192,12 +195,15 @@ def from_released(found: dict[str, Any], path: str | Path, size: int) -> UGATIT:
             if theirs in JUDGES:
                 left = words_of(error, 1)
                 break
-            raise UserError(
-                f"The checkpoint {path} does not fit the authors' networks ({words_of(error, 1)}): get it again."
-            ) from None
+            raise UserError(variant(path, f"{theirs} has other layers ({words_of(error, 1)})")) from None
     if left:
         say(f"The discriminators of {path} are left out ({left}).", "yellow")
     return system
+
+
+def variant(path: str | Path, how: str) -> str:
+    """What is said of a checkpoint whose networks are not quite the authors'."""
+    return f"The checkpoint {path} is of a variant of the authors' networks, as {how}: it cannot be imported."
 
 
 def released_names(system: UGATIT, network: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ flattened maps, the smoothing of rho, the weight plus bias by which the CAM atte
 setting ``release="tensorflow"``. The discriminators are not read: a run that starts with the model begins them afresh.
 """
 
+import math
 import re
 from pathlib import Path
 
@@ -103,8 +104,10 @@ def config_of(state: dict[str, Tensor], size: int) -> UGATITConfig:
     blocks = sum(bool(re.fullmatch(r"resblock_\d+/res1/conv_0/conv2d/kernel", name)) for name in state)
     pixels = state["MLP/linear_0/dense/kernel"].shape[0] // (4 * width)
     light = pixels == 1
+    if math.isqrt(pixels) ** 2 != pixels:
+        raise ValueError("its pictures were not square")
     return UGATITConfig(
-        size=size if light else 4 * round(pixels**0.5), channels=channels, width=width, blocks=blocks, light=light,
+        size=size if light else 4 * math.isqrt(pixels), channels=channels, width=width, blocks=blocks, light=light,
         release="tensorflow",
     )  # fmt: skip
 
@@ -136,7 +139,6 @@ def import_tensorflow(path: Path, size: int = 256, smoothing: bool = True) -> UG
     index = index_of(path)
     if index is None:
         raise UserError(f"{path} holds no checkpoint of TensorFlow (no .index file): check the path.")
-    smoothing = smoothing and smoothed(index)
     system: UGATIT | None = None
     try:
         for ours, theirs in GENERATORS.items():  # one after the other: a full model's two take gigabytes
@@ -145,7 +147,9 @@ def import_tensorflow(path: Path, size: int = 256, smoothing: bool = True) -> UG
             except ValueError as error:
                 raise UserError(f"The checkpoint {index} {error}: get all its files again.") from None
             state = {name.removeprefix(f"{theirs}/"): tensor for name, tensor in found.items()}
-            system = system or UGATIT.on_meta(config_of(state, size))
+            if system is None:
+                system = UGATIT.on_meta(config_of(state, size))
+                smoothing = smoothing and smoothed(index)
             made = generator_state(state, system.config, smoothing)
             system.get_submodule(ours).load_state_dict(made, assign=True)
     except KeyError as error:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 from torch import Tensor
 
@@ -31,8 +32,12 @@ def in_order(state: dict[str, Tensor]) -> list[Tensor]:
         if name.rsplit(".", 1)[-1] in STATISTICS:
             continue
         layer = LAYER.fullmatch(name)
+        if name.endswith(".filt"):
+            raise ValueError("it is CUT's, which samples down and up otherwise")
         if layer is None:
             raise ValueError(f"{name} is of another network")
+        if tensor.ndim == 1 and name.endswith("weight"):
+            raise ValueError("it has batch norm")
         found[int(layer[1]), int(layer[2] or 0), layer[3] == "bias"] = tensor.float()
     return [tensor for _, tensor in sorted(found.items())]
 
@@ -55,11 +60,12 @@ def config_of(state: dict[str, Tensor], direction: Direction, size: int) -> Cycl
     )
 
 
-def import_toolkit(states: dict[Direction, dict[str, Tensor]], size: int = 256) -> CycleGAN:
+def import_toolkit(states: dict[Direction, dict[str, Tensor]], path: Path, size: int = 256) -> CycleGAN:
     """One or two generators of the toolkit as our system, which then has as many directions and no discriminators.
 
     Args:
         states: by the direction that they translate in.
+        path: where they are from.
         size: side in pixels of the pictures that they were trained on, which no shape tells.
 
     Raises:
@@ -68,7 +74,7 @@ def import_toolkit(states: dict[Direction, dict[str, Tensor]], size: int = 256) 
     try:
         configs = {direction: config_of(state, direction, size) for direction, state in states.items()}
     except (ValueError, IndexError, TypeError) as error:
-        raise UserError(f"The checkpoint is not a ResNet generator of the CycleGAN toolkit ({error}).") from None
+        raise UserError(not_read(path, str(error))) from None
     config, *others = configs.values()
     if others:
         if any(replace(other, only=config.only) != config for other in others):
@@ -80,7 +86,12 @@ def import_toolkit(states: dict[Direction, dict[str, Tensor]], size: int = 256) 
         try:
             network.load_state_dict(dict(zip(network.state_dict(), in_order(state), strict=True)), assign=True)
         except (RuntimeError, ValueError) as error:
-            raise UserError(
-                f"The checkpoint is not a ResNet generator of the CycleGAN toolkit ({words_of(error, -1)})."
-            ) from None
+            raise UserError(not_read(path, words_of(error, -1))) from None
     return system
+
+
+def not_read(path: Path, how: str) -> str:
+    """What is said of another generator."""
+    return (
+        f"The checkpoint {path} is not a ResNet generator with instance norm of the CycleGAN toolkit ({how}): give one."
+    )

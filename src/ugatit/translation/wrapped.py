@@ -1,0 +1,39 @@
+"""What trainers put around the weights of networks in a checkpoint, taken away."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor
+
+PREFIX = re.compile(r"(?:module\.|_orig_mod\.)+")  # of names, of networks on several devices, or compiled ones
+DEEPEST = 4  # dicts in dicts that are gone through
+INNER = ("state_dict", "model_state_dict", "model", "weights", "params", "networks", "nets", "net")
+
+
+def unwrapped(found: Any, networks: Iterable[str] = (), depth: int = 0) -> Any:
+    """What was read from a checkpoint, as its networks would be saved alone: without prefixes of names, dicts around
+    state dicts, and numbers beside weights.
+
+    Args:
+        found: containers of tensors.
+        networks: names of networks that may stand before those of weights, as in ``genA2B.DownBlock.1.weight``.
+        depth: of what was read within the checkpoint.
+    """
+    if not isinstance(found, dict) or depth > DEEPEST or not all(isinstance(name, str) for name in found):
+        return found
+    names = tuple(networks)
+    parts: dict[str, Any] = {}
+    for name, value in found.items():
+        bare = PREFIX.sub("", name) if PREFIX.match(name) else name
+        network, dot, weight = bare.partition(".")
+        if dot and network in names:
+            parts.setdefault(network, {})[PREFIX.sub("", weight) if PREFIX.match(weight) else weight] = value
+        else:
+            parts[bare] = unwrapped(value, names, depth + 1)
+    inner = next((parts[name] for name in INNER if isinstance(parts.get(name), dict) and parts[name]), None)
+    if inner is not None and not any(isinstance(value, Tensor) for value in parts.values()):
+        return inner
+    if any(isinstance(value, Tensor) and "." in name for name, value in parts.items()):  # weights, with what is none
+        return {name: value for name, value in parts.items() if "." in name}
+    return parts
