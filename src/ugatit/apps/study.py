@@ -558,7 +558,7 @@ def application(config: StudyConfig) -> Any:
     @app.exception_handler(UserError)
     async def unkept(_request: Request, error: UserError) -> Response:
         logging.getLogger(__name__).error("%s", error)
-        return JSONResponse({"detail": "The study cannot go on just now: try again in a while."}, 503)
+        return JSONResponse({"detail": "The answers cannot be kept just now: try again in a while."}, 503)
 
     @app.exception_handler(RequestValidationError)
     async def explain(_request: Request, _error: RequestValidationError) -> Response:
@@ -595,6 +595,9 @@ def application(config: StudyConfig) -> Any:
             data = shown(path, whole.get(path))
         except ValueError:
             raise HTTPException(404, "There is no such picture: reload the page.") from None
+        except UserError as error:
+            logging.getLogger(__name__).error("%s", error)
+            raise HTTPException(503, "This picture is not as it was: try again in a while.") from None
         return Response(data, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
 
     return app

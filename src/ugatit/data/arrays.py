@@ -91,7 +91,9 @@ def bits_of(opened: Image.Image) -> int:
     if opened.format == "PPM":
         arguments = opened.tile[0][3]  # type: ignore[attr-defined]
         return arguments[-1].bit_length() if isinstance(arguments, tuple) else 8
-    file: Any = opened.fp  # type: ignore[attr-defined]
+    file: Any = getattr(opened, "fp", None)
+    if file is None:  # of further pictures of a file, which was read as a whole
+        return 8
     file.seek(0)
     head = file.read(2**16)
     if opened.format in ("AVIF", "HEIF"):

@@ -195,7 +195,10 @@ def from_released(found: dict[str, Any], path: str | Path, size: int) -> UGATIT:
             if theirs in JUDGES:
                 left = words_of(error, 1)
                 break
-            raise UserError(variant(path, f"{theirs} has other layers ({words_of(error, 1)})")) from None
+            raise UserError(
+                f"The checkpoint {path} does not fit the authors' networks ({words_of(error, 1)}): it is of a variant, "
+                "which cannot be imported."
+            ) from None
     if left:
         say(f"The discriminators of {path} are left out ({left}).", "yellow")
     return system
