@@ -22,7 +22,7 @@ from ugatit.data.finding import (
     look_at,
     spread,
 )
-from ugatit.data.kept import Kept
+from ugatit.data.kept import Kept, folder_for
 from ugatit.data.reading import read_picture, read_samples
 from ugatit.data.samples import UNSCALED, UnscaledError
 from ugatit.data.sampling import Slices, Unpaired, collate, loader, shuffled, to_tensor, train_transform
@@ -370,6 +370,16 @@ def test_a_full_disk_keeps_nothing(tmp_path, monkeypatch):
     kept = Kept(tmp_path / "kept", 10**6)
     kept.put(file, "how", Image.new("L", (3, 2)))
     assert kept.get(file, "how") is None and not list((tmp_path / "kept").iterdir())
+    assert kept.room.value == 10**6, "the room is there again when the disk is not full any more"
+
+
+def test_pictures_that_were_kept_otherwise_make_room(tmp_path):
+    first = folder_for(tmp_path / "cache", (35, "samples"))
+    first.mkdir(parents=True)
+    (first / "a.npy").write_bytes(bytes(90))
+    assert folder_for(tmp_path / "cache", (35, "samples")) == first and (first / "a.npy").exists()
+    other = folder_for(tmp_path / "cache", (42, "samples"))
+    assert other != first and not first.exists() and Kept(other, 100).room.value == 100
 
 
 def test_processes_share_the_room_that_is_left(tmp_path):

@@ -12,9 +12,20 @@ from PIL import Image
 from torch import Tensor
 
 from ugatit.data.memory import VERSION, stamp_of
-from ugatit.io.files import temporary_name
+from ugatit.io.files import remove, temporary_name
 
 Picture = Image.Image | Tensor
+
+
+def folder_for(cache: Path, how: object) -> Path:
+    """The folder in a cache for pictures that are read in a way, which gets all the room: those of other ways, as
+    training had them before, are removed."""
+    own = cache / sha256(repr((VERSION, PIL.__version__, how)).encode()).hexdigest()[:16]
+    for other in cache.glob("*"):
+        if other != own:
+            with suppress(OSError):
+                remove(other)
+    return own
 
 
 class Kept:
@@ -60,7 +71,7 @@ class Kept:
             if values.nbytes > self.room.value:
                 return
             self.room.value -= values.nbytes
-        with suppress(OSError):
+        try:
             self.folder.mkdir(parents=True, exist_ok=True)
             mine = temporary_name(self.folder)  # other machines' processes may have the same number
             try:
@@ -68,4 +79,7 @@ class Kept:
                     np.save(opened, values)
                 mine.replace(self.path_of(file, how))
             finally:
-                mine.unlink(missing_ok=True)  # the disk was full
+                mine.unlink(missing_ok=True)
+        except OSError:  # the disk was full
+            with self.room.get_lock():
+                self.room.value += values.nbytes

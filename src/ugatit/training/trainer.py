@@ -40,7 +40,7 @@ from ugatit.data.finding import (
     split_of,
     spread,
 )
-from ugatit.data.kept import Kept
+from ugatit.data.kept import Kept, folder_for
 from ugatit.data.places import title
 from ugatit.data.sampling import Slices, Unpaired, loader, read_tests, train_transform
 from ugatit.data.seeds import seed_of
@@ -249,14 +249,18 @@ class Trainer:
         """What this process sees of the steps that are left."""
         config, accelerator = self.config, self.accelerator
         model, recipe, processes = config.model, config.recipe, accelerator.num_processes
-        kept = Kept(self.run / "cache", int(config.cache * 2**30), processes) if config.cache else None
+        samples = {domain: samples_of(model, domain) for domain in "ab"}
+        side = round(model.size * recipe.enlarge)
+        kept = None
+        if config.cache:
+            kept = Kept(folder_for(self.run / "cache", (side, samples)), int(config.cache * 2**30), processes)
         pictures = Unpaired(
             self.pictures.train_a,
             self.pictures.train_b,
             train_transform(model.size, recipe.flip, recipe.turn, recipe.scale, recipe.jitter),
-            {domain: samples_of(model, domain) for domain in "ab"},
+            samples,
             config.seed,
-            round(model.size * recipe.enlarge),
+            side,
             kept,
         )
         slices = Slices(self.step, recipe.steps, recipe.batch, accelerator.process_index, processes)
