@@ -627,6 +627,10 @@ def test_a_folder_of_several_trainings_or_downloads_is_not_guessed_at(tmp_path):
     (tmp_path / "lightning").mkdir()
     torch.save({"state_dict": generators()}, tmp_path / "lightning" / "last.ckpt")
     assert import_checkpoint([tmp_path / "lightning"], 32).directions == ("a2b", "b2a")
+    (tmp_path / "safe").mkdir()
+    for name, state in generators().items():
+        save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / "safe" / f"{name}.safetensors")
+    assert import_checkpoint([tmp_path / "safe"], 32).directions == ("a2b", "b2a")
 
 
 def test_a_full_model_of_pictures_that_are_not_square_says_so(tmp_path):

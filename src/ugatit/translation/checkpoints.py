@@ -40,6 +40,7 @@ READ = (
     "latest_net_G*.pth of the CycleGAN toolkit, gen_*.pt of MUNIT or UNIT, a checkpoint of DRIT, or *_net_G_float.pth "
     "of CartoonGAN"
 )
+SUFFIXES = (*CHECKPOINTS, ".safetensors")  # of what is looked for in folders
 MOST_UNPACKED = 2**33  # bytes of what is in a zip file
 PACKED = "a packed file"
 HEADS = {  # what a file begins with, and what that is
@@ -239,7 +240,7 @@ def import_zipped(path: Path, size: int, direction: Direction | None, smoothing:
 
 def holding(folder: Path) -> list[Path]:
     """The folders with checkpoints in a folder, itself among them."""
-    return sorted({file.parent for file in folder.rglob("*") if file.suffix in CHECKPOINTS and is_seen(file)})
+    return sorted({file.parent for file in folder.rglob("*") if file.suffix in SUFFIXES and is_seen(file)})
 
 
 def inside(path: Path) -> Path:
@@ -270,7 +271,7 @@ def checkpoints_in(folder: Path) -> list[Path]:
     released, munit = (
         sorted(filter(is_seen, folder.glob(pattern)), key=steps_in)[-1:] for pattern in ("*_params_*.pt", "gen_*.pt")
     )
-    others = [file for file in sorted(folder.iterdir()) if file.suffix in CHECKPOINTS and is_seen(file)]
+    others = [file for file in sorted(folder.iterdir()) if file.suffix in SUFFIXES and is_seen(file)]
     sets = {file.name.partition("_params_")[0] for file in filter(is_seen, folder.glob("*_params_*.pt"))}
     if len(sets) > 1:
         raise UserError(f"{folder} holds checkpoints of several trainings ({some(sorted(sets))}): give one file.")
