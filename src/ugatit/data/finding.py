@@ -272,6 +272,8 @@ def folders_of(data: Path | None, source: Path | None, target: Path | None) -> d
 
 def need_apart(run: Path, data: Path | None, source: Path | None, target: Path | None) -> None:
     """Raises UserError if a run would lie among its pictures; the places of these are those of `find_pictures`."""
+    if data is not None and not data.is_dir():  # what is unpacked or fetched lies elsewhere
+        return
     for root in chain.from_iterable(folders_of(data, source, target).values()):
         if root is not None:
             need_outside(run, root, "its sheets would count as pictures")
