@@ -4,6 +4,7 @@ import json
 import shutil
 import unicodedata
 from pathlib import Path
+from unittest.mock import Mock
 from urllib.error import URLError
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 
 from conftest import run_here, run_torchrun, tiny_model, write_picture
+from ugatit.commands import evaluate as command
 from ugatit.data.finding import find_pictures, find_tests
 from ugatit.evaluation.evaluate import (
     Evaluator,
@@ -360,18 +362,26 @@ def test_a_range_is_for_the_folder_that_needs_one(evaluator, tmp_path):
     assert made["l1"] == pytest.approx(0, abs=1e-6), "the same pictures"
 
 
-def test_a_model_away_from_its_run_is_told_to_be_measured_on_what_it_may_have_seen(tmp_path):
-    save_model(tiny_model(), tmp_path / "model", step=0)
+def test_a_model_away_from_its_run_is_told_to_be_measured_on_what_it_may_have_seen(tmp_path, monkeypatch, capsys):
+    for name, value in (("Evaluator", Mock()), ("evaluate_model", lambda *_: {}), ("add_figures", lambda *_: False)):
+        monkeypatch.setattr(command, name, value)
+    save_model(tiny_model(), tmp_path / "run" / "model", step=0)
+    shutil.copytree(tmp_path / "run" / "model", tmp_path / "model")
+    (tmp_path / "run" / "checkpoints").mkdir()
     for side in "AB":
         for i in range(12):
             write_picture(tmp_path / "data" / f"train{side}" / f"{i}.png", i + 50 * (side == "B"))
-    options = ("--features", "efficientnet-lite0", "--holdout", "0.5", "-o", tmp_path / "out")
-    done = run_here("evaluate", tmp_path / "model", tmp_path / "data", *options)
-    assert done.returncode == 0 and "of which the model may have seen some" in " ".join(done.stderr.split())
+
+    def told(model) -> bool:
+        command.measured(
+            command.EvaluateConfig(Protocol(), str(tmp_path / model), tmp_path / "data", out=tmp_path / "out")
+        )
+        return "of which the model may have seen some" in " ".join(capsys.readouterr().err.split())
+
+    assert told("model") and not told("run/model")
     for side in "AB":
         shutil.copytree(tmp_path / "data" / f"train{side}", tmp_path / "data" / f"test{side}")
-    done = run_here("evaluate", tmp_path / "model", tmp_path / "data", *options)
-    assert done.returncode == 0 and "may have seen" not in " ".join(done.stderr.split())
+    assert not told("model")
 
 
 def test_translations_of_others_are_not_replaced(tmp_path):
