@@ -31,13 +31,14 @@ from ugatit.io.files import absent, atomic_folder, digest, need_outside, printab
 from ugatit.io.sheet import SMALLEST_CELL, draw_contact_sheet, save_picture
 from ugatit.io.terminal import counted, say, some, tracked
 from ugatit.systems.base import COLOUR
-from ugatit.translation.files import out_of_memory
+from ugatit.translation.files import reason_of
 
 FORMAT = 2  # of the manifest
 WORTH = 1.25  # enlarging by less is left to Lanczos
 ON_SHEET = 120  # pictures on a contact sheet
 LETTERS = 19  # of a line below one
 FAILURES = ValueError, RuntimeError, MemoryError  # that may be one picture's
+TOO_LARGE = "needs more memory than there is"
 Enlarge = Callable[[Image.Image], Image.Image]
 
 
@@ -146,17 +147,7 @@ def look_at(file: Path, domain: str, config: PrepareConfig, detect: Detect | Non
             return [replace(blank, dropped="no face found")]
         return [measured(face_of(picture, cut), replace(blank, cut=cut), config) for cut in sorted(cuts)]
     except FAILURES as error:
-        return [replace(blank, dropped=f"unreadable: {reason_of(error)}")]
-
-
-def reason_of(error: Exception) -> str:
-    """Why a picture is left out, by what was raised, one of `FAILURES`; what is no matter of one picture is raised
-    again."""
-    if isinstance(error, ValueError):
-        return str(error)
-    if not out_of_memory(error):
-        raise error
-    return "needs more memory than there is"
+        return [replace(blank, dropped=f"unreadable: {reason_of(error, TOO_LARGE)}")]
 
 
 def face_of(picture: Image.Image, cut: Cut) -> Image.Image:
@@ -412,7 +403,7 @@ def write_results(
         try:
             return write_result(folder, config, method, entry, picture())
         except FAILURES as error:  # it was fine before
-            return replace(entry, result="", dropped=f"unreadable: {reason_of(error)}")
+            return replace(entry, result="", dropped=f"unreadable: {reason_of(error, TOO_LARGE)}")
 
     picture = cache(partial(read_picture, entries[0].file))  # once for all its faces
     return [write(entry) for entry in entries]

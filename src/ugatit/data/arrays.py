@@ -24,7 +24,7 @@ NPY, PNG = b"\x93NUMPY", b"\x89PNG"
 MOST_BANDS = 8
 BITS, PHOTOMETRIC, ORIENTATION, BANDS = 258, 262, 274, 277  # tags of TIFF
 PREMULTIPLIED, TRANSPARENT = 1, (1, 2)  # of TIFF's extra samples
-FROM_WHITE, CMYK = 0, 5  # how TIFF's samples are meant
+FROM_WHITE = 0  # how TIFF's samples are meant
 NOT_RGB = {6: "YCbCr", 8: "CIELab", 9: "ICCLab", 10: "ITULab"}
 # How TIFF's samples may be packed: not at all, LZW, Deflate, PackBits, Zstandard, LZMA. What others unpack to is known
 # only when it is in memory.
@@ -181,17 +181,17 @@ def samples_of(page: "tifffile.TiffPage") -> np.ndarray:
     """
     if (name := NOT_RGB.get(int(page.photometric))) is not None:
         raise BandsError(f"has colours in {name} of more than 8 bits: save it in RGB")
-    values = widened(as_bands(page.asarray()), page.bitspersample)
-    if page.photometric == FROM_WHITE and values.dtype.kind == "u":
-        values = np.iinfo(values.dtype).max - values
+    values = from_black(as_bands(page.asarray()), page.bitspersample, page.photometric)
     return straight(values) if [int(each) for each in page.extrasamples] == [PREMULTIPLIED] else values
 
 
-def widened(values: np.ndarray, bits: int) -> np.ndarray:
-    """Samples of 9 to 15 bits, which lie in 16, as samples of 16 bits; others as they are."""
-    if values.dtype != np.uint16 or not 8 < bits < 16:
-        return values
-    return (values.astype(np.uint32) * 65535 // (2**bits - 1)).astype(np.uint16)
+def from_black(values: np.ndarray, bits: int, photometric: int | None) -> np.ndarray:
+    """Samples of a TIFF file as they count from black; those of 9 to 15 bits, which lie in 16, as samples of 16."""
+    if values.dtype == np.uint16 and 8 < bits < 16:
+        values = (values.astype(np.uint32) * 65535 // (2**bits - 1)).astype(np.uint16)
+    if photometric == FROM_WHITE and values.dtype.kind == "u":
+        return np.iinfo(values.dtype).max - values
+    return values
 
 
 def straight(values: np.ndarray) -> np.ndarray:

@@ -54,7 +54,7 @@ class Kept:
         Raises:
             OSError: there is no such file.
         """
-        key = repr((VERSION, str(file.absolute()), stamp_of(file), how, PIL.__version__))
+        key = repr((str(file.absolute()), stamp_of(file), how))
         return self.folder / f"{sha256(key.encode()).hexdigest()[:32]}.npy"
 
     def get(self, file: Path, how: object) -> Picture | None:

@@ -21,11 +21,11 @@ from ugatit.data.arrays import (
     BITS,
     FROM_WHITE,
     PHOTOMETRIC,
+    from_black,
     holds_less,
     is_array,
     read_array,
     read_deep_pages,
-    widened,
 )
 from ugatit.data.colours import profile_of, to_srgb
 from ugatit.data.metadata import is_raw, orientation_of, without_metadata
@@ -265,10 +265,9 @@ def decoded(opened: Image.Image, channels: int) -> Whole:
     check_tiles(opened)
     opened.load()
     tags = opened.tag_v2 if opened.format == "TIFF" else {}  # type: ignore[attr-defined]
-    bits, from_white = max(tags.get(BITS, (16,))), tags.get(PHOTOMETRIC) == FROM_WHITE
-    if has_scale(opened) and (bits < 16 or from_white):
-        values = widened(np.asarray(opened).astype(np.uint16)[:, :, None], bits)
-        return Whole(65535 - values if from_white else values, lost=lost)
+    bits, photometric = max(tags.get(BITS, (16,))), tags.get(PHOTOMETRIC)
+    if has_scale(opened) and (bits < 16 or photometric == FROM_WHITE):
+        return Whole(from_black(np.asarray(opened).astype(np.uint16)[:, :, None], bits, photometric), lost=lost)
     return Whole(opened, lost=lost)
 
 

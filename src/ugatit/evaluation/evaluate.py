@@ -233,7 +233,7 @@ def evaluate_folders(
     with writing(out):  # told before the work
         out.mkdir(parents=True, exist_ok=True)
     chosen = {name: usable(folder, f"`{name}`", range) for name, folder in folders.items()}
-    sets = {name: Files(files, side, range if has_deep(files) else None) for name, files in chosen.items()}
+    sets = {name: Files(files, side, range if range and has_deep(files) else None) for name, files in chosen.items()}
     check_subsets(evaluator.protocol, *(len(chosen.files) for chosen in sets.values()))
     counterparts = match(sets["fake"].files, fake, sets["real"].files, real) if pairs else []
     result = evaluator.compare(evaluator.features(sets["real"]), evaluator.extract(sets["fake"]))

@@ -117,10 +117,10 @@ class Run(NamedTuple):
             return
         found, model = read_run(self.folder), self.config.model
         same = {name: getattr(model, name) for name in ("range", "range_b", "faces_a", "faces_b")}  # found in the data
-        known = replace(found, data=self.config.data, model=replace(found.model, **same))
-        other = [name for name, value in settings_of(self.config).items() if value != settings_of(known)[name]]
+        known = settings_of(replace(found, data=self.config.data, model=replace(found.model, **same)))
+        other = [name for name, value in settings_of(self.config).items() if value != known[name]]
         if other:
-            options = ", ".join(f"--{name} {settings_of(known)[name]}" for name in other)
+            options = ", ".join(f"--{name} {known[name]}" for name in other)
             raise UserError(f"{self.folder} was started with other settings ({options}): give those, or another -o.")
         if found.data != self.config.data:
             write_run(replace(found, data=self.config.data), self.folder)

@@ -294,13 +294,19 @@ FAILURES = ValueError, OSError, RuntimeError, MemoryError  # that may be one pic
 def why_skipped(job: Job, error: Exception) -> Skipped:
     """Why a job's picture is skipped, by what was raised, one of `FAILURES`; what is no matter of one picture is raised
     again."""
-    if isinstance(error, ValueError):
-        return Skipped(job.source, str(error))
     if isinstance(error, OSError):
         return not_written(job, error)
+    return Skipped(job.source, reason_of(error, TOO_LARGE))
+
+
+def reason_of(error: Exception, too_large: str) -> str:
+    """Why a picture is left out, by what was raised, as a phrase: ``too_large`` where memory is short; what is no
+    matter of one picture is raised again."""
+    if isinstance(error, ValueError):
+        return str(error)
     if not out_of_memory(error):
         raise error
-    return Skipped(job.source, TOO_LARGE)
+    return too_large
 
 
 def not_written(job: Job, error: OSError) -> Skipped:

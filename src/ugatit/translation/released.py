@@ -107,6 +107,17 @@ class VariantError(ValueError):
     """The networks are not quite the authors'; the message is a phrase that says how."""
 
 
+def side_of(pixels: int) -> int:
+    """The side in pixels of a full model's pictures, whose flattened maps have so many pixels.
+
+    Raises:
+        VariantError: they were not square.
+    """
+    if math.isqrt(pixels) ** 2 != pixels:
+        raise VariantError("its pictures were not square")
+    return 4 * math.isqrt(pixels)
+
+
 def released_config(states: dict[str, dict[str, Tensor]], size: int) -> UGATITConfig:
     """Settings of the networks as their shapes tell them.
 
@@ -120,10 +131,8 @@ def released_config(states: dict[str, dict[str, Tensor]], size: int) -> UGATITCo
     blocks = sum(bool(re.fullmatch(r"UpBlock1_\d+\.conv1\.weight", name)) for name in gen)
     pixels = gen["FC.0.weight"].shape[1] // (4 * width)
     light = pixels == 1
-    if math.isqrt(pixels) ** 2 != pixels:
-        raise VariantError("its pictures were not square")
     settings = {
-        "size": size if light else 4 * math.isqrt(pixels),
+        "size": size if light else side_of(pixels),
         "channels": channels,
         "width": width,
         "blocks": blocks,

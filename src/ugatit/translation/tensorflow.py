@@ -5,7 +5,6 @@ flattened maps, the smoothing of rho, the weight plus bias by which the CAM atte
 setting ``release="tensorflow"``. The discriminators are not read: a run that starts with the model begins them afresh.
 """
 
-import math
 import re
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ugatit.io.errors import UserError, with_options, words_of
 from ugatit.io.terminal import say
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
 from ugatit.translation.bundle import read_bundle
+from ugatit.translation.released import side_of
 
 SMOOTHING = 0.1  # what their code takes off AdaLIN's rho where it is on, as it is by default
 GENERATORS = {"gen_a2b": "generator_B", "gen_b2a": "generator_A"}
@@ -104,10 +104,8 @@ def config_of(state: dict[str, Tensor], size: int) -> UGATITConfig:
     blocks = sum(bool(re.fullmatch(r"resblock_\d+/res1/conv_0/conv2d/kernel", name)) for name in state)
     pixels = state["MLP/linear_0/dense/kernel"].shape[0] // (4 * width)
     light = pixels == 1
-    if math.isqrt(pixels) ** 2 != pixels:
-        raise ValueError("its pictures were not square")
     return UGATITConfig(
-        size=size if light else 4 * math.isqrt(pixels), channels=channels, width=width, blocks=blocks, light=light,
+        size=size if light else side_of(pixels), channels=channels, width=width, blocks=blocks, light=light,
         release="tensorflow",
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-PREFIX = re.compile(r"(?:module\.|_orig_mod\.)+")  # of names, of networks on several devices, or compiled ones
+PREFIX = re.compile(r"\A(?:module\.|_orig_mod\.)+")  # of names, of networks on several devices, or compiled ones
 DEEPEST = 4  # dicts in dicts that are gone through
 INNER = ("state_dict", "model_state_dict", "model", "weights", "params", "networks", "nets", "net")
 
@@ -25,10 +25,10 @@ def unwrapped(found: Any, networks: Iterable[str] = (), depth: int = 0) -> Any:
     names = tuple(networks)
     parts: dict[str, Any] = {}
     for name, value in found.items():
-        bare = PREFIX.sub("", name) if PREFIX.match(name) else name
+        bare = PREFIX.sub("", name)
         network, dot, weight = bare.partition(".")
         if dot and network in names:
-            parts.setdefault(network, {})[PREFIX.sub("", weight) if PREFIX.match(weight) else weight] = value
+            parts.setdefault(network, {})[PREFIX.sub("", weight)] = value
         else:
             parts[bare] = unwrapped(value, names, depth + 1)
     inner = next((parts[name] for name in INNER if isinstance(parts.get(name), dict) and parts[name]), None)
