@@ -243,6 +243,8 @@ def test_inception_with_weights_from_a_file(monkeypatch, tmp_path):
         (["{tmp}/model", "{tmp}", "--real", "{tmp}", "--fake", "{tmp}"], "MODEL and DATA"),
         (["--real", "{tmp}/none", "--fake", "{tmp}", "--features", "efficientnet-lite0"], "--real"),
         (["--real", "{tmp}", "--fake", "{tmp}", "--size", "5"], "--size"),
+        (["model", "data", "--size", "64"], "--size is for --real and --fake, a model has its own: leave it out"),
+        (["model", "data", "--range", "0", "1"], "--range is for --real and --fake, a model has its own: leave it out"),
         (["--real", "{tmp}", "--fake", "{tmp}", "--subsets", "1"], "--subsets"),
         (["--real", "{tmp}", "--fake", "{tmp}", "--features", "vgg"], "features"),
         (["--real", "{tmp}", "--fake", "{tmp}", "--features", "efficientnet-lite0"], "usable pictures"),

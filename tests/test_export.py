@@ -25,7 +25,7 @@ from conftest import one_thread, run_here, tiny_model, write_picture
 from ugatit.apps.page import write_page
 from ugatit.cli import main
 from ugatit.io.errors import UserError
-from ugatit.translation.export import OnnxTranslator, difference, export, write_onnx
+from ugatit.translation.export import OneDirection, OnnxTranslator, difference, export, write_onnx
 from ugatit.translation.folder import save_model
 from ugatit.translation.translator import Translator
 
@@ -108,6 +108,26 @@ def test_commands_and_the_page_in_a_browser(tmp_path, runtime, browser):
     page.reload()
     page.wait_for_function("document.getElementById('state').textContent.startsWith('This browser cannot run')")
     page.close()
+
+
+def test_a_torch_that_cannot_write_a_model_is_named(tmp_path, monkeypatch):
+    """Its exporter knows more operators from version to version."""
+
+    def unable(*_, **__):
+        raise torch.onnx.OnnxExporterError("a long tale") from ValueError("No function\nfound for relu_")
+
+    monkeypatch.setattr(torch.onnx, "export", unable)
+    says = r"torch [\d.]+\S* cannot write this model as ONNX \(No function found for relu_\): update torch"
+    with pytest.raises(UserError, match=says):
+        export(Translator(tiny_model(), "cpu"), tmp_path / "onnx")
+    assert not (tmp_path / "onnx").exists()
+
+
+def test_exported_models_have_no_operator_that_only_the_newest_exporter_knows():
+    """torch 2.11 has no ONNX for an adaptive maximum."""
+    graph = OneDirection(tiny_model(), "a2b").eval()
+    ops = {str(node.target) for node in torch.export.export(graph, (torch.rand(1, 3, 32, 32),)).graph.nodes}
+    assert "aten.max.dim" in ops and not any("adaptive" in op for op in ops)
 
 
 def test_what_cannot_be_exported_or_run_is_explained(tmp_path):

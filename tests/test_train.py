@@ -264,6 +264,22 @@ main = twice
     assert_same_run(*runs)
 
 
+def test_processes_that_know_each_other_do_so_for_all_that_they_are_asked_for(data, tmp_path):
+    """A group of processes cannot be made a second time."""
+    asked = [["train", str(data), "-o", str(tmp_path / name), *map(str, SMALL)] for name in ("first", "second")]
+    measure = ["evaluate", "--real", str(data / "trainA"), "--fake", str(data / "trainB")]
+    asked += [[*measure, "--features", "efficientnet-lite0", "-o", str(tmp_path / "measured")]]
+    script = f"""
+def all_of_it(_, once=main):
+    return max(map(once, {asked!r}))
+main = all_of_it
+"""
+    code, errors = two_processes(script)
+    assert code == 0, errors
+    assert_same_run(tmp_path / "first", tmp_path / "second")
+    assert (tmp_path / "measured" / "metrics.json").exists()
+
+
 def test_float32_is_float32_unless_asked_for_tf32(data, tmp_path, monkeypatch):
     seen, step = [], Trainer.train_step
 

@@ -617,6 +617,20 @@ def test_half_precision_is_near_and_finite():
         Translator(tiny_model(), "cpu", "fp8")
 
 
+def test_float32_is_float32_and_torch_keeps_its_settings(monkeypatch):
+    """Of a convolution's factors torch alone keeps 10 bits on cards."""
+    seen, forward = [], UGATIT.translate
+
+    def watched(*arguments):
+        seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+        return forward(*arguments)
+
+    monkeypatch.setattr(UGATIT, "translate", watched)
+    Translator(tiny_model(), "cpu")(torch.rand(1, 3, 32, 32))
+    assert seen == [(False, False)]
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == (False, True), "torch's own"
+
+
 # Several processes, and several starts
 
 

@@ -12,7 +12,7 @@ from ugatit.commands.parsing import parse
 from ugatit.data.finding import find_tests
 from ugatit.evaluation.evaluate import Evaluator, evaluate_folders, evaluate_model, metrics_table, protocol_text
 from ugatit.evaluation.metrics import Protocol
-from ugatit.evaluation.sharing import is_first, together
+from ugatit.evaluation.sharing import is_first, join
 from ugatit.io.errors import UserError
 from ugatit.io.files import need_outside
 from ugatit.io.terminal import console, say, silence, some
@@ -39,8 +39,9 @@ class EvaluateConfig:
     """The folder for metrics.json, sheet.png and the translations."""
     paired: bool = False
     """Pictures of the same name are true counterparts, so the distance to them is measured too."""
-    size: Annotated[int, Field(ge=32, le=4096)] = 256
-    """The side in pixels of the squares that pictures are made with --real and --fake. A model has its own."""
+    size: Annotated[int, Field(ge=32, le=4096)] | None = None
+    """The side in pixels of the squares that pictures are made with --real and --fake, 256 if it is not given. A model
+    has its own."""
     range: Range | None = None
     """The samples that become black and white with --real and --fake: LOW HIGH, for floats and 32 bits. A model has its
     own."""
@@ -69,15 +70,18 @@ def main(arguments: list[str]) -> None:
         raise UserError(
             f"{lacks if named else 'Nothing to evaluate was named'}: give MODEL and DATA, or --real DIR and --fake DIR."
         )
-    with together() as first:
-        with silence(not first):
-            metrics = measured(options)
-        if not first:
-            return
-        if options.json:
-            print(json.dumps(metrics, indent=2))
-        console.print(metrics_table(metrics))
-        say(f"Protocol:\n{protocol_text(metrics)}\nWritten to {options.out}")
+    for name in ("size", "range"):
+        if any(model) and getattr(options, name) is not None:
+            raise UserError(f"--{name} is for --real and --fake, a model has its own: leave it out.")
+    first = join()
+    with silence(not first):
+        metrics = measured(options)
+    if not first:
+        return
+    if options.json:
+        print(json.dumps(metrics, indent=2))
+    console.print(metrics_table(metrics))
+    say(f"Protocol:\n{protocol_text(metrics)}\nWritten to {options.out}")
 
 
 def measured(options: EvaluateConfig) -> dict[str, Any]:
@@ -85,7 +89,7 @@ def measured(options: EvaluateConfig) -> dict[str, Any]:
     if options.real is not None and options.fake is not None:
         evaluator = Evaluator(options.protocol, find_device(options.device))
         return evaluate_folders(
-            evaluator, options.real, options.fake, options.size, options.paired, options.out, options.range
+            evaluator, options.real, options.fake, options.size or 256, options.paired, options.out, options.range
         )
     assert options.model is not None and options.data is not None
     translator = Translator.load(options.model, options.device)

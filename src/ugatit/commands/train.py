@@ -1,5 +1,6 @@
 """Train a translator on two folders of pictures, or continue a run with --resume RUN."""
 
+import atexit
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,12 @@ def main(arguments: list[str]) -> None:
     if config.start and config.start.exists():  # else one of the package's or the hub's
         places["start"] = config.start
     config = replace(config, **{name: absolute(path) for name, path in places.items() if path})  # resumed from anywhere
-    from ugatit.training.trainer import train  # after the options: help does not wait for what trains
+    from accelerate import PartialState  # after the options: help does not wait for what trains
+
+    from ugatit.training.trainer import train
 
     train(config, resume is not None, curve_starter() if config.evaluate_every else None)
+    atexit.register(PartialState().destroy_process_group)  # which can be made once only
 
 
 def curve_starter() -> Any:

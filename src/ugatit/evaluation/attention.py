@@ -17,6 +17,7 @@ from torch import Tensor
 from ugatit.data.faces import Detect, Face
 from ugatit.evaluation.intervals import student
 from ugatit.io.sheet import to_picture
+from ugatit.nn.precision import tf32
 from ugatit.systems.base import Direction
 from ugatit.translation.translator import Translator
 
@@ -56,6 +57,7 @@ def share(heatmap: Tensor, mask: Tensor) -> float:
     return float((above * mask).sum() / above.sum())
 
 
+@tf32(False)
 def attention_on_faces(
     translator: Translator, pictures: Iterable[Tensor], direction: Direction, detect: Detect
 ) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from ugatit.io.errors import UserError, package
 from ugatit.io.files import write_json, writing
 from ugatit.io.sheet import draw_sheet, save_figure
 from ugatit.nn.norm import AdaLIN
+from ugatit.nn.precision import tf32
 from ugatit.systems.base import Direction, System, channels_of
 from ugatit.translation.columns import sheet_columns
 from ugatit.translation.translator import Translator
@@ -203,6 +204,7 @@ def rho_table(rhos: dict[str, dict[str, Tensor]]) -> Table:
 # Where it looks (Figures 2 and 5)
 
 
+@tf32(False)
 def attention_columns(translator: Translator, x: Tensor, direction: Direction) -> dict[str, Tensor]:
     """Source, all attention maps and translation as a sheet's columns, for pictures N x channels x side x side."""
     with torch.inference_mode():

@@ -15,18 +15,12 @@ from ugatit.io.terminal import tracked
 T = TypeVar("T")
 
 
-@contextmanager
-def together() -> Iterator[bool]:
-    """Within this block the processes of this start know each other; yields whether this one is the first, or the only
-    one."""
-    if this_process().processes == 1:
-        yield True
-        return
-    dist.init_process_group("gloo")  # numbers go from processor to processor
-    try:
-        yield is_first()
-    finally:
-        dist.destroy_process_group()
+def join() -> bool:
+    """Have the processes of this start know each other, until they end; returns whether this one is the first, or the
+    only one."""
+    if this_process().processes > 1 and not dist.is_initialized():
+        dist.init_process_group("gloo")  # numbers go from processor to processor
+    return is_first()
 
 
 def is_first() -> bool:

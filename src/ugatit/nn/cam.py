@@ -54,7 +54,7 @@ class Cam(nn.Module):
             avg, top = avg - self.bias, top - self.bias
         if self.spectral:
             avg, top = F.normalize(avg, dim=1), F.normalize(top, dim=1)
-        pooled_max = full_precision(F.adaptive_max_pool2d(x, 1).flatten(1))
+        pooled_max = full_precision(x.flatten(2).max(2).values)
         with without_autocast(x.device):
             logit = torch.cat([F.linear(mean_pixel(x), avg), F.linear(pooled_max, top)], 1)
             return logit if self.bias is None else logit + self.bias

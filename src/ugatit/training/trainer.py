@@ -243,7 +243,8 @@ class Trainer:
                     self.check_agreement()
                     self.keep(fatal=self.step == recipe.steps)
                 progress.update(task, completed=self.step)
-        self.track(accelerator.end_training)
+        for tracker in accelerator.trackers:  # the processes still know each other: the next run may want that
+            self.track(tracker.finish)
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor] | Skipped]:
         """What this process sees of the steps that are left."""

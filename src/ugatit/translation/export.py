@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from ugatit.io.errors import UserError, package, words_of
+from ugatit.io.errors import UserError, on_one_line, package, words_of
 from ugatit.io.files import absent, atomic_folder, open_regular
 from ugatit.systems.base import Direction, System, Translation, samples_of
 from ugatit.translation.folder import configured, own_file, save_config
@@ -70,20 +70,25 @@ def write_onnx(system: System, direction: Direction, path: Path) -> None:
     graph = OneDirection(system, direction).eval()
     for name in ("onnx", "onnxscript"):
         package(name, "export")
-    with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
-        torch.onnx.export(
-            graph,
-            example(
-                system, direction, side, side + 8 if system.any_size else side
-            ),  # unequal, lest they be taken for one
-            path,
-            dynamo=True,
-            verbose=False,
-            external_data=False,
-            input_names=inputs,
-            output_names=OUTPUTS,
-            dynamic_shapes=dynamic,
-        )
+    given = example(
+        system, direction, side, side + 8 if system.any_size else side
+    )  # unequal, lest they be taken for one
+    try:
+        with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+            torch.onnx.export(
+                graph,
+                given,
+                path,
+                dynamo=True,
+                verbose=False,
+                external_data=False,
+                input_names=inputs,
+                output_names=OUTPUTS,
+                dynamic_shapes=dynamic,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        told = on_one_line(error.__cause__ or error)
+        raise UserError(f"torch {torch.__version__} cannot write this model as ONNX ({told}): update torch.") from error
 
 
 def difference(system: System, direction: Direction, path: Path) -> float:

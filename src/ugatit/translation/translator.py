@@ -21,6 +21,7 @@ from ugatit.data.reading import read_samples, sampled
 from ugatit.data.samples import BandsError, UnscaledError, Whole
 from ugatit.data.sampling import read_tests, to_tensor
 from ugatit.io.errors import UserError, words_of
+from ugatit.nn.precision import tf32
 from ugatit.systems.base import Direction, Range, Samples, System, Translation, samples_of
 from ugatit.translation.folder import load_model, save_model
 from ugatit.translation.hub import find_model, push
@@ -132,6 +133,7 @@ class Translator:
             for group in batched(alike, at_once(shape, batch)):
                 yield from self.translate(torch.cat(group), direction, size).each()
 
+    @tf32(False)
     @torch.inference_mode()
     def translate(self, x: Tensor, direction: Direction, size: Size) -> Translation:
         """Translate a batch, N x channels x H x W in [-1, 1]; the result has the device and type of ``x``."""
