@@ -23,6 +23,7 @@ from ugatit.evaluation.evaluate import (
     evaluate_model,
     match,
     need_own,
+    translation_name,
     usable,
     write_translations,
 )
@@ -387,7 +388,8 @@ def test_a_model_away_from_its_run_is_told_to_be_measured_on_what_it_may_have_se
 
 
 def test_translations_of_others_are_not_replaced(tmp_path):
-    write_picture(tmp_path / "a2b" / "00001-ours.png", 1)
+    for number in (1, 123_456):
+        write_picture(tmp_path / "a2b" / translation_name(number, Path("ours.jpg")), 1)
     need_own(tmp_path)
     write_picture(tmp_path / "b2a" / "holiday.png", 1)
     with pytest.raises(UserError, match=r"b2a has other files \(holiday.png\), which would be lost: give another -o"):

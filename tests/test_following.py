@@ -103,6 +103,9 @@ def test_measurements_of_other_test_pictures_are_kept_and_not_compared(tested, t
     told = " ".join(capsys.readouterr().err.split())
     assert "The test pictures are others than before: 2 measurements of the old ones stay in" in told
     assert "No earlier step of the 1 that were measured is better." in told
+    monkeypatch.setattr("ugatit.evaluation.curve.is_first", lambda: False)
+    train(read_run(run), resume=True, start_curve=KidCurve)
+    assert "others than before" not in capsys.readouterr().err, "one of several processes tells it"
 
 
 def test_a_test_picture_that_vanishes_does_not_end_the_run(tested, tmp_path, monkeypatch, capsys):

@@ -60,7 +60,7 @@ class KidCurve:
         known = [point for point in map(json.loads, lines) if point["step"] <= step]
         self.others = [point for point in known if point.get("tests", self.measured_on) != self.measured_on]
         self.points = [point for point in known if point not in self.others]
-        if self.others:
+        if self.others and is_first():
             say(
                 f"The test pictures are others than before: {counted(len(self.others), 'measurement')} of the old ones "
                 f"stay in {self.path}, and count for neither the curve nor the best.",

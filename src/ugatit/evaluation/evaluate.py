@@ -45,7 +45,7 @@ from ugatit.translation.columns import sheet_columns
 from ugatit.translation.translator import Translator, read_squares
 
 ROWS = 8  # of the sheet
-NUMBERED = re.compile(r"\d{5}-")  # how translations of test pictures begin
+NUMBERED = re.compile(r"\d{5,}-")  # how translations of test pictures begin
 TOOLKIT = re.compile(r"_(real|fake|rec|idt)(_[AB])?$")  # how names of the CycleGAN toolkit's results end
 METRICS = {  # key of metrics.json, for KID with _mean and _std: what it is called on the terminal
     "kid": "KID x 100 ± std x 100",

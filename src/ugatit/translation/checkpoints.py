@@ -21,7 +21,7 @@ from ugatit.io.files import CodeError, is_full, open_regular, read_torch
 from ugatit.io.terminal import say, some
 from ugatit.systems.base import DIRECTIONS, Direction, System, opposite
 from ugatit.translation.baselines import import_baseline
-from ugatit.translation.folder import CHECKPOINTS, HEADER
+from ugatit.translation.folder import CHECKPOINTS, check_header
 from ugatit.translation.released import (
     FLOATS,
     GENERATORS,
@@ -269,15 +269,16 @@ def checkpoints_in(folder: Path) -> list[Path]:
         raise UserError(f"{folder} is of this package: give {ours} as it is to translate or train.")
     both = [file for file in (folder / f"latest_net_G_{side}.pth" for side in "AB") if file.exists()]
     released, munit = (
-        sorted(filter(is_seen, folder.glob(pattern)), key=steps_in)[-1:] for pattern in ("*_params_*.pt", "gen_*.pt")
+        sorted(filter(is_seen, folder.glob(pattern)), key=steps_in) for pattern in ("*_params_*.pt", "gen_*.pt")
     )
     others = [file for file in sorted(folder.iterdir()) if file.suffix in SUFFIXES and is_seen(file)]
-    sets = {file.name.partition("_params_")[0] for file in filter(is_seen, folder.glob("*_params_*.pt"))}
+    sets = {file.name.partition("_params_")[0] for file in released}
     if len(sets) > 1:
         raise UserError(f"{folder} holds checkpoints of several trainings ({some(sorted(sets))}): give one file.")
     if not both and len(others) == 2 and {way_of(file) for file in others} == set(DIRECTIONS):
         both = others
-    found = released or both or sorted(folder.glob("latest_net_G.pth")) or munit or others[: len(others) == 1]
+    toolkit = sorted(folder.glob("latest_net_G.pth"))
+    found = released[-1:] or both or toolkit or munit[-1:] or others[: len(others) == 1]
     if not found:
         several = f"{len(others)} checkpoints, none of which is known by its name: give one, " if others else ""
         raise UserError(f"{folder} holds {several or 'no checkpoint that is known: give '}{READ}.")
@@ -331,11 +332,9 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         ValueError: it is damaged; the message is a phrase that says why.
     """
     try:
-        with open_regular(path) as file:
-            if int.from_bytes(file.read(8), "little") > HEADER:
-                raise ValueError("cannot be read (its header is too long)")
+        check_header(path)
         return load_file(path)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"cannot be read as a file of safetensors ({words_of(error)})") from None
 
 

@@ -194,9 +194,7 @@ def read_part(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
     if not path.exists():
         raise UserError(f"The model file {path} does not exist: get the whole model folder again.")
     try:
-        with open_regular(path) as file:
-            if int.from_bytes(file.read(8), "little") > HEADER:
-                raise ValueError("its header is too long")
+        check_header(path)
         with safe_open(path, "pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             check_shapes(path, {name: part.get_shape() for name, part in slices.items()}, expected)
@@ -211,6 +209,13 @@ def read_part(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
         if not tensor.isfinite().all():
             raise UserError(f"The model file {path} is damaged ({name} holds what is no number): get it again.")
     return state
+
+
+def check_header(path: Path) -> None:
+    """Raises ValueError if the header of a safetensors file, which is read whole, says that it is too long."""
+    with open_regular(path) as file:
+        if int.from_bytes(file.read(8), "little") > HEADER:
+            raise ValueError("its header is too long")
 
 
 def check_shapes(path: Path, found: dict[str, list[int]], expected: dict[str, Tensor]) -> None:
