@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from conftest import EMOJI, run_ugatit
-from ugatit.apps.demo import AVATARS, PHOTOS, photo_columns
+from ugatit.apps.demo import AVATARS, PHOTOS, demo, photo_columns
 from ugatit.cli import main
 from ugatit.data.finding import find_files
 from ugatit.io.errors import UserError
@@ -90,7 +90,7 @@ def test_the_photographs_may_be_shipped_and_are_translated():
     assert (change > 0.1).all()  # of 2: these are other pictures
 
 
-def test_the_demo_shows_photographs_and_what_it_learned(tmp_path):
+def test_the_demo_shows_photographs_and_what_it_learned(tmp_path, monkeypatch):
     made = run_ugatit("demo", "-o", tmp_path, "--steps", 3)
     assert made.returncode == 0, made.stderr
     assert str(tmp_path / "run" / "model") in made.stderr
@@ -101,6 +101,11 @@ def test_the_demo_shows_photographs_and_what_it_learned(tmp_path):
     metrics = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
     assert all(torch.isfinite(torch.tensor(metrics[way]["kid_mean"])) for way in ("a2b", "b2a"))
     assert "untranslated" in made.stderr
+    seen = []
+    monkeypatch.setattr("ugatit.apps.demo.train", lambda config, resume: seen.append(config) or tmp_path)
+    with pytest.raises(KeyboardInterrupt):  # as if it was stopped
+        demo(tmp_path)
+    assert seen[0].recipe.steps == 3, "those of the run that is there"
 
 
 def test_a_photograph_is_translated_by_the_package_s_own_model(tmp_path):

@@ -363,6 +363,8 @@ def test_a_range_is_for_the_folder_that_needs_one(evaluator, tmp_path):
         Image.fromarray(values.astype(np.float32) / 255).save(tmp_path / "fake" / f"{i}.tif")
     made = evaluate_folders(evaluator, tmp_path / "real", tmp_path / "fake", 32, True, tmp_path / "out", range=(0, 1))
     assert made["l1"] == pytest.approx(0, abs=1e-6), "the same pictures"
+    with pytest.raises(UserError, match="`range` is for pictures of more than 8 bits, of which neither folder has one"):
+        evaluate_folders(evaluator, tmp_path / "real", tmp_path / "real", 32, False, tmp_path / "out", range=(0, 1))
 
 
 def test_a_model_away_from_its_run_is_told_to_be_measured_on_what_it_may_have_seen(tmp_path, monkeypatch, capsys):

@@ -179,6 +179,8 @@ def test_what_the_hub_has_not_is_said_in_a_sentence(online, name, told):
     online.repos["models/me/known"] = {"main": {}}
     with pytest.raises(UserError, match=re.escape(told)):
         Translator.load(name)
+    with pytest.raises(UserError, match="`revision=v1` is of a model on the hub, and cat2dog is here: leave it out"):
+        Translator.load("cat2dog", revision="v1")
 
 
 def test_a_hub_that_refuses_or_is_away_is_said_in_a_sentence(online, model, tmp_path, monkeypatch):

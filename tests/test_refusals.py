@@ -23,6 +23,7 @@ def place(tmp_path, monkeypatch):
     """A folder with all that commands are given, where they run."""
     monkeypatch.chdir(tmp_path)
     save_model(tiny_model(), tmp_path / "model", step=0)
+    save_model(tiny_model("munit"), tmp_path / "munit", step=0)
     write_picture(tmp_path / "in" / "a.png", 0)
     write_picture(tmp_path / "data" / "trainA" / "a.png", 0)
     Image.fromarray(np.full((32, 32), 3.0, np.float32)).save(tmp_path / "flat.tif")
@@ -107,6 +108,23 @@ SENTENCES = {
     "study in data/../in --source in": "Two folders are called in, and a method's name is its folder's: rename one.",
     "study file": "The folder file is a file, where a folder is needed: give that.",
     "study report file": "The file of answers file cannot be used (file is not a database): give another.",
+    "ablate data --cam none": "--cam is what the rows differ in: leave it out.",
+    "ablate data --decoder-norm in": "--decoder-norm is what the rows differ in: leave it out.",
+    "ablate data --seed 0": "--seed 0: give --seeds, of which each row is trained with all.",
+    "compare mixed --size 32": "unit cannot be compared: --size = 32: Input should be greater than or equal to 64",
+    "prepare --a in --b in -o out --align": "--align is for faces: give --faces-a or --faces-b too, or leave it out.",
+    "prepare --a in --b in -o out --margin 0.5": "--margin 0.5 is for faces: give --faces-a or --faces-b too, or leave",
+    "export model -o out --space --also coreml": "--also is for files, of which a Space has none: leave one of",
+    "export model -o out --runtime file": "--runtime is what a page carries: give --page too, or leave it out.",
+    "study report file --csv ./file": "--csv file is the file of the answers: give another.",
+    "translate munit in -o out --style in/a.png --samples 3": "--style in/a.png gives one translation, --samples 3",
+    "inspect munit in --faces": "This model has no attention, of which --faces measures where it is: leave",
+    "train --resume ''": "error: --resume is empty: give a value",
+    "train data --preset quick --preset typo": "--preset typo is not known: ugatit has paper,",
+    "train data --system munit --vgg file": "--vgg is used with --vgg-weight alone: give that too, or leave it out",
+    "import model/translator.safetensors -o out --no-smoothing": "--no-smoothing is for checkpoints of TensorFlow",
+    "serve model --examples empty": "--examples: empty has no picture: give others.",
+    "evaluate --real in --fake data/trainA --holdout 0.5": "--holdout 0.5: folders are measured whole: leave it out.",
     "prepare --a file --b in -o out": "--a file is a file, where a folder is needed: give that.",
     "prepare --repeat file -o out": "--repeat file cannot be used",
 }

@@ -211,6 +211,21 @@ t.Trainer.train_step = stop
     )
 
 
+def test_a_run_goes_on_with_two_folders_instead_of_data_and_back(data, tmp_path, monkeypatch):
+    run, seen = tmp_path / "run", []
+    monkeypatch.setattr("ugatit.training.trainer.train", lambda config, *_: seen.append(config))
+    run.mkdir()
+    write_run(tiny(data, run), run)
+    assert (
+        main(["train", "--resume", str(run), "--source", str(data / "trainA"), "--target", str(data / "trainB")]) == 0
+    )
+    write_run(seen[0], run)
+    assert main(["train", "--resume", str(run), str(data)]) == 0
+    assert [(c.data, c.source, c.target) for c in seen] == [
+        (None, data / "trainA", data / "trainB"), (data, None, None)
+    ]  # fmt: skip
+
+
 def test_what_a_run_cannot_change_is_refused_and_changes_nothing(data, tmp_path, capsys):
     run = tmp_path / "run"
     train(tiny(data, run))

@@ -1,5 +1,6 @@
 """`ugatit demo`: photographs translated by the package's models, then two styles of drawn faces learned on a CPU."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def demo(out: Path, steps: int | None = None) -> None:
 
     Args:
         out: folder for ``photos.png``, ``sheet.png``, the evaluation and the run; a run there is continued.
-        steps: instead of the preset's.
+        steps: instead of the preset's, or of those of the run that is there.
 
     Raises:
         UserError: the feature network is not installed, or ``out`` cannot be written.
@@ -83,13 +84,15 @@ def demo(out: Path, steps: int | None = None) -> None:
         draw_sheet(photo_columns(), out / "photos.png")
     say(f"What the models in the package make of photographs: {out / 'photos.png'}")
 
-    config = replace(preset_config("ugatit", "quick"), data=AVATARS, out=out / "run")
-    if steps is not None:
-        config = replace(config, recipe=replace(config.recipe, steps=steps))
+    run = out / "run"
+    begun = (run / "config.json").exists()
+    config = replace(preset_config("ugatit", "quick"), data=AVATARS, out=run)
+    steps = steps or (read_run(run) if begun else config).recipe.steps
+    config = replace(config, recipe=replace(config.recipe, steps=steps))
     say("Now two styles of drawn faces are learned, by the quick preset on this machine:")
-    model = train(config, resume=(out / "run" / "config.json").exists())
-    if saved_step(model) != read_run(out / "run").recipe.steps:
-        say(f"Go on with: ugatit demo -o {out}")
+    model = train(config, resume=begun)
+    if saved_step(model) != steps:
+        say(f"Go on with: ugatit demo -o {shlex.quote(str(out))}")
         raise KeyboardInterrupt  # it was stopped
     translator = Translator.load(model)
     with writing(out):
@@ -97,5 +100,5 @@ def demo(out: Path, steps: int | None = None) -> None:
     console.print(kid_table(evaluator, translator, out / "evaluation"))
     say("KID sees the grain of a short training before it sees shapes: look at the sheet.")
     say(f"Avatars that it never saw: {out / 'sheet.png'}")
-    say(f"Try it: ugatit translate {model} YOUR-PICTURE.png -o translated --attention")
+    say(f"Try it: ugatit translate {shlex.quote(str(model))} YOUR-PICTURE.png -o translated --attention")
     say("Or with a photograph: ugatit translate face2anime YOUR-PHOTO.jpg -o translated --faces crop")

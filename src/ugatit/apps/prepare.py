@@ -294,6 +294,9 @@ def prepare(config: PrepareConfig) -> list[Entry]:
     if config.repeat is not None:
         config, known, used = read_manifest(config)
         say(f"Repeated with the pictures of {', '.join(map(str, config.a + config.b))}.")
+    if config.faces_a == config.faces_b == "none" and (config.align or config.margin != PrepareConfig.margin):
+        name = "align" if config.align else f"margin {config.margin:g}"
+        raise UserError(f"--{name} is for faces: give --faces-a or --faces-b too, or leave it out.")
     for folder in config.a + config.b:
         need_outside(config.out, folder, "it would count as raw pictures")
     if config.out.exists() and any(config.out.iterdir()):

@@ -9,6 +9,7 @@ import re
 import threading
 from functools import partial
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -269,8 +270,11 @@ def examples_of(config: ServeConfig) -> list[Path]:
     Raises:
         UserError: one that was named cannot be used.
     """
-    given = [file for place in config.examples for file in (find_files(place) if place.is_dir() else [place])]
-    files = given or [file for model in config.models for file in photographs(model)]
+    given = {place: find_files(place) if place.is_dir() else [place] for place in config.examples}
+    if empty := [place for place, found in given.items() if not found]:
+        raise UserError(f"`examples`: {empty[0]} has no picture: give others.")
+    own = (file for model in config.models for file in photographs(model))
+    files = list(chain(*given.values()) if given else own)
     good, skipped = check_pictures(files)
     if skipped and config.examples:
         raise UserError(f"`examples`: {skipped[0]}: give others.")

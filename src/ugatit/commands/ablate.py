@@ -16,17 +16,16 @@ from ugatit.training.config import preset_config
 
 
 def main(arguments: list[str]) -> None:
-    start = AblateConfig(preset_config("ugatit", option(arguments, "--preset") or "paper"))
     options = parse(
         OmitArgPrefixes[AblateConfig],
         "ugatit ablate",
         arguments,
         description=f"{__doc__} It takes the options of ugatit train; --seeds replaces --seed.",
-        default=start,
+        default=AblateConfig(preset_config("ugatit", option(arguments, "--preset") or "paper")),
     )
     if options.train.system != "ugatit":
         raise UserError(f"--system {options.train.system}: Table 1 is of ugatit: leave it out, or use ugatit compare.")
-    if options.train.seed != start.train.seed:
+    if option(arguments, "--seed") is not None:
         raise UserError(f"--seed {options.train.seed}: give --seeds, of which each row is trained with all.")
     if options.train.data is None:
         raise UserError("No pictures were named: give DATA, a folder with trainA and trainB inside.")

@@ -45,9 +45,9 @@ class EvaluateConfig:
     range: Range | None = None
     """The samples that become black and white with --real and --fake: LOW HIGH, for floats and 32 bits. A model has its
     own."""
-    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """The run's --holdout, which only matters where there are no test folders. The run's --seed is then
-    this command's --seed."""
+    holdout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """The share of the training pictures that is measured where there are no test folders: the --holdout of the
+    model's run, 0.1 if it is not given; and its --seed is this command's. A run at hand knows them itself."""
     json: bool = False
     """Print what metrics.json gets to the standard output, for programs; all else goes to the error output."""
     device: str | None = None
@@ -73,6 +73,9 @@ def main(arguments: list[str]) -> None:
     for name in ("size", "range"):
         if any(model) and getattr(options, name) is not None:
             raise UserError(f"--{name} is for --real and --fake, a model has its own: leave it out.")
+    if options.holdout is not None and (any(folders) or run_of(str(options.model))):
+        why = "folders are measured whole" if any(folders) else "the model's run knows what it held out"
+        raise UserError(f"--holdout {options.holdout:g}: {why}: leave it out.")
     first = join()
     with silence(not first):
         metrics = measured(options)
@@ -95,7 +98,7 @@ def measured(options: EvaluateConfig) -> dict[str, Any]:
     translator = Translator.load(options.model, options.device)
     tests, roots, skipped = find_tests(
         options.data,
-        options.holdout,
+        0.1 if options.holdout is None else options.holdout,
         options.protocol.seed,
         run_of(options.model),
         channels_of(translator.system.config),

@@ -46,6 +46,10 @@ def main(arguments: list[str]) -> None:
     options = parse(ExportConfig, "ugatit export", arguments)
     if options.page and options.space:
         raise UserError("--page and --space are two things: give one of them.")
+    if options.also and options.space:
+        raise UserError("--also is for files, of which a Space has none: leave one of --also and --space out.")
+    if options.runtime and not options.page:
+        raise UserError("--runtime is what a page carries: give --page too, or leave it out.")
     name = model_name(options.model)
     ours = space_files(printable_id(name), options.out) if options.space else FILES if is_model(options.out) else set()
     if options.out.is_dir() and (other := sorted({path.name for path in options.out.iterdir()} - ours)):

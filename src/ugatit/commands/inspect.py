@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import torch
 from pydantic import Field
 from tyro.conf import Positional, arg
 
@@ -46,6 +47,14 @@ class InspectConfig:
     """The device to compute on, such as cuda or cpu. If it is not given, the accelerator is used where there is one."""
 
 
+def has_attention(translator: Translator, direction: Direction) -> bool:
+    """Whether any network of a model has maps that tell where it looks."""
+    channels = translator.samples(direction[0]).channels
+    x = torch.zeros(1, channels, translator.side, translator.side, device=translator.device)
+    with torch.inference_mode():
+        return bool(translator.system.attention(x, direction))
+
+
 def main(arguments: list[str]) -> None:
     options = parse(InspectConfig, "ugatit inspect", arguments)
     translator = Translator.load(options.model, options.device, with_training=True)
@@ -57,6 +66,8 @@ def main(arguments: list[str]) -> None:
         files = {options.direction[0].upper(): [job.source for job in plan_jobs(options.inputs, options.out)]}
     if options.faces and not options.inputs:
         raise UserError("--faces needs pictures of faces: give files, folders or globs after MODEL.")
+    if options.faces and not has_attention(translator, options.direction):
+        raise UserError("This model has no attention, of which --faces measures where it is: leave --faces out.")
     tests, measured = {}, []
     for side, found in files.items():
         wanted = found if options.faces else spread(found, options.pictures)

@@ -16,13 +16,15 @@ RULE, NAME = re.compile(r" *-{3,} *"), re.compile(r" {6}(-|[A-Z])")
 
 
 def option(arguments: list[str], name: str) -> str | None:
-    """The value of ``--name VALUE`` or ``--name=VALUE``, read before the real parser can know its defaults."""
-    for i, word in enumerate(arguments):
-        if word == name and i + 1 < len(arguments):
-            return arguments[i + 1]
+    """The value of ``--name VALUE`` or ``--name=VALUE``, read before the real parser can know its defaults; of several
+    the last, as there."""
+    value = None
+    for word, after in zip(arguments, [*arguments[1:], None], strict=False):
+        if word == name and after is not None:
+            value = after
         if word.startswith(name + "="):
-            return word.split("=", 1)[1]
-    return None
+            value = word.split("=", 1)[1]
+    return value
 
 
 def parse(kind: Any, command: str, arguments: list[str], **options: Any) -> Any:
@@ -71,8 +73,10 @@ def refusal(told: str) -> str:
     _, first, *others = parts
     names = [line.strip() for part in others for line in part if NAME.match(line)]
     text = " ".join(line.strip() for line in first)
-    if found := re.match(r"Error parsing (\S+):", text):
-        return f"{found[1]} cannot be read, give {names[0].replace('{None}|', '') if names else 'another value'}"
+    if found := re.match(r"Error parsing (\S+): (.*)", text):
+        if not names:  # what the settings together are refused for
+            return found[2]
+        return f"{found[1]} cannot be read, give {names[0].replace('{None}|', '')}"
     if text.startswith("Missing from"):
         return f"Missing: {'; '.join(line.strip() for line in first if NAME.match(line))}"
     words = text.removeprefix("Unrecognized options: ").split(", ")

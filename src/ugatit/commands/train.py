@@ -7,7 +7,7 @@ from typing import Any
 
 from tyro.conf import OmitArgPrefixes
 
-from ugatit.commands.parsing import option, parse
+from ugatit.commands.parsing import check_words, option, parse
 from ugatit.data.places import absolute, title
 from ugatit.io.errors import UserError
 from ugatit.io.files import printable
@@ -16,6 +16,7 @@ from ugatit.training.config import TrainConfig, preset_config, read_run
 
 
 def main(arguments: list[str]) -> None:
+    check_words(arguments, "ugatit train")
     resume = option(arguments, "--resume")
     if resume is None and "--resume" in arguments:
         raise UserError("--resume needs the folder of a run: give --resume RUN.")
@@ -41,6 +42,11 @@ def main(arguments: list[str]) -> None:
     )
     if resume is not None and config.out != Path(resume):
         raise UserError("--out cannot be changed by --resume: leave it out.")
+    if resume is not None:  # with DATA or with two folders, whichever the run was begun with
+        if config.data != start.data:
+            config = replace(config, source=None, target=None)
+        elif (config.source, config.target) != (start.source, start.target):
+            config = replace(config, data=None)
     if config.out is None:
         name = printable(title(absolute(config.data or config.target or Path("run"))))
         kind = config.preset if config.system == TrainConfig.system else f"{config.system}-{config.preset}"

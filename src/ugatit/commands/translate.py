@@ -90,7 +90,12 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"There are no files in {some(options.inputs)}: check the path.")
     set_range(options, translator, [job.source for job in jobs if not is_video(job.source)])
     if options.style is not None or options.samples > 1:
-        translator.set_style(read_style(options.style or "0", translator, options.direction))
+        style = read_style(options.style or "0", translator, options.direction)
+        if options.samples > 1 and not isinstance(style, int):
+            raise UserError(
+                f"--style {options.style} gives one translation, --samples {options.samples}: leave one out."
+            )
+        translator.set_style(style)
     process = this_process()
     if process.processes > 1 and translator.random:
         raise UserError("Several processes do not share random styles: give --style PICTURE, or start one process.")
@@ -254,6 +259,8 @@ def set_range(options: TranslateConfig, translator: Translator, files: list[Path
     if isinstance(options.range, tuple):
         translator.range = options.range
         return
+    if options.range == "auto" and not files:
+        raise UserError("--range auto is found in pictures, and only videos were given: leave it out.")
     needed = options.range is None and own.range is None and unscaled(files)
     if not needed and options.range is None:
         return

@@ -233,7 +233,10 @@ def evaluate_folders(
     with writing(out):  # told before the work
         out.mkdir(parents=True, exist_ok=True)
     chosen = {name: usable(folder, f"`{name}`", range) for name, folder in folders.items()}
-    sets = {name: Files(files, side, range if range and has_deep(files) else None) for name, files in chosen.items()}
+    deep = {name for name, files in chosen.items() if range and has_deep(files)}
+    if range and not deep:
+        raise UserError("`range` is for pictures of more than 8 bits, of which neither folder has one: leave it out.")
+    sets = {name: Files(files, side, range if name in deep else None) for name, files in chosen.items()}
     check_subsets(evaluator.protocol, *(len(chosen.files) for chosen in sets.values()))
     counterparts = match(sets["fake"].files, fake, sets["real"].files, real) if pairs else []
     result = evaluator.compare(evaluator.features(sets["real"]), evaluator.extract(sets["fake"]))

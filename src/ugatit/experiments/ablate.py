@@ -33,6 +33,9 @@ def plan(config: AblateConfig, out: Path) -> list[Run]:
     unknown = [row for row in config.rows if row not in TABLE_1]
     if unknown:
         raise UserError(f"--rows {unknown[0]!r} is not known: choose of {', '.join(map(repr, TABLE_1))}.")
+    for name in dict.fromkeys(name for row in TABLE_1.values() for name in row.settings):
+        if getattr(config.train.model, name) != getattr(UGATITConfig, name):
+            raise UserError(f"--{name.replace('_', '-')} is what the rows differ in: leave it out.")
     if config.train.data is not None:
         need_training_folders(config.train.data)
     runs = []
@@ -55,7 +58,8 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
         UserError: bad pictures or options, runs that failed, or a folder that cannot be written.
     """
     out = config.train.out
-    assert out is not None
+    if out is None:
+        raise UserError("`out` is not set: give a folder for the runs and the table.")
     runs = plan(config, out)
     evaluator = evaluator_of(runs, config.experiment)
     train_all(runs, config.experiment.jobs)

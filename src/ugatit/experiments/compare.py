@@ -25,7 +25,7 @@ from ugatit.io.terminal import say
 from ugatit.nn.precision import tf32
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import DIRECTIONS, LONG, channels_of
-from ugatit.training.config import TrainConfig, preset_config
+from ugatit.training.config import TrainConfig, check_range, preset_config, run_adapter
 from ugatit.training.recorded import AS_USUAL
 from ugatit.training.trainer import Trainer
 
@@ -148,6 +148,10 @@ def plan(config: CompareConfig, out: Path) -> list[Run]:
             start = preset_config(name, config.preset)
             model = start.model if config.size is None else replace(start.model, size=config.size)
             run = replace(start, model=model, data=config.data, out=folder, seed=seed, preview_every=0)
+            try:
+                check_range(run, run_adapter(name))
+            except UserError as error:
+                raise UserError(f"{name} cannot be compared: {error}") from None
             steps = config.steps or run.recipe.steps
             if config.minutes is not None:
                 if name not in timed:

@@ -76,6 +76,8 @@ class MUNITConfig(SystemConfig):
     """After every so many steps the learning rate is halved."""
 
     def __post_init__(self) -> None:
+        if self.vgg and not self.vgg_weight:
+            raise ValueError("`vgg` is used with `vgg_weight` alone: give that too, or leave it out")
         if self.vgg_weight:
             need_equal_channels(self, "`vgg_weight` compares a translation with its source")
             need_photographs(self, "`vgg_weight` asks a network that has seen photographs only")

@@ -745,7 +745,8 @@ def train(config: TrainConfig, resume: bool = False, start_curve: StartCurve | N
     Raises:
         UserError: bad pictures, options or run folder; a loss that is not finite; a disk that is full at the end.
     """
-    assert config.out is not None
+    if config.out is None:
+        raise UserError("`out` is not set: give the run's folder.")
     run = config.out
     if not str(run).isprintable():
         raise UserError(f"The run's folder {str(run)!r} has bytes or codes that are no text: give another -o.")
@@ -788,7 +789,8 @@ def train(config: TrainConfig, resume: bool = False, start_curve: StartCurve | N
     finally:
         held.close()
     if trainer.step < config.recipe.steps:
-        trainer.say(f"Stopped after step {trainer.step} and saved. Continue with: ugatit train --resume {run}")
+        again = f"ugatit train --resume {shlex.quote(str(run))}"
+        trainer.say(f"Stopped after step {trainer.step} and saved. Continue with: {again}")
     else:
         shutil.rmtree(run / "cache", ignore_errors=True)
         trainer.say(f"Done. The model is in {run / 'model'}")
@@ -810,9 +812,10 @@ def short_of_memory(config: TrainConfig) -> str:
     ways += ["--checkpointing"] if getattr(model, "checkpointing", True) is False else []
     ways += ["--adam-averages bfloat16"] if getattr(model, "adam_averages", "") == "float32" else []
     ways += ["--precision bf16"] if config.precision == "no" else []
+    ways += ["another run with a smaller --size"]
     return (
-        f"Training needs more memory than there is: try {', '.join([*ways, 'a smaller --size'])} or --preset quick; "
-        "docs/performance.md tells what each takes."
+        f"Training needs more memory than there is: try {', '.join(ways)} or --preset quick; docs/performance.md tells "
+        "what each takes."
     )
 
 

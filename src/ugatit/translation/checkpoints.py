@@ -97,6 +97,8 @@ def import_checkpoint(
     if len(paths) == 1 and index_of(paths[0]) is not None:
         need_no_direction(direction)
         return usable(import_tensorflow(paths[0], size, smoothing), paths[0])
+    if not smoothing:
+        raise UserError("`smoothing=False` is for checkpoints of TensorFlow: leave it out.")
     files = [file for path in paths for file in (checkpoints_in(path) if path.is_dir() else [path])]
     if any(path.is_dir() for path in paths):
         say(f"Read: {', '.join(file.name for file in files)}.")

@@ -39,6 +39,8 @@ def find_model(path_or_hub_id: str | Path, revision: str | None = None, token: s
         raise UserError(f"{path} is a file, and a model is a folder: give {path.parent}.")
     if path.is_file():
         raise UserError(f"{path} is a file, and a model is a folder: try ugatit import {path} -o MODEL first.")
+    if revision and (path.exists() or is_shipped(given)):
+        raise UserError(f"`revision={revision}` is of a model on the hub, and {given} is here: leave it out.")
     if (path / "model" / "config.json").is_file():  # a run's folder
         return path / "model"
     if is_shipped(given):
