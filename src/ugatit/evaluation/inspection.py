@@ -1,6 +1,7 @@
 """What a trained model is like: what it costs, what its rho chose, where its networks look."""
 
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -255,5 +256,8 @@ def inspect(
             draw_sheet({name: pictures[:rows] for name, pictures in columns.items()}, out / "attention.png")
         if any(rhos.values()):
             console.print(rho_table(rhos))
-            draw_rho(rhos, out / "rho.png")
+            if find_spec("matplotlib"):
+                draw_rho(rhos, out / "rho.png")
+            else:
+                console.print("rho.png, the table as a picture, needs matplotlib: pip install 'ugatit[evaluate]'.")
     return numbers
