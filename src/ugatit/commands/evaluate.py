@@ -27,10 +27,11 @@ class EvaluateConfig:
 
     protocol: Protocol
     model: Positional[str | None] = None
-    """The model's folder (RUN/model), or its id on the Hugging Face hub, like user/name."""
+    """The model: its folder (RUN/model), the name of one in the package, such as cat2dog, or its id on the Hugging Face
+    hub, like user/name."""
     data: Positional[Path | None] = None
-    """The folder with testA and testB inside. Where these are missing, the pictures that training holds out are
-    used."""
+    """The data set, as ugatit train takes it. Where testA and testB are missing, the pictures that training holds out
+    are used."""
     real: Path | None = None
     """A folder of real pictures, instead of MODEL and DATA."""
     fake: Path | None = None

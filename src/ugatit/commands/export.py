@@ -28,7 +28,8 @@ class ExportConfig:
     """Write a model in another form: ONNX files, a web page that runs them, or a Hugging Face Space."""
 
     model: Positional[str]
-    """The model's folder (RUN/model), or its id on the Hugging Face hub, like user/name."""
+    """The model: its folder (RUN/model), the name of one in the package, such as cat2dog, or its id on the Hugging Face
+    hub, like user/name."""
     out: Annotated[Path, arg(aliases=["-o"])]
     """The folder for a2b.onnx, b2a.onnx and config.json, or for what is asked for instead."""
     page: bool = False

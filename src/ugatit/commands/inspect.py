@@ -26,7 +26,8 @@ class InspectConfig:
     """Show what a model costs, what its rho chose and where its networks look."""
 
     model: Positional[str]
-    """The model's folder (RUN/model), or its id on the Hugging Face hub, like user/name."""
+    """The model: its folder (RUN/model), the name of one in the package, such as cat2dog, or its id on the Hugging Face
+    hub, like user/name."""
     inputs: Annotated[Positional[list[str]], arg(name="input")] = field(default_factory=list)
     """The pictures to look at: files, folders or globs, or one folder with testA and testB inside."""
     direction: Direction = "a2b"

@@ -38,7 +38,8 @@ class TranslateConfig:
     """Translate pictures and videos with a trained model."""
 
     model: Positional[str]
-    """The model's folder (RUN/model), or its id on the Hugging Face hub, like user/name."""
+    """The model: its folder (RUN/model), the name of one in the package, such as cat2dog, or its id on the Hugging Face
+    hub, like user/name."""
     inputs: Annotated[Positional[list[str]], arg(name="input")]
     """Picture and video files, folders (with all that is below them), or globs."""
     out: Annotated[Path, arg(aliases=["-o"])]
@@ -47,7 +48,8 @@ class TranslateConfig:
     """The direction to translate in, from domain A to B or back."""
     size: Size = "model"
     """The size to translate at. model: pictures are resized to what the model was trained at. keep: each at its own
-    size, which light models can. tiles: each at its own size in overlapping tiles, for large pictures."""
+    size, which all but full models of U-GAT-IT can. tiles: each at its own size in overlapping tiles, for large
+    pictures."""
     batch: Annotated[int, Field(ge=1)] = 8
     """How many pictures of one size are translated at once; of very large ones fewer."""
     style: str | None = None

@@ -111,8 +111,8 @@ class CompareConfig:
     """Train several systems on one data folder and compare them."""
 
     data: Positional[Path]
-    """The folder with trainA, trainB, testA and testB inside. If it is called like a data set of the paper, the results
-    are held against the paper's."""
+    """The data set, as ugatit train takes it. If it is called like one of the paper, the results are held against the
+    paper's."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
     """The folder for everything that is made. If it is not given, runs/DATA-table3."""
     systems: Annotated[tuple[str, ...], Field(min_length=1)] = tuple(REGISTRY)
