@@ -17,6 +17,7 @@ from ugatit.io.errors import UserError
 from ugatit.io.files import need_outside
 from ugatit.io.terminal import console, say, silence, some
 from ugatit.systems.base import Range, channels_of
+from ugatit.training.config import TrainConfig
 from ugatit.translation.card import add_figures
 from ugatit.translation.translator import Translator, find_device
 
@@ -48,7 +49,7 @@ class EvaluateConfig:
     own."""
     holdout: Annotated[float, Field(ge=0, lt=1)] | None = None
     """The share of the training pictures that is measured where there are no test folders: the --holdout of the
-    model's run, 0.1 if it is not given; and its --seed is this command's. A run at hand knows them itself."""
+    model's run, training's default if it is not given; and its --seed is this command's. A run at hand knows them."""
     json: bool = False
     """Print what metrics.json gets to the standard output, for programs; all else goes to the error output."""
     device: str | None = None
@@ -99,7 +100,7 @@ def measured(options: EvaluateConfig) -> dict[str, Any]:
     translator = Translator.load(options.model, options.device)
     tests, roots, skipped = find_tests(
         options.data,
-        0.1 if options.holdout is None else options.holdout,
+        TrainConfig.holdout if options.holdout is None else options.holdout,
         options.protocol.seed,
         run_of(options.model),
         channels_of(translator.system.config),
