@@ -621,9 +621,9 @@ def test_float32_is_float32_and_torch_keeps_its_settings(monkeypatch):
     """Of a convolution's factors torch alone keeps 10 bits on cards."""
     seen, forward = [], UGATIT.translate
 
-    def watched(*arguments):
+    def watched(*arguments, **options):
         seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
-        return forward(*arguments)
+        return forward(*arguments, **options)
 
     monkeypatch.setattr(UGATIT, "translate", watched)
     Translator(tiny_model(), "cpu")(torch.rand(1, 3, 32, 32))
