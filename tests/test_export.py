@@ -46,6 +46,10 @@ def test_onnx_runtime_gives_the_same_pictures_and_attention(name, options, tmp_p
         assert (found.heatmap is None) == (expected.heatmap is None)
         if found.heatmap is not None:
             torch.testing.assert_close(found.heatmap, expected.heatmap, rtol=1e-3, atol=1e-4)
+    with pytest.raises(UserError, match=r"cannot be used by ONNX Runtime: leave it out, or give cpu\."):
+        OnnxTranslator(tmp_path / "onnx", "gpu")
+    with pytest.raises(UserError, match="has no weights to save"):
+        again.save(tmp_path / "saved")
     if translator.system.styles:
         again.set_style(Image.new("RGB", (64, 64)))
         with pytest.raises(UserError, match="no style from a picture"):
@@ -67,12 +71,9 @@ def test_a_file_that_does_something_else_is_noticed(tmp_path, monkeypatch):
         apart = (other.translate(x, "a2b").image - translator.system.translate(x, "a2b").image).abs().max().item()
     assert wrong > apart / 10, "of the size that it truly is"
 
-    def other_file(system, direction, path):
-        write_onnx(other, direction, path)
-
-    monkeypatch.setattr("ugatit.translation.export.write_onnx", other_file)
+    monkeypatch.setattr("ugatit.translation.export.write_onnx", lambda *a: shutil.copy(tmp_path / "a2b.onnx", a[-1]))
     with pytest.raises(UserError, match=r"a2b.onnx differs by"):
-        export(translator, tmp_path / "wrong")
+        export(Translator(other, "cpu"), tmp_path / "wrong")
     assert not (tmp_path / "wrong").exists()
 
 
@@ -114,10 +115,10 @@ def test_a_torch_that_cannot_write_a_model_is_named(tmp_path, monkeypatch):
     """Its exporter knows more operators from version to version."""
 
     def unable(*_, **__):
-        raise torch.onnx.OnnxExporterError("a long tale") from ValueError("No function\nfound for relu_")
+        raise torch.onnx.OnnxExporterError("a long tale") from ValueError("No function for relu_\nWhile executing")
 
     monkeypatch.setattr(torch.onnx, "export", unable)
-    says = r"torch [\d.]+\S* cannot write this model as ONNX \(No function found for relu_\): update torch"
+    says = r"torch [\d.]+\S* cannot write this model as ONNX \(No function for relu_\): update torch"
     with pytest.raises(UserError, match=says):
         export(Translator(tiny_model(), "cpu"), tmp_path / "onnx")
     assert not (tmp_path / "onnx").exists()

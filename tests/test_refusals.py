@@ -12,7 +12,6 @@ from conftest import tiny_model, write_picture
 from ugatit import cli
 from ugatit.io.errors import UserError
 from ugatit.translation.animation import translate_animation
-from ugatit.translation.export import OnnxTranslator, export
 from ugatit.translation.folder import save_model
 from ugatit.translation.translator import Translator
 from ugatit.translation.video import translate_video
@@ -168,13 +167,6 @@ def test_translated_files_of_another_kind(place):
     assert "give it the same suffix" in refusal(translate_animation, translator, source, Path("x.odd"), **options)
     film = translate_video(translator, source, Path("x.odd"), settings={}, **options)
     assert refusal(next, film) == "`target=x.odd`: videos are written as .m4v, .mkv, .mov, .mp4, give one of these."
-
-
-def test_exported_models(place):
-    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: it runs exported models")
-    export(Translator.load("model", "cpu"), place / "onnx")
-    assert "cannot be used by ONNX Runtime: leave it out, or give cpu." in refusal(OnnxTranslator, "onnx", "gpu")
-    assert "has no weights to save" in refusal(OnnxTranslator("onnx", "cpu").save, place / "saved")
 
 
 def test_memory_too_short_for_one_film_does_not_end_the_others(place, monkeypatch, capsys):

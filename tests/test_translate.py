@@ -631,6 +631,30 @@ def test_float32_is_float32_and_torch_keeps_its_settings(monkeypatch):
     assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == (False, True), "torch's own"
 
 
+SWITCHES = """
+import torch
+from ugatit.nn.precision import tf32
+if not hasattr(torch.backends, "fp32_precision"):
+    raise SystemExit(77)
+def state():
+    return torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
+torch.backends.fp32_precision = "tf32"  # its older switches cannot be read from now on
+torch.backends.cudnn.conv.fp32_precision = "ieee"
+before = state()
+for allowed, wanted in (False, "ieee"), (True, "tf32"):
+    with tf32(allowed):
+        assert state() == (wanted, wanted)
+    assert state() == before == ("tf32", "ieee")
+"""
+
+
+def test_programs_that_use_torch_s_newer_switches_keep_them():
+    made = subprocess.run([sys.executable, "-c", SWITCHES], capture_output=True, text=True)
+    if made.returncode == 77:
+        pytest.skip("this torch has the older switches alone")
+    assert made.returncode == 0, made.stderr
+
+
 # Several processes, and several starts
 
 

@@ -1,6 +1,6 @@
 """How many digits are computed with: what stays in float32 under mixed precision, and what float32 means on a card."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any
@@ -40,12 +40,30 @@ def without_autocast(device: torch.device) -> AbstractContextManager:
 def tf32(allowed: bool) -> Iterator[None]:
     """Within this context float32 convolutions and matrix products on NVIDIA cards from Ampere on keep 10 of their
     factors' 23 bits, or all; torch alone keeps all of a product's and 10 of a convolution's."""
-    switches: tuple[Any, Any] = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = [switch.allow_tf32 for switch in switches]
+    backends: Any = torch.backends
+    before: tuple[str, Any]  # of products and of convolutions
+    now: tuple[str, Any]
+    switch: Callable[[str, Any], None]
     try:
-        for switch in switches:
-            switch.allow_tf32 = allowed
+        before = torch.get_float32_matmul_precision(), backends.cudnn.allow_tf32
+        switch, now = set_for_all, ("high" if allowed else "highest", allowed)
+    except RuntimeError:  # the program has used torch's switches of each operator, and they are at odds with the others
+        before = backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision
+        switch, now = set_for_each, ("tf32" if allowed else "ieee",) * 2
+    try:
+        switch(*now)
         yield
     finally:
-        for switch, value in zip(switches, before, strict=True):
-            switch.allow_tf32 = value
+        switch(*before)
+
+
+def set_for_all(products: str, convolutions: bool) -> None:
+    """Torch's older switches."""
+    torch.set_float32_matmul_precision(products)
+    torch.backends.cudnn.allow_tf32 = convolutions
+
+
+def set_for_each(products: str, convolutions: str) -> None:
+    """Torch's newer switches, of each operator."""
+    backends: Any = torch.backends
+    backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision = products, convolutions

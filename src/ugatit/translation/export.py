@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from ugatit.io.errors import UserError, on_one_line, package, words_of
+from ugatit.io.errors import UserError, package, words_of
 from ugatit.io.files import absent, atomic_folder, open_regular
 from ugatit.systems.base import Direction, System, Translation, samples_of
 from ugatit.translation.folder import configured, own_file, save_config
@@ -87,7 +87,7 @@ def write_onnx(system: System, direction: Direction, path: Path) -> None:
                 dynamic_shapes=dynamic,
             )
     except torch.onnx.OnnxExporterError as error:
-        told = on_one_line(error.__cause__ or error)
+        told = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"torch {torch.__version__} cannot write this model as ONNX ({told}): update torch.") from error
 
 
