@@ -826,24 +826,23 @@ def test_one_process_looks_at_the_pictures_and_tells_the_others(data, tmp_path):
 # Four processes on two cores take long: one of the cases will do.
 @pytest.mark.parametrize(("case", "processes"), [*((case, 2) for case in CASES), ("ugatit", 4)])
 def test_several_processes_are_one_and_go_on_to_the_bit(case, processes, data, tmp_path):
-    """Fourteen steps: the same everywhere, of two after a kill too, and those of one process with the larger batch."""
+    """Fourteen steps: the same everywhere, after a kill too, and those of one process with the larger batch."""
     size, batch = least_side(case), 2 if case == "drit" else 1
     options = [*SMALL, *CASES[case], "--size", size, "--steps", 14, "--checkpoint-every", 5, "--log-every", 5]
     options += ["--lr", 1e-5]  # so small that differences of rounding stay so
     one, whole, killed = (tmp_path / name for name in ("one", "whole", "killed"))
-    commands = [
+    codes, errors = forked(
+        WATCHED,
         (1, ["train", data, "-o", one, *options, "--batch", batch * processes]),
         (processes, ["train", data, "-o", whole, *options, "--batch", batch]),
         (processes, ["train", data, "-o", killed, *options, "--batch", batch]),
         (processes, ["train", "--resume", killed]),
-    ]
-    codes, errors = forked(WATCHED, *(commands if processes == 2 else commands[:2]))
-    assert codes == [0, 0, -signal.SIGKILL, 0][: len(codes)] and len(codes) >= 2, errors
-    for run in (whole, killed) if processes == 2 else (whole,):
+    )
+    assert codes == [0, 0, -signal.SIGKILL, 0], errors
+    for run in (whole, killed):
         seen = {f.name.removeprefix(run.name + "-") for f in tmp_path.glob(f"{run.name}-*")}
         assert seen == {f"{number}-{step}" for number in range(processes) for step in (5, 10, 14)}
-    if processes == 2:
-        assert_same_run(whole, killed)
+    assert_same_run(whole, killed)
     for alone, together in zip(metrics(one), metrics(whole), strict=True):
         assert alone == pytest.approx(together, rel=2e-4)
 
