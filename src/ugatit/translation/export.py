@@ -70,9 +70,8 @@ def write_onnx(system: System, direction: Direction, path: Path) -> None:
     graph = OneDirection(system, direction).eval()
     for name in ("onnx", "onnxscript"):
         package(name, "export")
-    given = example(
-        system, direction, side, side + 8 if system.any_size else side
-    )  # unequal, lest they be taken for one
+    width = side + 8 if system.any_size else side  # unequal to the height, lest they be taken for one
+    given = example(system, direction, side, width)
     try:
         with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
             torch.onnx.export(
