@@ -69,7 +69,7 @@ def test_a_budget_in_minutes(data, tmp_path, capsys):
 
 
 def test_all_seeds_have_the_steps_that_one_trial_told_and_another_budget_is_refused(data, tmp_path, monkeypatch):
-    times = iter([7, 9])
+    times = iter([7, 9, 3, 4])
     monkeypatch.setattr("ugatit.experiments.compare.affordable", lambda *_: next(times))
     seeds = Experiment(seeds=(0, 1, 1))
     config = CompareConfig(data, tmp_path, ("cyclegan", "aggan"), "quick", minutes=3.0, experiment=seeds)
@@ -83,6 +83,8 @@ def test_all_seeds_have_the_steps_that_one_trial_told_and_another_budget_is_refu
     assert first == again
     with pytest.raises(UserError, match="was begun with --minutes 3: give that again"):
         plan(replace(config, minutes=30.0), tmp_path)
+    larger = plan(replace(config, size=128), tmp_path)
+    assert [run.config.recipe.steps for run in larger] == [3, 4, 3, 4], "other networks take another time"
 
 
 def test_an_experiment_goes_on_where_its_data_is_now_and_names_what_else_is_another(data, tmp_path):

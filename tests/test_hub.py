@@ -127,6 +127,14 @@ def test_what_shall_be_private_is_not_sent_where_all_can_see_it(online, model):
     assert online.repos["models/me/open"] == {"main": {}}
 
 
+def test_what_shall_be_public_is_not_sent_where_nobody_sees_it(online, model):
+    online.repos["models/me/closed"] = {"main": {}}
+    online.private.add("models/me/closed")
+    with pytest.raises(UserError, match="me/closed is on the hub and private: make it public there"):
+        Translator.load(model).push_to_hub("me/closed", token=TOKEN, private=False)
+    assert online.repos["models/me/closed"] == {"main": {}}
+
+
 def test_its_owner_s_card_stays_and_the_model_before_goes(online, model, tmp_path):
     before = {"README.md": b"license: cc-by-4.0", "training.safetensors": b"old", "sheet.png": b"old", "mine.txt": b"?"}
     online.repos["models/me/kept"] = {"main": before}

@@ -167,11 +167,16 @@ def keep_budget(config: CompareConfig, runs: list[Run], out: Path) -> None:
     if config.minutes is not None:
         steps = steps_before(config, out) | {run.row: run.config.recipe.steps for run in runs}
         with writing(out):
-            write_json(out / "budget.json", {"minutes": config.minutes, "steps": steps})
+            write_json(out / "budget.json", {"minutes": config.minutes, "of": networks(config), "steps": steps})
+
+
+def networks(config: CompareConfig) -> list[Any]:
+    """What the seconds of a step depend on, beside the system."""
+    return [config.preset, config.size]
 
 
 def steps_before(config: CompareConfig, out: Path) -> dict[str, int]:
-    """The steps that a budget in minutes came to at an earlier start, by system.
+    """The steps that a budget in minutes came to at an earlier start with the same networks, by system.
 
     Raises:
         UserError: it was another budget.
@@ -180,7 +185,7 @@ def steps_before(config: CompareConfig, out: Path) -> dict[str, int]:
     before = budget.get("minutes", config.minutes)
     if before != config.minutes:
         raise UserError(f"{out} was begun with --minutes {before:g}: give that again, or another -o.")
-    return budget.get("steps", {})
+    return budget.get("steps", {}) if budget.get("of", networks(config)) == networks(config) else {}
 
 
 def affordable(config: TrainConfig[Any], minutes: float, jobs: int) -> int:

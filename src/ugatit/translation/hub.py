@@ -101,7 +101,7 @@ def push(
         Its address.
 
     Raises:
-        UserError: the hub refuses, or what is to be private is there and is not.
+        UserError: the hub refuses, or what is to be private is there and is public, or the other way about.
     """
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as temporary:
@@ -111,8 +111,9 @@ def push(
         card.write_text(shared_card(card.read_text("utf-8", "replace"), repo_id), "utf-8")
         try:
             address = api.create_repo(repo_id, private=private, exist_ok=True)
-            if private and not api.repo_info(repo_id).private:
-                raise UserError(f"{repo_id} is on the hub and public: make it private there, or give another name.")
+            if private is not None and private != (found := bool(api.repo_info(repo_id).private)):
+                has, wanted = ("private", "public") if found else ("public", "private")
+                raise UserError(f"{repo_id} is on the hub and {has}: make it {wanted} there, or give another name.")
             if revision:
                 api.create_branch(repo_id, branch=revision, exist_ok=True)
             if not (folder and (folder / "README.md").is_file()) and api.file_exists(
