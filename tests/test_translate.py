@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from ugatit.commands.translate import TranslateConfig, all_settings
 from ugatit.data.finding import Skipped, find_files
 from ugatit.data.reading import read_picture
 from ugatit.io.errors import UserError
+from ugatit.io.files import one_case
 from ugatit.io.processes import Process
 from ugatit.io.sheet import overlay, to_picture
 from ugatit.systems.ugatit import UGATIT, UGATITConfig
@@ -383,6 +385,22 @@ def test_results_are_told_apart_before_work_starts(tmp_path):
     }
     several = plan_jobs([str(tmp_path / "in" / "x.png")], tmp_path / "out", samples=2)
     assert [job.target.name for job in several] == ["x-1.png", "x-2.png"]
+
+
+def test_a_disk_that_takes_two_names_for_one_loses_no_result(tmp_path, monkeypatch):
+    for folder, name in (("one", "IMG.png"), ("two", "img.png")):
+        (tmp_path / folder).mkdir()
+        write_picture(tmp_path / folder / name, 1)
+    inputs, out = [str(tmp_path / "one"), str(tmp_path / "two")], tmp_path / "out" / "there"
+    assert len(plan_jobs(inputs, out)) == 2 and not one_case(out)
+    (tmp_path / "OUT").mkdir()
+    (tmp_path / "out").mkdir()
+    assert not one_case(out), "two folders of unlike names are no one folder"
+    same = Path.samefile
+    monkeypatch.setattr(Path, "samefile", lambda one, other: same(one, other) or one.name.lower() == other.name.lower())
+    assert one_case(out)
+    with pytest.raises(UserError, match=r"IMG.png and .*img.png would both be written to .*: translate them to two"):
+        plan_jobs(inputs, out)
 
 
 @pytest.mark.parametrize("words", ["DefaultCPUAllocator: can't allocate memory", "not enough memory: you tried"])

@@ -81,6 +81,15 @@ def real(path: str | Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def one_case(folder: Path) -> bool:
+    """Whether the disk of a folder, which need not be there yet, takes ``A.png`` and ``a.png`` for one file."""
+    for there in (real(folder), *real(folder).parents):
+        other = there.parent / there.name.swapcase()
+        if there.exists() and other != there:
+            return other.exists() and other.samefile(there)
+    return False
+
+
 def told_apart(name: str, whole: str) -> str:
     """A name that no file system finds too long, and another one for whatever else ``whole`` it stands for."""
     suffix = PurePosixPath(name).suffix[:8]

@@ -24,7 +24,7 @@ from ugatit.data.reading import read_samples
 from ugatit.data.samples import SHALLOW, Kind
 from ugatit.data.sampling import to_tensor
 from ugatit.io.errors import UserError
-from ugatit.io.files import printable, real, writing
+from ugatit.io.files import one_case, printable, real, writing
 from ugatit.io.sheet import overlay, save_picture, to_picture
 from ugatit.io.terminal import counted, say, some
 from ugatit.systems.base import Direction, Samples, Translation
@@ -97,11 +97,12 @@ def plan_jobs(inputs: list[str], out: Path, samples: int = 1, channels: tuple[in
         found = [(s, t.with_stem(f"{t.stem}-{number}")) for number in numbers for s, t in found]
     jobs = named(list(dict.fromkeys(found)), channels)
     sources = {real(job.source) for job in jobs}
-    taken: dict[Path, Path] = {}
+    known = str.casefold if one_case(out) else str
+    taken: dict[str, Path] = {}
     for job in jobs:
         if real(job.target) in sources:
             raise UserError(f"The result for {job.source} would replace the input {job.target}: give another -o.")
-        other = taken.setdefault(job.target, job.source)
+        other = taken.setdefault(known(str(job.target)), job.source)
         if real(other) != real(job.source):
             raise UserError(
                 f"{other} and {job.source} would both be written to {job.target}: translate them to two folders."
