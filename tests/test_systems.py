@@ -23,7 +23,7 @@ from ugatit.nn.edges import canny, grey, joined, smooth_edges
 from ugatit.nn.pretrained import content_network
 from ugatit.nn.spectral import SpectralConv2d
 from ugatit.systems import REGISTRY
-from ugatit.systems.aggan import AGGAN, AGGANConfig
+from ugatit.systems.aggan import AGGAN, AGGANConfig, DoublingConv, HalvingConv
 from ugatit.systems.base import Clock
 from ugatit.systems.cartoongan import CartoonGAN, CartoonGANConfig
 from ugatit.systems.cyclegan import CycleGAN, CycleGANConfig
@@ -92,8 +92,8 @@ def plain_residual(c):
     return Residual(*half, nn.ReLU(), reflect(1), nn.Conv2d(c, c, 3), norm(c, False))
 
 
-def up(i, o, affine):
-    return [nn.ConvTranspose2d(i, o, 3, 2, 1, 1), norm(o, affine), nn.ReLU()]
+def up(i, o):
+    return [nn.ConvTranspose2d(i, o, 3, 2, 1, 1), norm(o, False), nn.ReLU()]
 
 
 def cyclegan_generator(w, blocks):
@@ -102,8 +102,8 @@ def cyclegan_generator(w, blocks):
         *[nn.Conv2d(w, 2 * w, 3, 2, 1), norm(2 * w, False), nn.ReLU()],
         *[nn.Conv2d(2 * w, 4 * w, 3, 2, 1), norm(4 * w, False), nn.ReLU()],
         *[plain_residual(4 * w) for _ in range(blocks)],
-        *up(4 * w, 2 * w, False),
-        *up(2 * w, w, False),
+        *up(4 * w, 2 * w),
+        *up(2 * w, w),
         *[reflect(3), nn.Conv2d(w, 3, 7), nn.Tanh()],
     )
 
@@ -175,14 +175,18 @@ def aggan_down(i, o):
     return [nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(i, o, 3, 2), norm(o, True), nn.ReLU()]
 
 
+def aggan_up(i, o):
+    return [nn.ConvTranspose2d(i, o, 3, 2), nn.ZeroPad2d((0, -1, 0, -1)), norm(o, True), nn.ReLU()]
+
+
 def aggan_generator(w, blocks):
     return nn.Sequential(
         *[nn.ZeroPad2d(3), nn.Conv2d(3, w, 7), norm(w, True), nn.ReLU()],
         *aggan_down(w, 2 * w),
         *aggan_down(2 * w, 4 * w),
         *[aggan_residual(4 * w, nn.ZeroPad2d(1)) for _ in range(blocks)],
-        *up(4 * w, 2 * w, True),
-        *up(2 * w, w, True),
+        *aggan_up(4 * w, 2 * w),
+        *aggan_up(2 * w, w),
         *[nn.ZeroPad2d(3), nn.Conv2d(w, 3, 7), nn.Tanh()],
     )
 
@@ -500,6 +504,20 @@ def test_styles_come_from_seeds_and_from_pictures(data, tmp_path):
     assert done.returncode == 2 and "nothing.png" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_what_aggan_halves_and_doubles_stays_where_it_is():
+    layers = nn.Sequential(HalvingConv(1, 1), HalvingConv(1, 1), DoublingConv(1, 1), DoublingConv(1, 1))
+    for layer in layers:
+        nn.init.ones_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    shifts = []
+    for place in range(16, 20):  # all that a stride of 4 tells apart
+        x = torch.zeros(1, 1, 36, 36)
+        x[..., place, place] = 1
+        column = layers(x)[0, 0].sum(1)
+        shifts.append((column * torch.arange(36)).sum().item() / column.sum().item() - place)
+    assert sum(shifts) == pytest.approx(0, abs=1e-4)
+
+
 @pytest.mark.parametrize("attended", [False, True])
 def test_aggan_is_the_textbook_s(attended):
     system = random(AGGAN(AGGANConfig(size=32, width=4, blocks=2)))
@@ -625,7 +643,7 @@ def test_edges_are_opencv_s():
 
 @pytest.mark.parametrize(("name", "build", "last"), [("vgg19", vgg19, 25), ("vgg16", vgg16, 29)])
 def test_vgg_is_torchvision_s_up_to_the_layer_that_is_meant(name, build, last, tmp_path):
-    """conv4_4 of VGG19 before its ReLU; conv5_3 of VGG16 after it."""
+    """conv4_4 of VGG19 before its ReLU; conv5_3 of VGG16 after it, without the last pooling, as in MUNIT's code."""
     torch.manual_seed(0)
     whole = build()
     names = [key for key in whole.state_dict() if key.startswith("features")]
@@ -633,13 +651,13 @@ def test_vgg_is_torchvision_s_up_to_the_layer_that_is_meant(name, build, last, t
     net = content_network(name, tmp_path / "vgg.pth", torch.device("cpu"))
     x = torch.rand(1, 3, 64, 64) * 2 - 1
     seen = VGG19_Weights.IMAGENET1K_V1.transforms(crop_size=64, resize_size=64)((x + 1) / 2)
-    torch.testing.assert_close(net(x), whole.features[: last + 1](seen), rtol=1e-5, atol=1e-6)
-    halvings = sum(isinstance(layer, nn.MaxPool2d) for layer in whole.features[:last])
-    convs = sum(isinstance(layer, nn.Conv2d) for layer in whole.features[: last + 1])
-    assert (halvings, convs) == ((3, 12) if name == "vgg19" else (4, 13))
-    assert isinstance(whole.features[last], nn.Conv2d if name == "vgg19" else nn.ReLU)
+    pools = [i for i, layer in enumerate(whole.features[:last]) if isinstance(layer, nn.MaxPool2d)]
+    kept = nn.Sequential(*[layer for i, layer in enumerate(whole.features[: last + 1]) if i not in pools[3:]])
+    torch.testing.assert_close(net(x), kept(seen), rtol=1e-5, atol=1e-6)
+    assert sum(isinstance(layer, nn.Conv2d) for layer in kept) == (12 if name == "vgg19" else 13)
+    assert isinstance(kept[-1], nn.Conv2d if name == "vgg19" else nn.ReLU)
     assert not any(p.requires_grad for p in net.parameters())
-    assert net(x[:, :1]).shape == (1, 512, 64 >> halvings, 64 >> halvings)
+    assert net(x[:, :1]).shape == (1, 512, 8, 8)
 
 
 def test_content_networks_that_cannot_be_had_are_explained(data, tmp_path):

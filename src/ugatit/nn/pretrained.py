@@ -51,7 +51,8 @@ class VGG(nn.Module):
     """The first layers of a VGG network (Simonyan and Zisserman, 2015), trained on ImageNet.
 
     Args:
-        name: "vgg19", up to conv4_4, before its ReLU; "vgg16", up to conv5_3, after it.
+        name: "vgg19", up to conv4_4, before its ReLU; "vgg16", up to conv5_3, after it and, as in MUNIT's code, without
+            the pooling before conv5_1.
     """
 
     def __init__(self, name: VGGName):
@@ -59,9 +60,11 @@ class VGG(nn.Module):
 
         super().__init__()
         self.features = vgg19().features[:26] if name == "vgg19" else vgg16().features[:30]
+        if name == "vgg16":
+            self.features[23] = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pictures, N x 1 or 3 x H x W in [-1, 1], to N x 512 x h x w, an eighth or a sixteenth of the size."""
+        """Pictures, N x 1 or 3 x H x W in [-1, 1], to N x 512 x H/8 x W/8."""
         mean, std = (constant(numbers, x.device)[:, None, None] for numbers in (IMAGENET_MEAN, IMAGENET_STD))
         return self.features(((x + 1) / 2 - mean) / std)
 

@@ -3,7 +3,7 @@
 An attention network a domain says where to translate; elsewhere the source stays. Where the code is not what was
 meant: the three last convolutions of the attention network are called so that their kernels are 1 x 1 instead of 3 x 3,
 3 x 3 and 7 x 7; here as executed. The code goes through both domains in a fixed order and pairing; here they are
-shuffled, like every system's. Its up-sampling lies one pixel further to the lower right, a matter of counting only.
+shuffled, like every system's.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from ugatit.nn.blocks import conv_block, up_block
+from ugatit.nn.blocks import conv_block
 from ugatit.nn.norm import InstanceNorm
 from ugatit.nn.patch import PatchDiscriminator
 from ugatit.systems.base import (
@@ -90,9 +90,25 @@ class HalvingConv(nn.Conv2d):
         return super().forward(F.pad(x, (0, 1, 0, 1)))
 
 
+class DoublingConv(nn.ConvTranspose2d):
+    """3x3 transposed convolution of stride 2 as TensorFlow aligns it, so that it undoes the shift of `HalvingConv`."""
+
+    def __init__(self, channels_in: int, channels_out: int):
+        super().__init__(channels_in, channels_out, 3, 2)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """N x C x H x W to N x C' x 2H x 2W."""
+        return super().forward(x, output_size)[..., :-1, :-1]
+
+
 def down_block(channels_in: int, channels_out: int) -> nn.Sequential:
     """Half the size, norm, ReLU."""
     return nn.Sequential(HalvingConv(channels_in, channels_out), InstanceNorm(channels_out), nn.ReLU(inplace=True))
+
+
+def up_block(channels_in: int, channels_out: int) -> nn.Sequential:
+    """Twice the size, norm, ReLU."""
+    return nn.Sequential(DoublingConv(channels_in, channels_out), InstanceNorm(channels_out), nn.ReLU(inplace=True))
 
 
 def generator(config: AGGANConfig) -> nn.Sequential:
@@ -103,8 +119,8 @@ def generator(config: AGGANConfig) -> nn.Sequential:
         down_block(w, 2 * w),
         down_block(2 * w, 4 * w),
         *[SumResBlock(4 * w, "zeros") for _ in range(config.blocks)],
-        up_block(4 * w, 2 * w, InstanceNorm(2 * w)),
-        up_block(2 * w, w, InstanceNorm(w)),
+        up_block(4 * w, 2 * w),
+        up_block(2 * w, w),
         conv_block(w, config.channels, 7, 1, None, nn.Tanh(), "zeros"),
     )
 

@@ -61,6 +61,8 @@ class DRITConfig(SystemConfig):
     """The weight of finding the random attribute again in the translation that it made."""
     kl_weight: Annotated[float, Field(ge=0)] = 0.01
     """The weight of the mean squares of contents and attributes."""
+    init_std: Annotated[float, Field(gt=0)] = 0.02
+    """The standard deviation of the convolutions' initial weights. Narrow networks start better with more."""
     lr: Annotated[float, Field(gt=0)] = 1e-4
     """Adam's learning rate. The content discriminator's is 2.5 times lower."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
@@ -196,10 +198,10 @@ class DRIT(System):
         self.judge_content = content_discriminator(config)
 
     def init_weights(self) -> None:
-        """Convolutions' weights from N(0, 0.02^2); biases and linear layers as torch draws them."""
+        """Convolutions' weights from a normal distribution; biases and linear layers as torch draws them."""
         for part in self.modules():
             if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.normal_(part.weight, 0.0, 0.02)
+                nn.init.normal_(part.weight, 0.0, self.config.init_std)
 
     def content_update(self, content_a: Tensor, content_b: Tensor) -> Update:
         """The content discriminator: contents of A to 0, of B to 1; its gradient is clipped to the norm 5."""
