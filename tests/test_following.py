@@ -223,6 +223,15 @@ def test_attention_that_guesses_is_a_sign():
     assert "`cam_weight`" in told
 
 
+def test_attention_that_shuts_is_a_sign():
+    with torch.device("meta"):
+        system = REGISTRY["aggan"](REGISTRY["aggan"].presets["quick"].model)
+    means = {"att/mean_a": 0.4, "att/mean_b": 0.2}
+    assert system.signs(means) == []
+    (told,) = system.signs(means | {"att/mean_b": 0.05})
+    assert "`cycle_weight`" in told
+
+
 def test_translations_like_their_sources_are_a_sign():
     x = torch.rand(2, 3, 8, 8)
     columns = {"source A": x, "A to B": x + 0.001, "source B": x, "B to A": -x}

@@ -546,6 +546,8 @@ def test_aggan_is_the_textbook_s(attended):
     for names, loss in losses.items():
         torch.testing.assert_close(loss, expected[names[0]], rtol=1e-9, atol=0)
         assert len(names) == (1 if attended or names[0].startswith("disc") else 2)
+    said = {name: term for update in system.updates(a, b, Clock(0, 10)) for name, term in update.terms.items()}
+    assert (said["att/mean_a"], said["att/mean_b"]) == (m_a.mean(), m_b.mean())
 
 
 def test_attention_of_a_padded_picture_has_the_picture_s_size():

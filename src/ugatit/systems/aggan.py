@@ -19,6 +19,7 @@ from torch.optim import Adam, Optimizer
 from ugatit.nn.blocks import conv_block
 from ugatit.nn.norm import InstanceNorm
 from ugatit.nn.patch import PatchDiscriminator
+from ugatit.nn.precision import full_precision
 from ugatit.systems.base import (
     Clock,
     Direction,
@@ -35,6 +36,8 @@ from ugatit.systems.base import (
     weighted,
 )
 from ugatit.systems.pool import Pool
+
+SHUT = 0.1  # the mean attention below which hardly anything is translated
 
 
 @dataclass(frozen=True)
@@ -208,8 +211,9 @@ class AGGAN(System):
         }
         learning = clock.share < self.config.attention_until
         trained = (f"gen_{direction}", f"att_{source}") if learning else (f"gen_{direction}",)
-        weights = {"adv": 1.0, "cycle": self.config.cycle_weight}
-        return weighted(trained, f"gen_{direction}", terms, weights), (fake, mask)
+        update = weighted(trained, f"gen_{direction}", terms, {"adv": 1.0, "cycle": self.config.cycle_weight})
+        update.terms[f"att/mean_{source}"] = full_precision(mask.detach()).mean()
+        return update, (fake, mask)
 
     def discriminator_update(self, domain: str, real: Tensor, fake: tuple[Tensor, Tensor], clock: Clock) -> Update:
         """Half the least squares of real pictures to 1 and of the pool's fakes to 0."""
@@ -238,6 +242,14 @@ class AGGAN(System):
             for name, network in self.named_children()
             if not name.startswith("pool")
         }
+
+    def signs(self, means: dict[str, float]) -> list[str]:
+        shut = any(name.startswith("att/mean_") and mean < SHUT for name, mean in means.items())
+        sentence = (
+            "The attention networks attend to next to nothing, so pictures stay as they are: try a smaller "
+            "`cycle_weight`; the cycle loss is lowest where nothing changes."
+        )
+        return super().signs(means) + [sentence] * shut
 
     def lr_factor(self, clock: Clock) -> float:
         return clock.linear_decay(self.config.decay_from)

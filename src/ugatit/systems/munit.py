@@ -1,7 +1,8 @@
 """MUNIT (Huang et al., ECCV 2018) as in its authors' code.
 
 A picture is a content, which translation keeps, and a style of eight numbers, which it replaces. The domain-invariant
-perceptual loss is off, as in the authors' settings for 256 pixels; its VGG16 is torchvision's instead of Caffe's.
+perceptual loss is off, as in the authors' settings for 256 pixels; its VGG16 is torchvision's instead of Caffe's. The
+preset `quick` has a cycle loss, which is off in `paper`.
 """
 
 from collections.abc import Iterator
