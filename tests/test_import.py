@@ -4,7 +4,9 @@ import argparse
 import codecs
 import resource
 import shutil
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from ugatit.translation.checkpoints import checkpoints_in, import_checkpoint, wa
 from ugatit.translation.folder import load_model, save_model
 from ugatit.translation.released import NETWORKS, released_names
 from ugatit.translation.translator import Translator
+from ugatit.translation.unpacking import unpack
 
 
 def worst(system, folder) -> float:
@@ -440,7 +443,7 @@ def test_what_is_no_known_checkpoint_is_named(tmp_path, data):
     (tmp_path / "x.png").write_bytes((data / "trainA" / "0.png").read_bytes())
     (tmp_path / "x.html").write_text("<!DOCTYPE html>")
     torch.save({"g_ema": {"w": torch.ones(3)}}, tmp_path / "style.pt")
-    torch.save({"model.model.1.model.2.weight": torch.ones(3)}, tmp_path / "unet.pth")
+    torch.save({"model.model.0.weight": torch.ones(3)}, tmp_path / "unet.pth")
     torch.save({"encoder.weight": torch.ones(3)}, tmp_path / "other.pth")
     torch.save({**released(), "args": argparse.Namespace(lr=1)}, tmp_path / "options.pt")
     save_model(tiny_model(), tmp_path / "model", step=0)
@@ -573,6 +576,10 @@ def generators() -> dict[str, dict[str, torch.Tensor]]:
         lambda s: {n: {f"module.module.{k}": v for k, v in state.items()} for n, state in s.items()},
         lambda s: {n: {f"_orig_mod.{k}": v for k, v in state.items()} for n, state in s.items()},
         lambda s: {n: state | {"step": torch.tensor(7), "epoch": 3} for n, state in s.items()},
+        lambda s: {"model_state_dict": s, "optimizer_state_dict": {"state": {}}, "loss": torch.tensor(0.3)},
+        lambda s: {**s, "params": {"lr": 1e-4}},
+        lambda s: {"G_A2B": s["genA2B"], "G_B2A": s["genB2A"], "optimizer_G": {"state": {}}, "epoch": 2},
+        lambda s: {"state_dict": {f"netG_{n[3:]}.{k}": v for n, state in s.items() for k, v in state.items()}},
     ],
 )
 def test_what_trainers_put_around_the_weights_is_taken_away(wrap, tmp_path):
@@ -652,7 +659,106 @@ def test_generators_of_the_toolkit_are_unwrapped_too(tmp_path):
     torch.save({"state_dict": theirs, "epoch": 9}, tmp_path / "netG_A2B.pth")
     torch.save({"netG_B2A": toolkit_names(ours.gen_b2a, 5), "netG_A2B": theirs}, tmp_path / "both.pth")
     assert import_checkpoint([tmp_path / "netG_A2B.pth"], 32).directions == ("a2b",)
+    states = {"G_BA": toolkit_names(ours.gen_b2a, 5), "D_A": {"model.0.weight": torch.ones(3)}, "epoch": 3}
+    torch.save(states, tmp_path / "one.pth")
+    assert import_checkpoint([tmp_path / "one.pth"], 32).directions == ("b2a",)
+    torch.save(states | {"G_AB": theirs}, tmp_path / "checkpoint.pth")
+    assert import_checkpoint([tmp_path / "checkpoint.pth"], 32).directions == ("a2b", "b2a")
     both = import_checkpoint([tmp_path / "both.pth"], 32)
     x = torch.rand(1, 3, 32, 32)
     for way in ("a2b", "b2a"):
         assert torch.allclose(both.translate(x, way).image, ours.eval().translate(x, way).image, atol=1e-5)
+
+
+def test_generators_in_a_folder_are_told_from_discriminators_and_older_ones(tmp_path):
+    ours = CycleGAN(CycleGAN.Config(size=32, width=4, blocks=2))
+    ours.init_weights()
+    for name in ("netD_A", "netD_B", "netG_A2B", "netG_B2A"):
+        torch.save(toolkit_names(ours.gen_a2b, 5), tmp_path / f"{name}.pth")
+    assert [file.stem for file in checkpoints_in(tmp_path)] == ["netG_A2B", "netG_B2A"]
+    steps = tmp_path / "steps"
+    steps.mkdir()
+    for name in ("5_net_G_A", "5_net_G_B", "10_net_G_A", "10_net_G_B", "10_net_D_A"):
+        (steps / f"{name}.pth").touch()
+    assert [file.stem for file in checkpoints_in(steps)] == ["10_net_G_A", "10_net_G_B"]
+    (steps / "10_net_G_B.pth").unlink()
+    with pytest.raises(UserError, match="holds 4 checkpoints, none of which is known by its name: give one or two"):
+        checkpoints_in(steps)
+
+
+def test_one_network_under_two_names_becomes_two(tmp_path):
+    states = released()
+    torch.save(states | {"genB2A": states["genA2B"]}, tmp_path / "x_params_1.pt")
+    save_model(import_checkpoint([tmp_path / "x_params_1.pt"], 32), tmp_path / "m", step=0)
+    system = load_model(tmp_path / "m")
+    assert torch.equal(system.gen_a2b.down[0][0].weight, system.gen_b2a.down[0][0].weight)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda n, t: (n.replace("block.1.", "block.0.").replace("block.5.", "block.3."), t), "padded otherwise"),
+        (lambda n, t: (n, (t * 9).to(torch.int8)), "of another network"),
+        (lambda n, t: (n, t.to(torch.complex64)), "of another network"),
+    ],
+)
+def test_heirs_of_the_toolkit_that_compute_otherwise_are_refused(change, sentence, tmp_path):
+    ours = CycleGAN(CycleGAN.Config(size=32, width=4, blocks=2))
+    ours.init_weights()
+    torch.save(dict(change(n, t) for n, t in toolkit_names(ours.gen_a2b, 5).items()), tmp_path / "latest_net_G_A.pth")
+    with pytest.raises(UserError, match=sentence):
+        import_checkpoint([tmp_path / "latest_net_G_A.pth"], 32)
+
+
+def test_files_of_others_are_not_said_to_be_dangerous_ones_of_pytorch(tmp_path):
+    for content in (b"\x80\x02}q\x00.", b"\x08\x07\x12\x07pytorch" + bytes(range(99)), b"\x04\0\0\0\x01\0\0\0"):
+        (tmp_path / "x.pth").write_bytes(content)
+        with pytest.raises(UserError, match="is no file of PyTorch: give a"):
+            import_checkpoint([tmp_path / "x.pth"])
+    with zipfile.ZipFile(tmp_path / "script.pt", "w") as script:
+        for name in ("data.pkl", "constants.pkl", "code/model.py"):
+            script.writestr(f"script/{name}", b"\x80\x02}q\x00.")
+    with pytest.raises(UserError, match="is a program of TorchScript, and code of others is never run here"):
+        import_checkpoint([tmp_path / "script.pt"])
+    part = tmp_path / "tf" / "UGATIT.model-9.data-00000-of-00001"
+    part.parent.mkdir()
+    part.write_bytes(bytes(range(99)))
+    for given in (part, part.parent):
+        with pytest.raises(UserError, match=r"TensorFlow without its \.index: put that beside it"):
+            import_checkpoint([given])
+
+
+def test_a_zip_file_of_a_mac_whose_list_is_cut_to_32_bits_is_read(shared, tmp_path):
+    """As the authors' own two are, of more than 4 GiB: sizes and places are modulo that."""
+    source = next((shared / "parity_tensorflow" / "light").rglob("*.index")).parent
+    files = [file for file in sorted(source.iterdir()) if file.is_file()]
+    listed = b""
+    with (tmp_path / "selfie2anime.zip").open("wb") as archive:
+        for file in [None, *files]:
+            name = ("run/" if file is None else f"run/{file.name}").encode()
+            data = b"" if file is None else file.read_bytes()
+            method, place = (0, 0) if file is None else (8, 8)
+            packer = zlib.compressobj(6, zlib.DEFLATED, -15)
+            packed = b"" if file is None else packer.compress(data) + packer.flush()
+            start = archive.tell()
+            archive.write(struct.pack("<4s5H3I2H", b"PK\3\4", 20, place, method, 0, 0, 0, 0, 0, len(name), 0) + name)
+            archive.write(packed)
+            if file:
+                archive.write(struct.pack("<4s3I", b"PK\7\x08", zlib.crc32(data), len(packed), len(data)))
+            about = (zlib.crc32(data), len(packed), len(data), len(name), 0, 0, 0, 0, 0, start)
+            listed += struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, place, method, 0, 0, *about) + name
+        end = archive.tell()
+        archive.write(listed)
+        count = len(files) + 1
+        archive.write(struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count, count, len(listed), end - 1000, 0))
+    with zipfile.ZipFile(tmp_path / "selfie2anime.zip") as archive, pytest.raises(zipfile.BadZipFile):
+        archive.extractall(tmp_path / "listed")
+    unpack(tmp_path / "selfie2anime.zip", tmp_path / "out")
+    for file in files:
+        assert (tmp_path / "out" / "run" / file.name).read_bytes() == file.read_bytes()
+    assert import_checkpoint([tmp_path / "selfie2anime.zip"]).directions == ("a2b", "b2a")
+    whole = (tmp_path / "selfie2anime.zip").read_bytes()
+    middle = len(whole) // 2
+    (tmp_path / "damaged.zip").write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    with pytest.raises(UserError, match=r"damaged.zip cannot be unpacked \(.*\): get it again"):
+        import_checkpoint([tmp_path / "damaged.zip"])

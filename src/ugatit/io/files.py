@@ -296,6 +296,7 @@ def read_json(path: Path, most: int = 2**20) -> dict[str, Any]:
     return found
 
 
+OLD = bytes.fromhex("8a0a6cfc9c46f9206aa85019")  # the number that files from before torch 1.6 begin with, pickled
 PICKLES = 5  # at the beginning of a file from before torch 1.6
 CODES = {"_codecs.encode": "of NumPy's numbers, _codecs.encode"}  # what names of code stand for
 GREEDY = {"__builtin__ bytearray", "builtins bytearray", "_codecs encode"}  # torch would call them with any length
@@ -324,9 +325,11 @@ def read_torch(path: str | Path) -> Any:
                 found = torch.load(file, map_location="cpu", weights_only=True)
         except CodeError:
             raise
-        except pickle.UnpicklingError:  # in whose words torch advises to trust the file
-            raise CodeError(f"holds more than tensors ({code_in(path)}), or is damaged") from None
         except Exception as error:  # torch.load raises many kinds for damaged files
+            if not is_torch(file):
+                raise ValueError("is no file of PyTorch") from None
+            if isinstance(error, pickle.UnpicklingError):  # in whose words torch advises to trust the file
+                raise CodeError(f"holds more than tensors ({code_in(path)}), or is damaged") from None
             raise ValueError(f"cannot be read ({printable(words_of(error))})") from None
     tensors = tensors_in(found)
     if any(t.layout != torch.strided or t.is_quantized or t.is_meta or t.is_nested for t in tensors):
@@ -337,16 +340,25 @@ def read_torch(path: str | Path) -> Any:
     return found
 
 
+def is_torch(file: IO[bytes]) -> bool:
+    """Whether an open file begins as ``torch.save`` writes it."""
+    file.seek(0)
+    head = file.read(64)
+    return OLD in head or head.startswith(b"PK")
+
+
 def check_pickles(file: IO[bytes], size: int) -> None:
     """See that a file of torch takes no more memory than it has bytes, and is whole, before torch reads it.
 
     Raises:
-        CodeError: it calls what makes as much memory as it likes.
+        CodeError: it calls what makes as much memory as it likes, or is a program.
         ValueError: it is damaged, or packed.
     """
     opened = [file]
     if zipfile.is_zipfile(file):
         archive = zipfile.ZipFile(file)
+        if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+            raise CodeError("is a program of TorchScript")
         if sum(part.file_size for part in archive.infolist()) > size:
             raise ValueError("it is packed to far less than its size")
         if damaged := archive.testzip():  # torch does not look at the checksums
@@ -407,7 +419,12 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str
     Raises:
         OSError: it could not be written, because the disk is full for example.
     """
+    apart: dict[str, Tensor] = {}
+    known: set[int] = set()
+    for name, tensor in tensors.items():  # tensors that are one in memory are written as two
+        apart[name] = tensor.detach().clone() if tensor.data_ptr() in known else tensor.detach().contiguous()
+        known.add(tensor.data_ptr())
     try:
-        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path, metadata)
+        save_file(apart, path, metadata)
     except SafetensorError as error:
         raise OSError(str(error)) from None

@@ -26,6 +26,7 @@ from ugatit.translation.released import (
     FLOATS,
     GENERATORS,
     NETWORKS,
+    STATISTICS,
     from_released,
     is_generator,
     is_released,
@@ -33,6 +34,7 @@ from ugatit.translation.released import (
 )
 from ugatit.translation.tensorflow import import_tensorflow, index_of
 from ugatit.translation.toolkit import import_toolkit, is_toolkit
+from ugatit.translation.unpacking import unpack
 from ugatit.translation.wrapped import unwrapped
 
 READ = (
@@ -41,7 +43,6 @@ READ = (
     "of CartoonGAN"
 )
 SUFFIXES = (*CHECKPOINTS, ".safetensors")  # of what is looked for in folders
-MOST_UNPACKED = 2**33  # bytes of what is in a zip file
 PACKED = "a packed file"
 HEADS = {  # what a file begins with, and what that is
     b"\x89PNG": "a picture", b"\xff\xd8\xff": "a picture", b"GIF8": "a picture", b"\x89HDF": "a file of Keras (HDF5)",
@@ -60,9 +61,10 @@ WAY = re.compile(
     r"|(?<![A-Za-z])(?:A[_-]?B|B[_-]?A)(?![A-Za-z0-9])"
 )
 END = re.compile(r"(?:^|[^A-Za-z0-9])([AB])(?![A-Za-z0-9])")
+JUDGE = re.compile(r"(?i)(?:^|[^a-z])(?:net_?)?d(?:is[a-z]*)?(?:[^a-z]|$|_?[ab]$)")  # a discriminator's name
 KEYS = {  # a name in a checkpoint, and whose it is
     "g_ema": "of StyleGAN", "pytorch-lightning_version": "of Lightning", "netG_A": "of a trainer",
-    "model.model.1.model.2.weight": "a U-Net of the CycleGAN toolkit, whose ResNets are read",
+    "model.model.0.weight": "a U-Net of the CycleGAN toolkit, whose ResNets are read",
     "model.0.weight": "a discriminator of the CycleGAN toolkit, whose generators are read",
 }  # fmt: skip
 
@@ -88,6 +90,10 @@ def import_checkpoint(
         raise UserError(f"No checkpoint was named: give {READ}.")
     if not 32 <= size <= 4096 or size % 4:
         raise UserError(f"`size={size}`: give a multiple of 4 from 32 to 4096.")
+    for path in paths:
+        lonely = path.is_file() and re.search(r"\.(data-\d+-of-\d+|meta)$", path.name) and index_of(path) is None
+        if lonely or (path.is_dir() and any(path.glob("*.data-*-of-*")) and index_of(path) is None):
+            raise UserError(f"{path} is a checkpoint of TensorFlow without its .index: put that beside it.")
     packed = [path for path in paths if path.is_file() and zipfile.is_zipfile(path) and not is_torch(path)]
     if packed and len(paths) > 1:
         raise UserError(f"{packed[0]} is a zip file, and others were given with it: give it alone, or unpack it.")
@@ -140,12 +146,38 @@ def from_one(file: Path, size: int, direction: Direction | None) -> System:
     if (system := import_baseline(found, file, size)) is not None:
         need_no_direction(direction)
         return system
-    pair = {way_of(Path(str(name))): part for name, part in found.items()} if isinstance(found, dict) else {}
-    if set(pair) == set(DIRECTIONS) and len(found) == 2:
+    generators = generators_in(found)
+    if not generators:
+        return import_toolkit({way_told(file, direction): toolkit_state(file, found)}, file, size)
+    if len(generators) == 2:
         need_no_direction(direction)
-        return import_toolkit({way: toolkit_state(file, pair[way]) for way in DIRECTIONS}, file, size)
-    state = toolkit_state(file, found)
-    return import_toolkit({way_told(file, direction): state}, file, size)
+        ways = ways_of([Path(name) for name in generators])
+    else:
+        ways = [direction or way_of(Path(*generators)) or way_told(file, None)]
+    states = dict(zip(ways, generators.values(), strict=True))
+    if all(map(is_generator, states.values())):
+        return from_released({f"gen{way.upper()}": state for way, state in states.items()}, file, size)
+    return import_toolkit({way: toolkit_state(file, state) for way, state in states.items()}, file, size)
+
+
+def generators_in(found: Any) -> dict[str, dict[str, Any]]:
+    """The generators of the authors' code or the toolkit that are in a checkpoint beside other things, by the names
+    that they have there, as dicts or before the first dot of the weights' names: one or two; none if there are more."""
+    if not isinstance(found, dict) or is_toolkit(found):
+        return {}
+    parts: dict[str, Any] = {}
+    for name, value in found.items():
+        network, dot, weight = str(name).partition(".")
+        if dot:
+            parts.setdefault(network, {})[weight] = value
+        else:
+            parts[network] = value
+    generators = {
+        name: part
+        for name, part in parts.items()
+        if isinstance(part, dict) and (is_generator(part) or is_toolkit(part))
+    }
+    return generators if len(generators) <= 2 else {}
 
 
 def usable(system: System, path: Path) -> System:
@@ -216,17 +248,12 @@ def is_torch(path: Path) -> bool:
 
 def import_zipped(path: Path, size: int, direction: Direction | None, smoothing: bool) -> System:
     """`import_checkpoint` of what is in a zip file, whose names lead nowhere else."""
-    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
-        parts = [part for part in archive.infolist() if not part.is_dir()]
-        if sum(part.file_size for part in parts) > MOST_UNPACKED:
-            raise UserError(
-                f"{path} unpacks to more than {MOST_UNPACKED >> 30} GiB: unpack it, and give what is in it."
-            )
+    with tempfile.TemporaryDirectory() as folder:
         try:
-            archive.extractall(folder)
+            unpack(path, Path(folder))
         except (*UNREADABLE, ValueError) as error:
-            room = f"free some space in {tempfile.gettempdir()}, or unpack it yourself"
-            advice = room if is_full(error) else "get it again"
+            full = f"free some space in {tempfile.gettempdir()}, or unpack it yourself"
+            advice = full if is_full(error) else "get it again, or unpack it and give what is in it"
             raise UserError(f"{path} cannot be unpacked ({error}): {advice}.") from None
         folders = holding(Path(folder))
         if not folders:
@@ -277,12 +304,17 @@ def checkpoints_in(folder: Path) -> list[Path]:
     sets = {file.name.partition("_params_")[0] for file in released}
     if len(sets) > 1:
         raise UserError(f"{folder} holds checkpoints of several trainings ({some(sorted(sets))}): give one file.")
-    if not both and len(others) == 2 and {way_of(file) for file in others} == set(DIRECTIONS):
-        both = others
+    if not both:
+        generators = sorted((file for file in others if not JUDGE.search(file.stem)), key=steps_in)
+        newest = {way_of(file): file for file in generators}
+        if set(newest) == set(DIRECTIONS) and (
+            len(generators) == 2 or len({steps_in(f)[:2] for f in newest.values()}) == 1
+        ):
+            both = [newest[way] for way in DIRECTIONS]
     toolkit = sorted(folder.glob("latest_net_G.pth"))
     found = released[-1:] or both or toolkit or munit[-1:] or others[: len(others) == 1]
     if not found:
-        several = f"{len(others)} checkpoints, none of which is known by its name: give one, " if others else ""
+        several = f"{len(others)} checkpoints, none of which is known by its name: give one or two, " if others else ""
         raise UserError(f"{folder} holds {several or 'no checkpoint that is known: give '}{READ}.")
     return found
 
@@ -361,7 +393,7 @@ def toolkit_state(path: Path, found: Any) -> dict[str, Tensor]:
         UserError: it is something else, which is named.
     """
     plain = isinstance(found, dict) and all(
-        isinstance(name, str) and isinstance(value, Tensor) and (value.dtype in FLOATS or not value.is_floating_point())
+        isinstance(name, str) and isinstance(value, Tensor) and (value.dtype in FLOATS or name.endswith(STATISTICS))
         for name, value in found.items()
     )
     state = found if plain else {}

@@ -11,6 +11,7 @@ from ugatit.systems.base import Direction
 from ugatit.systems.cyclegan import CycleGAN, CycleGANConfig
 from ugatit.translation.released import STATISTICS
 
+PLACES = (None, "1", "5", "6")  # of convolutions in a block: after a padding layer each, with dropout or without
 LAYER = re.compile(r"model\.(\d+)\.(?:conv_block\.(\d+)\.)?(weight|bias)")
 OUTSIDE = 6  # convolutions that are in no residual block
 
@@ -37,7 +38,9 @@ def in_order(state: dict[str, Tensor]) -> list[Tensor]:
         if layer is None:
             raise ValueError(f"{name} is of another network")
         if tensor.ndim == 1 and name.endswith("weight"):
-            raise ValueError("it has batch norm")
+            raise ValueError("its norms have weights, as batch norm has")
+        if layer[2] not in PLACES:
+            raise ValueError("its blocks are padded otherwise than by reflection")
         found[int(layer[1]), int(layer[2] or 0), layer[3] == "bias"] = tensor.float()
     return [tensor for _, tensor in sorted(found.items())]
 

@@ -31,9 +31,12 @@ def unwrapped(found: Any, networks: Iterable[str] = (), depth: int = 0) -> Any:
             parts.setdefault(network, {})[PREFIX.sub("", weight)] = value
         else:
             parts[bare] = unwrapped(value, names, depth + 1)
-    inner = next((parts[name] for name in INNER if isinstance(parts.get(name), dict) and parts[name]), None)
-    if inner is not None and not any(isinstance(value, Tensor) for value in parts.values()):
-        return inner
     if any(isinstance(value, Tensor) and "." in name for name, value in parts.items()):  # weights, with what is none
         return {name: value for name, value in parts.items() if "." in name}
-    return parts
+    inner = next((parts[name] for name in INNER if holds_weights(parts.get(name))), None)
+    return parts if inner is None or any(name in parts for name in names) else inner
+
+
+def holds_weights(part: Any) -> bool:
+    """Whether a part of a checkpoint has tensors, or dicts that may have some."""
+    return isinstance(part, dict) and any(isinstance(value, Tensor | dict) for value in part.values())
