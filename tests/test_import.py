@@ -686,6 +686,22 @@ def test_generators_in_a_folder_are_told_from_discriminators_and_older_ones(tmp_
         checkpoints_in(steps)
 
 
+def test_the_authors_networks_under_other_names_of_layers(tmp_path):
+    states = generators()
+    others = {"DownBlock.": "down_layer.", "UpBlock2.": "up_layer.", "FC.": "fc.", "UpBlock1_": "ResNetAdaILNBlock_"}
+    for way in ("A2B", "B2A"):
+        state = states[f"gen{way}"]
+        for ours, theirs in others.items():
+            assert any(name.startswith(ours) for name in state)
+            state = {theirs + n.removeprefix(ours) if n.startswith(ours) else n: t for n, t in state.items()}
+        torch.save(state, tmp_path / f"netG_{way}.pth")
+    system = import_checkpoint([tmp_path], 32)
+    for way in ("a2b", "b2a"):
+        made = system.get_submodule(f"gen_{way}").state_dict()
+        for name, ours in released_names(system, f"gen_{way}").items():
+            assert torch.equal(made[ours], states[f"gen{way.upper()}"][name])
+
+
 def test_one_network_under_two_names_becomes_two(tmp_path):
     states = released()
     torch.save(states | {"genB2A": states["genA2B"]}, tmp_path / "x_params_1.pt")

@@ -9,6 +9,20 @@ from torch import Tensor
 PREFIX = re.compile(r"\A(?:module\.|_orig_mod\.)+")  # of names, of networks on several devices, or compiled ones
 DEEPEST = 4  # dicts in dicts that are gone through
 INNER = ("state_dict", "model_state_dict", "model", "weights", "params", "networks", "nets", "net")
+OTHERS = {  # names of layers in Lornatang/UGATIT-PyTorch, whose networks are the authors', and theirs
+    "down_layer.": "DownBlock.",
+    "up_layer.": "UpBlock2.",
+    "fc.": "FC.",
+    "ResNetAdaILNBlock_": "UpBlock1_",
+}
+
+
+def by_authors_names(state: dict[str, Any]) -> dict[str, Any]:
+    """A generator's state dict with its layers called as in the authors' code; others as they are."""
+    if "down_layer.1.weight" not in state:
+        return state
+    called = {name: next((other for other in OTHERS if name.startswith(other)), "") for name in state}
+    return {OTHERS.get(other, "") + name.removeprefix(other): state[name] for name, other in called.items()}
 
 
 def unwrapped(found: Any, networks: Iterable[str] = (), depth: int = 0) -> Any:
@@ -32,7 +46,7 @@ def unwrapped(found: Any, networks: Iterable[str] = (), depth: int = 0) -> Any:
         else:
             parts[bare] = unwrapped(value, names, depth + 1)
     if any(isinstance(value, Tensor) and "." in name for name, value in parts.items()):  # weights, with what is none
-        return {name: value for name, value in parts.items() if "." in name}
+        return by_authors_names({name: value for name, value in parts.items() if "." in name})
     inner = next((parts[name] for name in INNER if holds_weights(parts.get(name))), None)
     return parts if inner is None or any(name in parts for name in names) else inner
 
