@@ -419,10 +419,22 @@ def test_what_came_instead_of_weights_is_named(content, sentence, tmp_path):
         import_checkpoint([tmp_path / "x_params_1.pt"], 32)
 
 
-@pytest.mark.parametrize("content", [{0: torch.zeros(3)}, {b"a": torch.zeros(3)}, {"model.1.weight": torch.zeros(())}])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {0: torch.zeros(3)},
+        {b"a": torch.zeros(3)},
+        {"model.1.weight": torch.zeros(())},
+        {"a": torch.zeros(3), "a.b": torch.zeros(3)},
+        {"a": {"DownBlock.1.weight": torch.zeros(())}, "b": 3},
+        {"a": {"model.1.weight": 3, "model.10.conv_block.1.weight": "x"}},
+    ],
+)
 def test_odd_contents_are_refused_in_a_sentence(content, tmp_path):
     torch.save(content, tmp_path / "x.pth")
-    with pytest.raises(UserError, match=r"another network|not a ResNet generator|holds more than tensors"):
+    with pytest.raises(
+        UserError, match=r"another network|not a ResNet generator|holds more than tensors|not of the authors"
+    ):
         import_checkpoint([tmp_path / "x.pth"], 32)
 
 
@@ -681,6 +693,11 @@ def test_generators_in_a_folder_are_told_from_discriminators_and_older_ones(tmp_
     for name in ("5_net_G_A", "5_net_G_B", "10_net_G_A", "10_net_G_B", "10_net_D_A"):
         (steps / f"{name}.pth").touch()
     assert [file.stem for file in checkpoints_in(steps)] == ["10_net_G_A", "10_net_G_B"]
+    ways = tmp_path / "ways"
+    ways.mkdir()
+    for name in ("5_netG_A2B", "5_netG_B2A", "10_netG_A2B", "10_netG_B2A"):
+        (ways / f"{name}.pth").touch()
+    assert [file.stem for file in checkpoints_in(ways)] == ["10_netG_A2B", "10_netG_B2A"]
     (steps / "10_net_G_B.pth").unlink()
     with pytest.raises(UserError, match="holds 4 checkpoints, none of which is known by its name: give one or two"):
         checkpoints_in(steps)

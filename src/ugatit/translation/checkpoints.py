@@ -165,18 +165,13 @@ def generators_in(found: Any) -> dict[str, dict[str, Any]]:
     that they have there, as dicts or before the first dot of the weights' names: one or two; none if there are more."""
     if not isinstance(found, dict) or is_toolkit(found):
         return {}
-    parts: dict[str, Any] = {}
+    flat: dict[str, dict[str, Any]] = {}
     for name, value in found.items():
         network, dot, weight = str(name).partition(".")
         if dot:
-            parts.setdefault(network, {})[weight] = value
-        else:
-            parts[network] = value
-    generators = {
-        name: part
-        for name, part in parts.items()
-        if isinstance(part, dict) and (is_generator(part) or is_toolkit(part))
-    }
+            flat.setdefault(network, {})[weight] = value
+    parts = flat | {str(name): part for name, part in found.items() if isinstance(part, dict)}
+    generators = {name: part for name, part in parts.items() if is_generator(part) or is_toolkit(part)}
     return generators if len(generators) <= 2 else {}
 
 
@@ -304,13 +299,7 @@ def checkpoints_in(folder: Path) -> list[Path]:
     sets = {file.name.partition("_params_")[0] for file in released}
     if len(sets) > 1:
         raise UserError(f"{folder} holds checkpoints of several trainings ({some(sorted(sets))}): give one file.")
-    if not both:
-        generators = sorted((file for file in others if not JUDGE.search(file.stem)), key=steps_in)
-        newest = {way_of(file): file for file in generators}
-        if set(newest) == set(DIRECTIONS) and (
-            len(generators) == 2 or len({steps_in(f)[:2] for f in newest.values()}) == 1
-        ):
-            both = [newest[way] for way in DIRECTIONS]
+    both = both or pair_in(others)
     toolkit = sorted(folder.glob("latest_net_G.pth"))
     found = released[-1:] or both or toolkit or munit[-1:] or others[: len(others) == 1]
     if not found:
@@ -319,9 +308,18 @@ def checkpoints_in(folder: Path) -> list[Path]:
     return found
 
 
+def pair_in(files: list[Path]) -> list[Path]:
+    """The two generators among files, or the newest two of one step; none if their names do not tell."""
+    generators = sorted((file for file in files if not JUDGE.search(file.stem)), key=steps_in)
+    newest = {way_of(file): file for file in generators}
+    steps = {steps_in(file)[:2] for file in newest.values()}
+    known = set(newest) == set(DIRECTIONS) and (len(generators) == 2 or len(steps) == 1)
+    return [newest[way] for way in DIRECTIONS] if known else []
+
+
 def steps_in(file: Path) -> tuple[bool, int, str]:
     """What a checkpoint's place among those of its training goes by: latest, or its last number."""
-    numbers = re.findall(r"\d+", without_copy(file.stem))
+    numbers = re.findall(r"\d+", WAY.sub("", without_copy(file.stem)))
     return "latest" in file.stem, int(numbers[-1]) if numbers else 0, file.name
 
 
