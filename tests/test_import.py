@@ -793,5 +793,7 @@ def test_a_zip_file_of_a_mac_whose_list_is_cut_to_32_bits_is_read(shared, tmp_pa
     whole = (tmp_path / "selfie2anime.zip").read_bytes()
     middle = len(whole) // 2
     (tmp_path / "damaged.zip").write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
-    with pytest.raises(UserError, match=r"damaged.zip cannot be unpacked \(.*\): get it again"):
-        import_checkpoint([tmp_path / "damaged.zip"])
+    (tmp_path / "short.zip").write_bytes(whole[:14] + whole[end:])
+    for name in ("damaged", "short"):
+        with pytest.raises(UserError, match=rf"{name}.zip cannot be unpacked \(.*\): get it again"):
+            import_checkpoint([tmp_path / f"{name}.zip"])

@@ -35,7 +35,7 @@ def unpack(path: Path, folder: Path) -> None:
             listed = error
     try:
         unpack_in_order(path, folder)
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, struct.error):
         raise listed from None
 
 
