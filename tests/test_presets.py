@@ -39,7 +39,7 @@ MODELS = {
     },
     "drit": {
         "size": 216, "width": 64, "blocks": 3, "content_weight": 1.0, "cycle_weight": 10.0, "recon_weight": 10.0,
-        "latent_weight": 10.0, "kl_weight": 0.01, "lr": 1e-4, "weight_decay": 1e-4, "decay_from": 0.5,
+        "latent_weight": 10.0, "kl_weight": 0.01, "init_std": 0.02, "lr": 1e-4, "weight_decay": 1e-4, "decay_from": 0.5,
     },
     "aggan": {
         "size": 256, "width": 32, "blocks": 9, "cycle_weight": 10.0, "attention_until": 0.3, "threshold": 0.1,

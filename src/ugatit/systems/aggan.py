@@ -156,7 +156,9 @@ class AGGAN(System):
     presets: ClassVar = {
         # 100 epochs of selfie2anime, as many pictures as the larger domain has to an epoch.
         "paper": Preset(AGGANConfig(), Recipe(steps=340_000)),
-        "quick": Preset(AGGANConfig(size=64, blocks=4, lr=4e-4), Recipe(steps=1700, ema=0.998, enlarge=1)),
+        "quick": Preset(
+            AGGANConfig(size=64, blocks=4, cycle_weight=1, lr=4e-4), Recipe(steps=1700, ema=0.998, enlarge=1)
+        ),
     }
     translators = ("gen_a2b", "gen_b2a", "att_a", "att_b")
 

@@ -113,8 +113,8 @@ class CartoonGAN(System):
         # 10 and 100 epochs of selfie2anime.
         "paper": Preset(CartoonGANConfig(), Recipe(steps=46_750, batch=8, enlarge=1, flip=0)),
         "quick": Preset(
-            CartoonGANConfig(size=64, width=32, blocks=4, content="efficientnet-lite0", content_weight=0.2),
-            Recipe(steps=1700, ema=0.998, enlarge=1),
+            CartoonGANConfig(size=64, width=32, blocks=4, content="efficientnet-lite0", content_weight=1, first=0.25),
+            Recipe(steps=1700, batch=4, ema=0.998, enlarge=1),
         ),
     }
     translators = ("gen_a2b",)
