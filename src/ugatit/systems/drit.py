@@ -176,7 +176,7 @@ class DRIT(System):
         # The authors stop after 500,000 whole updates, which every third step has.
         "paper": Preset(DRITConfig(), Recipe(steps=1_500_000, batch=2, enlarge=256 / 216)),
         "quick": Preset(
-            DRITConfig(size=64, width=24, blocks=1, lr=4e-4, weight_decay=0),
+            DRITConfig(size=64, width=24, blocks=1, init_std=0.033, lr=4e-4, weight_decay=0),
             Recipe(steps=3600, batch=2, ema=0.995, enlarge=1),  # of which a third are whole
         ),
     }
