@@ -208,7 +208,7 @@ def test_inception_without_a_network_or_with_another_file_says_what_to_do(monkey
     with pytest.raises(UserError, match="does not exist"):
         load_features("inception", tmp_path / "none.pth", CPU)
     (tmp_path / "x.pth").write_bytes(b"x")
-    with pytest.raises(UserError, match="holds more than tensors"):
+    with pytest.raises(UserError, match="is no file of PyTorch"):
         load_features("inception", tmp_path / "x.pth", CPU)
     torch.save({"a": torch.zeros(1)}, tmp_path / "y.pth")
     with pytest.raises(UserError, match="does not fit"):

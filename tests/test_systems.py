@@ -665,7 +665,7 @@ def test_vgg_is_torchvision_s_up_to_the_layer_that_is_meant(name, build, last, t
 def test_content_networks_that_cannot_be_had_are_explained(data, tmp_path):
     damaged = tmp_path / "damaged.pth"
     damaged.write_bytes(b"no weights")
-    for given, reason in ((tmp_path / "none.pth", "does not exist"), (damaged, "holds more than tensors")):
+    for given, reason in ((tmp_path / "none.pth", "does not exist"), (damaged, "no file of PyTorch")):
         done = run_here("train", data, "--system", "cartoongan", "--vgg", given, "-o", tmp_path / "run")
         assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
         assert not (tmp_path / "run").exists(), "nothing is left that a second try would trip over"

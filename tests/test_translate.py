@@ -336,7 +336,7 @@ class Evil:
     "content, names",
     [
         (None, "does not exist"),
-        (b"junk", "cannot be read"),
+        (b"junk", "is no file of PyTorch"),
         (Evil(), r"holds more than tensors \(builtins.print\)"),
         ({"genA2B": {}}, "lacks"),
     ],
