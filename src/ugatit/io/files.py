@@ -83,7 +83,8 @@ def real(path: str | Path) -> Path:
 
 def one_case(folder: Path) -> bool:
     """Whether the disk of a folder, which need not be there yet, takes ``A.png`` and ``a.png`` for one file."""
-    for there in (real(folder), *real(folder).parents):
+    whole = real(folder)
+    for there in (whole, *whole.parents):
         other = there.parent / there.name.swapcase()
         if there.exists() and other != there:
             return other.exists() and other.samefile(there)
@@ -326,7 +327,7 @@ def read_torch(path: str | Path) -> Any:
         except CodeError:
             raise
         except Exception as error:  # torch.load raises many kinds for damaged files
-            if not is_torch(file):
+            if not begins_as_saved(file):
                 raise ValueError("is no file of PyTorch") from None
             if isinstance(error, pickle.UnpicklingError):  # in whose words torch advises to trust the file
                 raise CodeError(f"holds more than tensors ({code_in(path)}), or is damaged") from None
@@ -340,7 +341,7 @@ def read_torch(path: str | Path) -> Any:
     return found
 
 
-def is_torch(file: IO[bytes]) -> bool:
+def begins_as_saved(file: IO[bytes]) -> bool:
     """Whether an open file begins as ``torch.save`` writes it."""
     file.seek(0)
     head = file.read(64)

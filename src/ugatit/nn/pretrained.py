@@ -59,8 +59,10 @@ class VGG(nn.Module):
         from torchvision.models import vgg16, vgg19
 
         super().__init__()
-        self.features = vgg19().features[:26] if name == "vgg19" else vgg16().features[:30]
-        if name == "vgg16":
+        if name == "vgg19":
+            self.features = vgg19().features[:26]
+        else:
+            self.features = vgg16().features[:30]
             self.features[23] = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

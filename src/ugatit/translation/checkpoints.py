@@ -32,7 +32,7 @@ from ugatit.translation.released import (
     is_released,
     released_in,
 )
-from ugatit.translation.tensorflow import import_tensorflow, index_of
+from ugatit.translation.tensorflow import import_tensorflow, index_of, lacks_index
 from ugatit.translation.toolkit import import_toolkit, is_toolkit
 from ugatit.translation.unpacking import unpack
 from ugatit.translation.wrapped import unwrapped
@@ -91,8 +91,7 @@ def import_checkpoint(
     if not 32 <= size <= 4096 or size % 4:
         raise UserError(f"`size={size}`: give a multiple of 4 from 32 to 4096.")
     for path in paths:
-        lonely = path.is_file() and re.search(r"\.(data-\d+-of-\d+|meta)$", path.name) and index_of(path) is None
-        if lonely or (path.is_dir() and any(path.glob("*.data-*-of-*")) and index_of(path) is None):
+        if lacks_index(path):
             raise UserError(f"{path} is a checkpoint of TensorFlow without its .index: put that beside it.")
     packed = [path for path in paths if path.is_file() and zipfile.is_zipfile(path) and not is_torch(path)]
     if packed and len(paths) > 1:

@@ -18,6 +18,7 @@ from ugatit.translation.released import side_of
 
 SMOOTHING = 0.1  # what their code takes off AdaLIN's rho where it is on, as it is by default
 GENERATORS = {"gen_a2b": "generator_B", "gen_b2a": "generator_A"}
+PART = re.compile(r"\.(data-\d+-of-\d+|meta)$")  # how the files beside an index end
 FOLDER = re.compile(r"_\d+resblock_\d+dis_[\d._]*\d(_sn)?(?P<smoothing>_smoothing)?$")  # as their code calls it
 
 
@@ -31,9 +32,14 @@ def index_of(path: Path) -> Path | None:
         return max(steps)[1] if steps else None
     if path.suffix == ".index":
         return path if path.exists() else None
-    prefix = re.sub(r"\.(data-\d+-of-\d+|meta)$", "", path.name)
-    found = path.with_name(f"{prefix}.index")
+    found = path.with_name(f"{PART.sub('', path.name)}.index")
     return found if found.exists() else None
+
+
+def lacks_index(path: Path) -> bool:
+    """Whether a file, or a folder, is of a checkpoint whose index is missing."""
+    parts = path.glob("*.data-*-of-*") if path.is_dir() else [path] if path.is_file() else []
+    return any(PART.search(part.name) for part in parts) and index_of(path) is None
 
 
 def kernel(tensor: Tensor) -> Tensor:

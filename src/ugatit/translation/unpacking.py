@@ -48,16 +48,15 @@ def unpack_in_order(path: Path, folder: Path) -> None:
             inner = PurePosixPath(file.read(name).decode("utf-8", "replace").replace("\\", "/"))
             file.seek(extra, 1)
             place = folder.joinpath(*(part.replace(":", "_") for part in inner.parts if part not in ("/", "..")))
+            place.parent.mkdir(parents=True, exist_ok=True)
             if method != DEFLATED:  # folders, and what is stored as it is
                 if flags & LATER:
                     raise zipfile.BadZipFile(f"{inner} does not tell its size")
                 data = file.read(min(packed, left + 1))
                 left -= len(data)
                 if data:
-                    place.parent.mkdir(parents=True, exist_ok=True)
                     place.write_bytes(data)
                 continue
-            place.parent.mkdir(parents=True, exist_ok=True)
             with place.open("wb") as written:
                 checksum, size = inflate(file, written, left)
             left -= size

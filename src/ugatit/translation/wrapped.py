@@ -15,14 +15,14 @@ OTHERS = {  # names of layers in Lornatang/UGATIT-PyTorch, whose networks are th
     "fc.": "FC.",
     "ResNetAdaILNBlock_": "UpBlock1_",
 }
+OTHER = re.compile(rf"\A(?:{'|'.join(map(re.escape, OTHERS))})")
 
 
 def by_authors_names(state: dict[str, Any]) -> dict[str, Any]:
     """A generator's state dict with its layers called as in the authors' code; others as they are."""
     if "down_layer.1.weight" not in state:
         return state
-    called = {name: next((other for other in OTHERS if name.startswith(other)), "") for name in state}
-    return {OTHERS.get(other, "") + name.removeprefix(other): state[name] for name, other in called.items()}
+    return {OTHER.sub(lambda found: OTHERS[found[0]], name): tensor for name, tensor in state.items()}
 
 
 def unwrapped(found: Any, networks: Iterable[str] = (), depth: int = 0) -> Any:
