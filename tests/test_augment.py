@@ -11,7 +11,8 @@ from PIL import Image
 
 from conftest import TINY, run_here, tiny_model
 from ugatit.cli import main
-from ugatit.data.sampling import TurnedCrop, to_tensor, train_transform
+from ugatit.data.samples import to_tensor
+from ugatit.data.sampling import TurnedCrop, train_transform
 from ugatit.nn.augment import KINDS, DiffAugment, color, cutout, translation
 from ugatit.systems import REGISTRY
 from ugatit.systems.base import channels_of

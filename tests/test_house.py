@@ -79,6 +79,13 @@ def test_the_help_imports_no_library_of_numbers():
     assert made.stdout.endswith("set()\n"), made.stdout + made.stderr
 
 
+def test_translating_does_not_wait_for_what_only_training_needs():
+    """torchvision takes as long to import as torch."""
+    code = "import sys, ugatit.commands.translate; print({'torchvision', 'accelerate', 'pandas'} & {*sys.modules})"
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert made.stdout == "set()\n", made.stdout + made.stderr
+
+
 def test_the_architecture_lists_every_file():
     text = (HOUSE.parents[1] / "docs" / "architecture.md").read_text()
     names = {f.relative_to(HOUSE).as_posix() for name, f in modules().items() if room(name) and f.name != "__init__.py"}

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ugatit.data.faces import cut_out
 from ugatit.data.reading import read_picture
-from ugatit.data.sampling import to_tensor
+from ugatit.data.samples import to_tensor
 from ugatit.io.sheet import save_picture, to_picture
 from ugatit.translation.faces import face_finder
 from ugatit.translation.translator import Translator

@@ -9,7 +9,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ugatit.data.finding import find_files, spread
-from ugatit.evaluation.evaluate import METRICS, Evaluator, evaluate_model, figure
+from ugatit.evaluation.evaluate import METRICS, Evaluator, evaluate_model, figure, read_squares
 from ugatit.evaluation.metrics import Files, Protocol
 from ugatit.io.files import writing
 from ugatit.io.sheet import draw_sheet, overlay
@@ -19,7 +19,7 @@ from ugatit.training.trainer import train
 from ugatit.translation.columns import sheet_columns
 from ugatit.translation.folder import saved_step
 from ugatit.translation.hub import PHOTOS, SHIPPED
-from ugatit.translation.translator import Translator, read_squares, resize
+from ugatit.translation.translator import Translator, resize
 
 AVATARS = Path(__file__).parents[1] / "avatars"  # made by tools/make_avatars.mjs
 SHOWN = 128  # side in pixels of a photograph on the sheet

@@ -12,13 +12,14 @@ from tyro.conf import Positional, arg
 from ugatit.commands.parsing import parse
 from ugatit.data.finding import check_pictures, find_files, spread
 from ugatit.evaluation.attention import attention_on_faces, attention_table
+from ugatit.evaluation.evaluate import read_squares
 from ugatit.evaluation.inspection import inspect
 from ugatit.io.errors import UserError
 from ugatit.io.terminal import console, counted, say
 from ugatit.systems.base import Direction
 from ugatit.translation.faces import face_finder
 from ugatit.translation.files import plan_jobs
-from ugatit.translation.translator import Translator, read_squares
+from ugatit.translation.translator import Translator
 
 
 @dataclass(frozen=True)

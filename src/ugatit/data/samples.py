@@ -193,6 +193,14 @@ def as_tensor(whole: Whole, samples: Samples) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(upright.transpose(2, 0, 1), np.float32))
 
 
+def to_tensor(pixels: Image.Image | Tensor) -> Tensor:
+    """A picture as networks take it, ``Sampled.pixels``, as channels x H x W in [-1, 1]."""
+    if isinstance(pixels, Image.Image):
+        values = torch.from_numpy(np.array(pixels))
+        pixels = values.view(*values.shape[:2], -1).permute(2, 0, 1).float().mul_(1 / 255)
+    return pixels.sub(0.5).div_(0.5)
+
+
 def to_image(values: np.ndarray, channels: int, alpha: bool, turn: int) -> Image.Image:
     """Samples, H x W x bands in [0, 1], as a picture of 8 bits in grey or colour.
 

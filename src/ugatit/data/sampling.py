@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 from ugatit.data.finding import Skipped
 from ugatit.data.kept import Kept, Picture
 from ugatit.data.reading import read_samples
-from ugatit.data.samples import UnscaledError
+from ugatit.data.samples import UnscaledError, to_tensor
 from ugatit.data.seeds import rng, seed_of
 from ugatit.io.errors import UserError
 from ugatit.io.terminal import endings
@@ -28,12 +28,6 @@ FINER = 2  # times the pixels that are needed of a picture, to which it may be d
 def shuffled(count: int, seed: int, domain: str, epoch: int) -> list[int]:
     """The order in which one epoch goes through a domain's ``count`` pictures."""
     return torch.randperm(count, generator=rng(seed, f"order {domain}", epoch)).tolist()
-
-
-def to_tensor(picture: Picture) -> Tensor:
-    """Picture to channels x H x W in [-1, 1]."""
-    samples = v2.functional.to_dtype(v2.functional.to_image(picture), torch.float32, scale=True)
-    return v2.functional.normalize(samples, [0.5], [0.5])
 
 
 def train_transform(size: int, flip: float, turn: float = 0.0, scale: float = 0.0, jitter: float = 0.0) -> v2.Transform:
@@ -89,7 +83,7 @@ class TurnedCrop(v2.Transform):
         cos, sin = math.cos(params["angle"]) * half, math.sin(params["angle"]) * half
         there = torch.tensor([[cos / width, -sin / width, middle[0]], [sin / height, cos / height, middle[1]]])
         grid = F.affine_grid(there[None], [1, len(x), self.size, self.size], align_corners=False)
-        return F.grid_sample(x.as_subclass(Tensor)[None], grid, padding_mode="reflection", align_corners=False)[0]
+        return F.grid_sample(x[None], grid, padding_mode="reflection", align_corners=False)[0]
 
 
 def squared(size: int) -> v2.Transform:

@@ -42,7 +42,7 @@ from ugatit.io.terminal import counted, say, some
 from ugatit.nn.precision import tf32
 from ugatit.systems.base import DIRECTIONS, Direction, Range, Samples, channels_of, opposite
 from ugatit.translation.columns import sheet_columns
-from ugatit.translation.translator import Translator, read_squares
+from ugatit.translation.translator import Translator
 
 ROWS = 8  # of the sheet
 NUMBERED = re.compile(r"\d{5,}-")  # how translations of test pictures begin
@@ -291,6 +291,12 @@ def evaluate_model(
         y = read_squares(translator, spread(truth, ROWS), direction[-1]) if truth else None
         columns |= sheet_columns(translator.at_size, x, direction, back=len(directions) == 2, truth=y)
     return write_results(result, columns, out)
+
+
+def read_squares(translator: Translator, files: list[Path], domain: str) -> Tensor:
+    """Pictures of domain "a" or "b" as a translator's networks were trained on them: shorter side to that size, centre
+    crop; N x channels x size x size in [-1, 1]."""
+    return read_tests(files, translator.side, translator.samples(domain))
 
 
 def counterparts(

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torchvision.transforms.v2.functional import to_pil_image
 
 from ugatit.io.files import atomic_file
 
@@ -51,7 +50,8 @@ def as_bytes(x: Tensor) -> Tensor:
 
 def to_picture(x: Tensor) -> Image.Image:
     """What is `shown` of one picture, channels x H x W in [-1, 1], as Pillow's."""
-    return to_pil_image(as_bytes(shown(x[None])[0]))
+    samples = as_bytes(shown(x[None])[0]).permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray(samples if samples.shape[2] == 3 else samples[:, :, 0])
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:

@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ugatit.data.reading import Pages, count_pages, read_pages
-from ugatit.data.samples import Kind
-from ugatit.data.sampling import to_tensor
+from ugatit.data.samples import Kind, to_tensor
 from ugatit.io.errors import UserError
 from ugatit.systems.base import Direction
 from ugatit.translation.results import TIFF, save_arrays, to_arrays

@@ -10,8 +10,7 @@ from torch import Tensor
 from ugatit.data.faces import Cut, Detect, cut_of, cut_out, detector, lay_back
 from ugatit.data.finding import DARK
 from ugatit.data.reading import read_samples
-from ugatit.data.samples import SHALLOW
-from ugatit.data.sampling import to_tensor
+from ugatit.data.samples import SHALLOW, to_tensor
 from ugatit.io.errors import UserError
 from ugatit.io.files import printable, real
 from ugatit.io.sheet import overlay, save_picture, to_picture

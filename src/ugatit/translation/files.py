@@ -16,13 +16,11 @@ from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2.functional import get_dimensions
 
 from ugatit.data.finding import DARK, Skipped, find_files
 from ugatit.data.kept import Picture
 from ugatit.data.reading import read_samples
-from ugatit.data.samples import SHALLOW, Kind
-from ugatit.data.sampling import to_tensor
+from ugatit.data.samples import SHALLOW, Kind, to_tensor
 from ugatit.io.errors import UserError
 from ugatit.io.files import one_case, printable, real, writing
 from ugatit.io.sheet import overlay, save_picture, to_picture
@@ -63,7 +61,9 @@ class Source(NamedTuple):
     @property
     def shape(self) -> tuple[int, ...]:
         """Channels, height and width."""
-        return tuple(get_dimensions(self.pixels))
+        if isinstance(self.pixels, Tensor):
+            return tuple(self.pixels.shape)
+        return len(self.pixels.getbands()), self.pixels.height, self.pixels.width
 
     @property
     def x(self) -> Tensor:

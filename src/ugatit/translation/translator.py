@@ -18,8 +18,7 @@ from torch import Tensor
 
 from ugatit.data.metadata import orientation_of
 from ugatit.data.reading import read_samples, sampled
-from ugatit.data.samples import BandsError, UnscaledError, Whole
-from ugatit.data.sampling import read_tests, to_tensor
+from ugatit.data.samples import BandsError, UnscaledError, Whole, to_tensor
 from ugatit.io.errors import UserError, words_of
 from ugatit.nn.precision import tf32
 from ugatit.systems.base import Direction, Range, Samples, System, Translation, samples_of
@@ -381,12 +380,6 @@ class Translator:
             UserError: the hub refuses.
         """
         return push(self.save, self.system, self.folder, repo_id, private, token, revision)
-
-
-def read_squares(translator: Translator, files: list[Path], domain: str) -> Tensor:
-    """Pictures of domain "a" or "b" as a translator's networks were trained on them: shorter side to that size, centre
-    crop; N x channels x size x size in [-1, 1]."""
-    return read_tests(files, translator.side, translator.samples(domain))
 
 
 def find_device(name: torch.device | str | None) -> torch.device:
