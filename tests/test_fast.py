@@ -7,7 +7,7 @@ from conftest import least_side, tiny_model
 from ugatit.nn.blocks import conv3, out_conv, up_conv
 from ugatit.nn.cam import attend
 from ugatit.nn.fast import FORMS, spectral, winograd
-from ugatit.nn.fast.factored import factors_of, gradient, product, take_factors
+from ugatit.nn.fast.factored import FEW, factors_of, gradient, product, take_factors
 from ugatit.nn.norm import layer_instance_norm
 from ugatit.nn.spectral import SpectralConv2d, spectral_conv
 from ugatit.nn.switch import fast_forms
@@ -44,8 +44,8 @@ CASES = {
     "attend, few pixels": lambda: attention_case(3, 4),
     "spectral, many pixels": lambda: spectral_case(60),
     "spectral, few pixels": lambda: spectral_case(8),
-    "up": lambda: (up_conv, (random(2, 3, 4, 7), random(4, 3, 3, 3))),
-    "up, one line": lambda: (up_conv, (random(2, 3, 1, 2), random(4, 3, 3, 3))),
+    "up": lambda: (up_conv, (random(2, 3, 4, 7), random(4, 3, 3, 3), random(4))),
+    "up, one line": lambda: (up_conv, (random(2, 3, 1, 2), random(4, 3, 3, 3), random(4))),
     "conv3": lambda: (conv3, (random(2, 5, 8, 12), random(7, 5, 3, 3), random(7))),
     "out": lambda: (out_conv, (random(2, 16, 9, 11), random(3, 16, 7, 7), random(3))),
     "out, one map": lambda: (out_conv, (random(1, 16, 5, 4), random(1, 16, 7, 7), random(1))),
@@ -68,6 +68,43 @@ def test_fast_is_plain(case, monkeypatch):
         slopes[fast] = torch.autograd.grad(made[fast][0], inputs, upstream)
     for plain, fast in zip([*made[False], *slopes[False]], [*made[True], *slopes[True]], strict=True):
         torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "few" not in case])  # which `product` gives in full
+def test_fast_is_of_the_type_of_plain_under_mixed_precision(case):
+    """A bias in float32 makes wide maps of half ones, and of all that follows them."""
+    function, inputs = CASES[case]()
+    inputs, kinds = [x.float() for x in inputs], []
+    vectors = [cell for cell in function.__closure__ or () if isinstance(cell.cell_contents, torch.Tensor)]
+    for cell in vectors:
+        cell.cell_contents = cell.cell_contents.float()
+    for fast in (False, True):
+        with fast_forms(fast), torch.autocast("cpu", torch.bfloat16):
+            made = function(*inputs)
+        kinds.append([part.dtype for part in (made if isinstance(made, tuple) else (made,))])
+    assert kinds[0] == kinds[1]
+
+
+@pytest.mark.parametrize("name", list(REGISTRY))
+def test_blocks_are_in_half_precision_under_mixed_precision(name, monkeypatch):
+    """Else a step takes the memory of float32: convolutions' outputs, and the sums of residual blocks."""
+    content = torch.nn.Conv2d(3, 4, 8, 8)
+    monkeypatch.setattr("ugatit.systems.cartoongan.content_network", lambda *_: content)
+    system, side = tiny_model(name, **({"release": "tensorflow"} if name == "ugatit" else {})).train(), least_side(name)
+    wide = set()
+
+    def note(path, y):
+        if torch.is_tensor(y) and y.ndim == 4 and len(y) * y.shape[2] * y.shape[3] > FEW and y.dtype != torch.bfloat16:
+            wide.add(path)
+
+    for path, part in system.named_modules():
+        part.register_forward_hook(lambda _, __, y, path=path: note(path, y))
+    pictures = torch.rand(2, 2, 3, side, side) * 2 - 1
+    with torch.autocast("cpu", torch.bfloat16):
+        for clock, _ in system.kinds_of_steps():
+            for _ in system.updates(*pictures, clock):
+                pass
+    assert wide == set()
 
 
 def test_every_fast_form_is_of_a_plain_function():

@@ -26,6 +26,7 @@ from ugatit.io import files
 from ugatit.io.errors import UserError
 from ugatit.io.files import atomic_file, atomic_folder, read_json, read_torch
 from ugatit.systems import REGISTRY
+from ugatit.training.start import take_weights
 from ugatit.translation.export import OnnxTranslator
 from ugatit.translation.folder import load_model, save_model
 from ugatit.translation.released import import_released
@@ -317,7 +318,25 @@ def test_every_system_s_own_folder_is_read(name, tmp_path):
     system = tiny_model(name)
     save_model(system, tmp_path / "model", step=0)
     loaded = load_model(tmp_path / "model", with_training=True)
-    assert all(torch.equal(loaded.state_dict()[key], value) for key, value in system.state_dict().items())
+    assert all(torch.equal(loaded.state_dict()[key], value) for key, value in system.learned().items())
+
+
+@pytest.mark.parametrize("name", ["cyclegan", "aggan"])
+def test_a_model_folder_holds_no_translations_of_training_pictures(name, tmp_path):
+    """People share it. Folders that were written with the pools are read without them."""
+    system, folder = tiny_model(name), tmp_path / "model"
+    system.pool_a.images.fill_(0.5)
+    save_model(system, folder, step=7)
+    file = folder / "training.safetensors"
+    assert sorted({key.split(".")[0] for key in load_file(file)}) == ["disc_a", "disc_b"]
+    before = {key: value for key, value in system.state_dict().items() if not key.startswith(("gen", "att"))}
+    assert "pool_a.images" in before
+    save_file(before, file, {"step": "7"})
+    loaded, again = load_model(folder, with_training=True), tiny_model(name)
+    assert loaded.pool_a.images.is_meta
+    assert take_weights(again, loaded) == ([], []), "what begins afresh, and what is not taken"
+    assert not again.pool_a.images.any()
+    assert all(torch.equal(again.state_dict()[key], value) for key, value in system.learned().items())
 
 
 def test_attention_without_numbers_is_an_overlay(tmp_path):

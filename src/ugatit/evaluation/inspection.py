@@ -95,7 +95,7 @@ class WorkingSet(TorchDispatchMode):
 
 
 def translation_cost(system: System, size: int) -> Cost:
-    """Of translating one picture of size x size one way: all weights of that way, and the largest layer."""
+    """Of translating one picture of size x size one way: all weights that are loaded, and the largest layer."""
     copy = system.on_meta(system.config).eval().requires_grad_(False)
     x = torch.empty(1, channels_of(copy.config)[copy.directions[0] == "b2a"], size, size, device="meta")
     weights = list(copy.state_dict().values())

@@ -91,18 +91,18 @@ def plain_res_block(channels: int) -> ResBlock:
 
 
 @switched
-def up_conv(x: Tensor, weight: Tensor) -> Tensor:
+def up_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Nearest x2, then a reflection-padded 3x3 convolution.
 
     Args:
         x: N x C x H x W.
-        weight: C' x C x 3 x 3.
+        weight, bias: C' x C x 3 x 3, and C' if there is one.
 
     Returns:
         N x C' x 2H x 2W.
     """
     doubled = F.interpolate(x, scale_factor=2, mode="nearest")
-    return F.conv2d(F.pad(doubled, (1, 1, 1, 1), mode="reflect"), weight)
+    return F.conv2d(F.pad(doubled, (1, 1, 1, 1), mode="reflect"), weight, bias)
 
 
 class UpBlock(nn.Module):
@@ -115,10 +115,7 @@ class UpBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C x H x W to N x C' x 2H x 2W."""
-        y = up_conv(x, self.conv.weight)
-        if self.conv.bias is not None:
-            y = y + self.conv.bias[:, None, None]
-        return F.relu(self.norm(y), inplace=True)
+        return F.relu(self.norm(up_conv(x, self.conv.weight, self.conv.bias)), inplace=True)
 
 
 @switched

@@ -26,6 +26,11 @@ def full_precision(x: Tensor) -> Tensor:
     return x.to(wide(x.dtype))
 
 
+def biased(maps: Tensor, bias: Tensor | None) -> Tensor:
+    """Maps N x C x H x W and a bias for each, C, if there is one; in the maps' type, as convolutions add theirs."""
+    return maps if bias is None else maps + bias.to(maps.dtype)[:, None, None]
+
+
 def mean_pixel(x: Tensor) -> Tensor:
     """The mean of each map, N x C, of maps N x C x H x W; in float32 at least."""
     return x.mean((2, 3), dtype=wide(x.dtype))

@@ -161,6 +161,7 @@ class AGGAN(System):
         ),
     }
     translators = ("gen_a2b", "gen_b2a", "att_a", "att_b")
+    remembered = ("pool_a", "pool_b")
 
     def __init__(self, config: AGGANConfig):
         super().__init__()

@@ -272,6 +272,9 @@ class System(nn.Module, ABC):
     presets: ClassVar[dict[str, Preset]]
     translators: tuple[str, ...]
     """Names of the submodules that translation needs; the others are there for training only."""
+    remembered: ClassVar[tuple[str, ...]] = ()
+    """Names of the submodules that hold past translations of training pictures, which a run needs to go on and no model
+    folder is given."""
     directions: tuple[Direction, ...] = DIRECTIONS
 
     cycle: ClassVar[int] = 1
@@ -302,6 +305,10 @@ class System(nn.Module, ABC):
     def judges(self) -> list[nn.Module]:
         """The discriminators that look at pictures, N x channels x H x W."""
         return [network for name, network in self.named_children() if name.startswith("disc")]
+
+    def learned(self) -> dict[str, Tensor]:
+        """The state without what is only `remembered`."""
+        return {name: value for name, value in self.state_dict().items() if name.split(".")[0] not in self.remembered}
 
     def parameters_by(self, group: Callable[[str], str]) -> dict[str, list[nn.Parameter]]:
         """All parameters by what ``group`` makes of their names."""

@@ -92,6 +92,7 @@ class CycleGAN(System):
         "quick": Preset(CycleGANConfig(size=64, width=32, blocks=4, lr=4e-4), Recipe(steps=1700, ema=0.998, enlarge=1)),
     }
     translators: tuple[str, ...] = ("gen_a2b", "gen_b2a")
+    remembered = ("pool_a", "pool_b")
 
     def __init__(self, config: CycleGANConfig):
         super().__init__()

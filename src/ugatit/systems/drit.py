@@ -91,7 +91,7 @@ class ContentEncoder(nn.Module):
     def forward(self, x: Tensor, domain: str, noise: Tensor | None = None) -> Tensor:
         """Pictures N x channels x H x W of domain "a" or "b" to contents N x 4w x H/4 x W/4; noise is of that shape."""
         content = self.shared(self.get_submodule(domain)(x))
-        return content if noise is None else content + noise
+        return content if noise is None else content + noise.to(content.dtype)
 
 
 class MixingBlock(nn.Module):

@@ -44,12 +44,10 @@ def take_weights(system: System, model: System) -> tuple[list[str], list[str]]:
     if ours != theirs:
         raise UserError(f"The model of `start` is built like the authors' {theirs} release: give `release={theirs}`.")
     given = {name: tensor for name, tensor in model.state_dict().items() if not tensor.is_meta}
-    own = system.state_dict()
+    own = system.learned()
     trained = dict(model.named_parameters()).keys() - dict(system.named_parameters()).keys()
     afresh, taken = [], set()
     for name, tensor in own.items():
-        if name.startswith("pool"):  # past translations, which are none of this run's
-            continue
         if name in trained:  # what is constant here, such as the rho of AdaIN
             continue
         if name in given and given[name].shape == tensor.shape:
@@ -57,7 +55,7 @@ def take_weights(system: System, model: System) -> tuple[list[str], list[str]]:
             taken.add(name.split(".")[0])
         else:
             afresh.append(".".join(name.split(".")[:2]))
-    left = {".".join(name.split(".")[:2]) for name in given if name not in own and not name.startswith("pool")}
+    left = {".".join(name.split(".")[:2]) for name in given if name not in own}
     if not taken.intersection(system.translators):
         ours, theirs = (f"width {each.config.width}" for each in (system, model))
         raise UserError(f"Nothing of the model of `start` fits ({theirs}, here {ours}): give its width and blocks.")

@@ -78,7 +78,7 @@ def save_model(system: System, folder: Path, step: int, with_training: bool = Tr
     wanted = translator_state(system)
     parts = {"translator": wanted}
     if with_training:
-        parts["training"] = {k: v for k, v in system.state_dict().items() if k not in wanted}
+        parts["training"] = {k: v for k, v in system.learned().items() if k not in wanted}
     others = not with_training and not holds(folder / "translator.safetensors", wanted)
     with ExitStack() as files:  # which take their places at its end, this one last
         config = files.enter_context(atomic_file(folder / "config.json"))
@@ -177,16 +177,17 @@ def load_model(folder: Path, with_training: bool = False) -> System:
     system = configured(folder)
     parts = {"translator": translator_state(system)}
     if with_training:
-        parts["training"] = {k: v for k, v in system.state_dict().items() if k not in parts["translator"]}
+        parts["training"] = {k: v for k, v in system.learned().items() if k not in parts["translator"]}
     state: dict[str, Tensor] = {}
     for part, expected in parts.items():
-        state |= read_part(own_file(folder, f"{part}.safetensors"), expected)
+        state |= read_part(own_file(folder, f"{part}.safetensors"), expected, system.remembered)
     system.load_state_dict(state, strict=False, assign=True)
     return system.eval().requires_grad_(False)
 
 
-def read_part(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of one safetensors file, in float32, read only if names and shapes are the expected ones.
+def read_part(path: Path, expected: dict[str, Tensor], left: tuple[str, ...]) -> dict[str, Tensor]:
+    """Tensors of one safetensors file, in float32, read only if names and shapes are the expected ones; what belongs to
+    the submodules that are ``left``, of which models once held the numbers, may be there too.
 
     Raises:
         UserError: they are not, or the file is missing or damaged.
@@ -196,7 +197,8 @@ def read_part(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
     try:
         check_header(path)
         with safe_open(path, "pt") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            names = [name for name in file.keys() if name.split(".")[0] not in left]  # noqa: SIM118
+            slices = {name: file.get_slice(name) for name in names}
             check_shapes(path, {name: part.get_shape() for name, part in slices.items()}, expected)
             kinds = {name: part.get_dtype() for name, part in slices.items()}
             odd = {kind for name, kind in kinds.items() if (kind in FLOATS) != expected[name].is_floating_point()}

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ugatit.nn.fast.factored import FEW, product
+from ugatit.nn.precision import biased
 
 
 def attend(x: Tensor, avg: Tensor, top: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -19,5 +20,5 @@ def few_pixels(x: Tensor, avg: Tensor, top: Tensor, weight: Tensor, bias: Tensor
     """Not folded: there are more weights to fold than pixels to weigh."""
     pixels = x.flatten(2).mT.flatten(0, 1)  # NHW C
     weighed = torch.cat([pixels * avg, pixels * top], 1)
-    mixed = product(weighed, weight).unflatten(0, (len(x), -1)).mT.unflatten(2, x.shape[2:])
-    return mixed if bias is None else mixed + bias[:, None, None]  # N C H W
+    mixed = product(weighed, weight).unflatten(0, (len(x), -1)).mT.unflatten(2, x.shape[2:])  # N C H W
+    return biased(mixed, bias)

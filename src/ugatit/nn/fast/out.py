@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ugatit.nn.precision import biased
+
 MOST, LEAST = 4, 16  # maps that are made, and maps that they are made of
 PIXELS = 20_000  # of a picture; of larger ones the parts, C'KK numbers a pixel, no longer stay in the cache
 
@@ -55,5 +57,4 @@ def few_maps(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
 def out_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """A reflection-padded convolution as one product for all taps, C'KK x C by C x pixels."""
     side = weight.shape[2] // 2
-    y = FewMaps.apply(F.pad(x, (side,) * 4, mode="reflect"), weight)
-    return y if bias is None else y + bias[:, None, None]
+    return biased(FewMaps.apply(F.pad(x, (side,) * 4, mode="reflect"), weight), bias)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ugatit.nn.fast.factored import FEW, product
-from ugatit.nn.precision import without_autocast
+from ugatit.nn.precision import biased, full_precision, without_autocast
 
 
 def spectral_conv(
@@ -18,26 +18,24 @@ def spectral_conv(
     padded = F.pad(x, (1, 1, 1, 1), mode="reflect")
     height, width = ((side - weight.shape[2]) // stride + 1 for side in padded.shape[2:])
     convolve = few_pixels if len(x) * height * width <= FEW else many_pixels
-    y, weighted_v = convolve(padded, weight, stride, v, width)
+    pixels, weighted_v = convolve(padded, weight, stride, v)
+    y = pixels.unflatten(2, (height, width))
     if follow:
         u = F.normalize(weighted_v.detach(), dim=0)
     with without_autocast(x.device):
         sigma = u @ weighted_v
-    y = y / sigma
-    return (y if bias is None else y + bias[:, None, None]), u, v
+    return biased(y / sigma, bias), u, v
 
 
-def many_pixels(padded: Tensor, weight: Tensor, stride: int, v: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """The convolution with the weight as it is, and the weight, C' rows, times ``v``."""
+def many_pixels(padded: Tensor, weight: Tensor, stride: int, v: Tensor) -> tuple[Tensor, Tensor]:
+    """The convolution with the weight as it is, N x C' x pixels, and the weight, C' rows, times ``v``."""
     with without_autocast(padded.device):
         weighted_v = weight.flatten(1) @ v
-    return F.conv2d(padded, weight, None, stride), weighted_v
+    return F.conv2d(padded, weight, None, stride).flatten(2), weighted_v
 
 
-def few_pixels(padded: Tensor, weight: Tensor, stride: int, v: Tensor, width: int) -> tuple[Tensor, Tensor]:
+def few_pixels(padded: Tensor, weight: Tensor, stride: int, v: Tensor) -> tuple[Tensor, Tensor]:
     """The same as one product in which ``v`` is one more pixel, so that the large weight is read once."""
-    pixels = F.unfold(padded, weight.shape[2], stride=stride).mT  # N L CKK
-    rows = torch.cat([pixels.flatten(0, 1), v[None].to(pixels.dtype)])
-    made = product(rows, weight)  # NL + 1, C'
-    y = made[:-1].unflatten(0, pixels.shape[:2]).mT  # N C' L
-    return y.unflatten(2, (-1, width)), made[-1]
+    pixels = full_precision(F.unfold(padded, weight.shape[2], stride=stride)).mT  # N L CKK
+    made = product(torch.cat([pixels.flatten(0, 1), v[None]]), weight)  # NL + 1, C'
+    return made[:-1].unflatten(0, pixels.shape[:2]).mT, made[-1]

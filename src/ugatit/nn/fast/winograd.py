@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ugatit.nn.precision import biased
+
 TILE = 4  # output pixels on a tile's side
 PAD = (1, 1, 1, 1)
 CHANNELS, PIXELS = 128, 1024  # with fewer of either the products saved are not worth the transforms
@@ -124,5 +126,4 @@ def winograd_wins(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
 def conv3(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Convolve reflection-padded pictures, float32 or float64 on the CPU, sides multiples of 4; in float32 about 3e-6
     from the exact result, relative."""
-    y = WinogradConv.apply(x, weight)
-    return y if bias is None else y + bias[:, None, None]
+    return biased(WinogradConv.apply(x, weight), bias)
