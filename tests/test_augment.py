@@ -58,6 +58,21 @@ def test_every_picture_is_changed_otherwise_and_passes_its_gradient_on(kind):
     assert x.grad.isfinite().all() and (x.grad != 0).any()
 
 
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_pictures_in_half_precision_are_changed_by_numbers_in_full(half, monkeypatch):
+    """Half ones reach 1, once in some hundreds: a shift beyond the most, and a hole that begins beyond its range."""
+    rand = torch.rand
+    monkeypatch.setattr(torch, "rand", lambda *shape, device: torch.full_like(rand(*shape, device=device), 1 - 2**-24))
+    x = torch.linspace(-1, 1, 3 * 256).view(1, 3, 16, 16)
+    moved = DiffAugment(("translation",))(x.to(half))
+    assert moved.dtype == half and torch.equal(moved[:, :, 2:, 2:], x.to(half)[:, :, :-2, :-2]), "by two, the most"
+    cut = DiffAugment(("cutout",))(x.to(half))
+    assert cut.dtype == half and (cut != 0).sum() == 3 * (16**2 - 4**2)
+    bright, wanted = (DiffAugment(("color",))(each) for each in (x.to(half), x))
+    assert bright.dtype == half
+    torch.testing.assert_close(bright.float(), wanted, atol=0.02, rtol=0.01)
+
+
 def test_several_processes_draw_numbers_of_their_own():
     made = []
     for rank in range(2):

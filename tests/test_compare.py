@@ -1,6 +1,7 @@
 """Table 3 on small data."""
 
 import json
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from conftest import run_here
 from ugatit.cli import main
 from ugatit.experiments.compare import CompareConfig, keep_budget, plan
 from ugatit.experiments.runs import Experiment
+from ugatit.experiments.trial import seconds_a_step
 from ugatit.io.errors import UserError
 from ugatit.training.config import read_run
 
@@ -66,6 +68,20 @@ def test_a_budget_in_minutes(data, tmp_path, capsys):
     config = CompareConfig(data, tmp_path / "t", ("cyclegan",), "quick", size=32, minutes=0.1)
     (run,) = plan(config, tmp_path / "t")
     assert f"{run.config.recipe.steps} steps in 0.1 minutes" in capsys.readouterr().err
+
+
+def test_a_trial_runs_as_the_runs_do_and_says_why_it_cannot(data, tmp_path, monkeypatch):
+    """With their threads, and in a process of its own: on a card, what it took is free again."""
+    config = CompareConfig(data, tmp_path / "t", ("cyclegan",), "quick", size=32, steps=1)
+    run, asked = plan(config, tmp_path / "t")[0].config, []
+    start = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda *a, **options: asked.append(options["env"]) or start(*a, **options))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert seconds_a_step(run, 1) > 0 and asked.pop()["OMP_NUM_THREADS"] == "1", "as is given"
+    monkeypatch.setattr("os.cpu_count", lambda: 12)
+    with pytest.raises(UserError, match=r"^cyclegan cannot be trained: .*gone does not exist"):
+        seconds_a_step(replace(run, data=data / "gone"), 4)
+    assert asked.pop()["OMP_NUM_THREADS"] == "3", "a share of the cores"
 
 
 def test_all_seeds_have_the_steps_that_one_trial_told_and_another_budget_is_refused(data, tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ from ugatit.data.finding import (
 from ugatit.data.kept import Kept, folder_for
 from ugatit.data.reading import read_picture, read_samples
 from ugatit.data.samples import UNSCALED, UnscaledError, to_tensor
-from ugatit.data.sampling import Slices, Unpaired, collate, loader, shuffled, train_transform
+from ugatit.data.sampling import Slices, Unpaired, collate, loader, read_tests, shuffled, train_transform
 from ugatit.data.seeds import seed_of
 from ugatit.io.errors import UserError
 from ugatit.io.sheet import to_picture
@@ -37,14 +37,18 @@ BOTH = {"a": COLOUR, "b": COLOUR}
 
 
 @pytest.mark.parametrize("bands", [1, 3])
-def test_tensors_and_pictures_are_torchvision_s(bands):
+def test_tensors_and_pictures_are_torchvision_s(bands, tmp_path):
     """To the bit, and as they lie in memory, which decides how convolutions round."""
     values = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(bands, 2)
     picture = Image.fromarray(values if bands == 3 else values[:, :, 0])
     floats = v2.functional.to_dtype(v2.functional.to_image(picture), torch.float32, scale=True)
     theirs, ours = v2.functional.normalize(floats, [0.5], [0.5]), to_tensor(picture)
     assert torch.equal(ours, theirs) and ours.stride() == theirs.stride()
-    assert torch.equal(to_tensor(floats), theirs)
+    assert torch.equal(to_tensor(floats), theirs) and torch.equal(
+        to_tensor(v2.functional.pil_to_tensor(picture)), theirs
+    )
+    picture.save(tmp_path / "1.png")
+    assert torch.equal(read_tests([tmp_path / "1.png"], 16, Samples(bands))[0], theirs), "test pictures too"
     assert to_picture(ours) == picture == v2.functional.to_pil_image(v2.functional.pil_to_tensor(picture))
 
 

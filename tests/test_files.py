@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from conftest import one_thread, run_ugatit, tiny_model, write_picture
 from ugatit.cli import main
 from ugatit.io import files
-from ugatit.io.errors import UserError
+from ugatit.io.errors import UserError, package
 from ugatit.io.files import atomic_file, atomic_folder, read_json, read_torch
 from ugatit.systems import REGISTRY
 from ugatit.training.start import take_weights
@@ -33,6 +33,25 @@ from ugatit.translation.released import import_released
 from ugatit.translation.translator import Translator
 
 # Writing
+
+
+def test_all_files_of_a_new_folder_are_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    """Those further down too: of a data set that was unpacked before a power cut they would be empty for ever."""
+    flushed = []
+    monkeypatch.setattr(files, "sync", flushed.append)
+    with atomic_folder(tmp_path / "set") as temporary:
+        (temporary / "trainA" / "more").mkdir(parents=True)
+        (temporary / "trainA" / "more" / "1.png").write_bytes(b"1")
+    assert {path.name for path in flushed} >= {"trainA", "more", "1.png"}
+
+
+def test_what_is_installed_and_cannot_be_loaded_is_told_otherwise_than_what_is_not(tmp_path, monkeypatch):
+    (tmp_path / "lame.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"^lame cannot be loaded \(libGL.so.1: cannot open shared object file\): pip"):
+        package("lame", "prepare")
+    with pytest.raises(UserError, match=r"^absent_here is not installed: pip install 'ugatit\[prepare\]'\.$"):
+        package("absent_here", "prepare")
 
 
 def test_folders_are_written_where_the_current_one_is_gone(tmp_path, monkeypatch):

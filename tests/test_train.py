@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -475,6 +476,34 @@ def test_factors_that_an_update_does_not_use_are_none_of_the_next(data, tmp_path
     pictures = torch.rand(2, 1, 3, 32, 32) * 2 - 1
     trainer.train_step(*pictures)
     assert all(parameter.isfinite().all() for parameter in trainer.system.parameters())
+
+
+def test_all_sheets_of_a_run_have_the_same_styles(data, tmp_path):
+    """Where a style is drawn for each picture, sheets of other ones cannot be compared."""
+    model = replace(preset_config("munit", "quick").model, size=32, width=2, blocks=1)
+    config = tiny(data, tmp_path / "run", system="munit", model=model, recipe=Recipe(steps=9))
+    trainer, sheets = Trainer(config, tmp_path / "run", resume=False), []
+    for trainer.step in (1, 2):
+        torch.manual_seed(trainer.step)
+        trainer.preview()
+        sheets.append((tmp_path / "run" / "previews" / f"step-{trainer.step:08d}.png").read_bytes())
+    assert sheets[0] == sheets[1]
+
+
+def test_a_program_s_thread_may_train(data, tmp_path):
+    """Signals are the main thread's; and after training the program has the handlers that it had."""
+
+    def ended(*_: object) -> None:
+        pass
+
+    before = signal.signal(signal.SIGCHLD, ended)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(train, tiny(data, tmp_path / "thread", steps=2)).result().is_dir()
+        train(tiny(data, tmp_path / "main", steps=2))
+        assert signal.getsignal(signal.SIGCHLD) is ended
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_a_method_may_count_in_whole_numbers(data, tmp_path, monkeypatch):

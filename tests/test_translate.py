@@ -584,6 +584,7 @@ def test_commands_without_what_they_need_say_what(tmp_path, data):
         (["ablate", data, "--system", "cyclegan"], "--system cyclegan: Table 1 is of ugatit"),
         (["train", data, "--cache", "inf"], "--cache = inf: give a finite number"),
         (["train", data, "--lr", "inf"], "--lr = inf: give a finite number"),
+        (["ablate", data, "--cycle-weight", "inf"], "--cycle-weight = inf: give a finite number"),
         (["evaluate", tmp_path, data, "--seed", str(2**40)], "--seed = 1099511627776: Input should be less than"),
     ):
         done = run_here(*command)

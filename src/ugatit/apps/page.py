@@ -52,6 +52,9 @@ def runtime(given: Path | None) -> Path:
         found = base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
     except OSError as error:
         raise UserError(f"--runtime {path} cannot be read ({error.strerror}): give the file that {URL} is.") from None
+    if found != SHA512 and given is None:
+        path.unlink()  # it is downloaded again the next time
+        raise UserError(f"What came from {URL} is not onnxruntime-web {VERSION}: try again, or give it with --runtime.")
     if found != SHA512:
         raise UserError(f"--runtime {path} is not onnxruntime-web {VERSION}: give the file that {URL} is.")
     return path

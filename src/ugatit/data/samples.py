@@ -194,10 +194,12 @@ def as_tensor(whole: Whole, samples: Samples) -> Tensor:
 
 
 def to_tensor(pixels: Image.Image | Tensor) -> Tensor:
-    """A picture as networks take it, ``Sampled.pixels``, as channels x H x W in [-1, 1]."""
+    """A picture as networks take it, channels x H x W in [-1, 1], of ``Sampled.pixels`` or of a tensor of 8 bits."""
     if isinstance(pixels, Image.Image):
         values = torch.from_numpy(np.array(pixels))
-        pixels = values.view(*values.shape[:2], -1).permute(2, 0, 1).float().mul_(1 / 255)
+        pixels = values.view(*values.shape[:2], -1).permute(2, 0, 1)
+    if pixels.dtype == torch.uint8:
+        pixels = pixels.float().mul_(1 / 255)
     return pixels.sub(0.5).div_(0.5)
 
 

@@ -81,7 +81,7 @@ def extract(network: FeatureNetwork, pictures: Files, device: torch.device) -> T
     squares = Squares(pictures)
 
     def part(number: int) -> Tensor:
-        return network.pool(squares.batch(number).to(device)).double().cpu()
+        return network.pool(squares.batch(number).to(device)).cpu().double()
 
     return torch.cat(shared(part, squares.batches, "measuring"))
 

@@ -1,16 +1,10 @@
 """Table 3 and Figure 4 on anyone's data: systems trained with the same data order and budget, measured alike."""
 
-import os
 import shutil
-import tempfile
-import time
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
-from statistics import median
 from typing import Annotated, Any, NamedTuple
 
-import torch
 from pydantic import Field
 from tyro.conf import Positional, arg
 
@@ -18,16 +12,14 @@ from ugatit.data.finding import need_training_folders
 from ugatit.data.places import opened, title
 from ugatit.evaluation.evaluate import translation_name
 from ugatit.experiments.runs import Experiment, Run, evaluate_all, evaluator_of, noted, train_all, write_tables
+from ugatit.experiments.trial import seconds_a_step
 from ugatit.io.errors import UserError
 from ugatit.io.files import atomic_folder, write_json, writing
 from ugatit.io.sheet import save_picture, to_picture
 from ugatit.io.terminal import say
-from ugatit.nn.precision import tf32
 from ugatit.systems import REGISTRY
-from ugatit.systems.base import DIRECTIONS, LONG, channels_of
+from ugatit.systems.base import DIRECTIONS
 from ugatit.training.config import TrainConfig, check_range, preset_config, run_adapter
-from ugatit.training.recorded import AS_USUAL
-from ugatit.training.trainer import Trainer
 
 SOURCE = "source"  # the folder of the sources
 
@@ -189,25 +181,8 @@ def steps_before(config: CompareConfig, out: Path) -> dict[str, int]:
 
 
 def affordable(config: TrainConfig[Any], minutes: float, jobs: int) -> int:
-    """How many steps fit into that many minutes, from a few steps of each kind that a run has."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
-    with tempfile.TemporaryDirectory() as folder, tf32(config.tf32):
-        recipe = replace(config.recipe, steps=LONG)
-        trainer = Trainer(replace(config, recipe=recipe), Path(folder), resume=False)
-        trainer.system.train()
-        batch, side, device = config.recipe.batch, config.model.size, trainer.accelerator.device
-        pictures = [torch.rand(batch, c, side, side, device=device) * 2 - 1 for c in channels_of(config.model)]
-        seconds = 0.0
-        for clock, share in trainer.system.kinds_of_steps():
-            trainer.step, marks = clock.step, []
-            before = AS_USUAL + 1 if trainer.records else 0  # the steps before those that a run mostly has
-            for number in range(before + 5):
-                losses = trainer.train_step(*pictures)
-                next(iter(losses.values())).item()  # waits for the device
-                marks += [time.monotonic()] if number >= before else []
-            seconds += share * median(end - begin for begin, end in pairwise(marks))
-    torch.set_num_threads(threads)
+    """How many steps fit into that many minutes of a run that is one of several trained at a time."""
+    seconds = seconds_a_step(config, jobs)
     steps = max(1, int(60 * minutes / seconds))
     say(f"{config.system}: {seconds:.3f} s a step, {steps} steps in {minutes:g} minutes")
     return steps

@@ -52,9 +52,13 @@ def package(name: str, extra: str) -> Any:
     """The module ``name``, which comes with an extra of this package.
 
     Raises:
-        UserError: it, or something that it needs, is not installed.
+        UserError: it, or something that it needs, is not installed or cannot be loaded.
     """
     try:
         return import_module(name)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: pip install 'ugatit[{extra}]'.") from None
+    except ImportError as error:
+        raise UserError(
+            f"{name} cannot be loaded ({on_one_line(error)}): pip install -U 'ugatit[{extra}]', or what it lacks."
+        ) from None

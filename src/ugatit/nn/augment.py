@@ -17,11 +17,12 @@ HOLE = 1 / 2  # of the side
 
 def color(x: Tensor, uniform: Uniform) -> Tensor:
     """Brightness, saturation and contrast of each picture, N x C x H x W."""
+    kind = x.dtype
     x = x + uniform(1, 1, 1) - 0.5
     grey = x.mean(1, keepdim=True)
     x = (x - grey) * (2 * uniform(1, 1, 1)) + grey
     mean = x.mean((1, 2, 3), keepdim=True)
-    return (x - mean) * (uniform(1, 1, 1) + 0.5) + mean
+    return ((x - mean) * (uniform(1, 1, 1) + 0.5) + mean).to(kind)
 
 
 def along(dim: int, rows: Tensor) -> Tensor:
@@ -85,7 +86,7 @@ class DiffAugment:
         """Changed pictures, N x C x H x W."""
 
         def uniform(*shape: int) -> Tensor:
-            return torch.rand(self.processes, len(x), *shape, device=x.device)[self.rank].to(x.dtype)
+            return torch.rand(self.processes, len(x), *shape, device=x.device)[self.rank]  # half ones reach 1
 
         for kind in self.kinds:
             x = KINDS[kind](x, uniform)

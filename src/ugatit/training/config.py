@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -128,10 +129,7 @@ def check_range(value: Any, adapter: TypeAdapter | None = None) -> Any:
     Raises:
         UserError: one is out of range; the message names the option.
     """
-    fields = asdict(value)
-    for part in list(fields.values()):
-        fields |= part if isinstance(part, dict) else {}
-    for name, given in fields.items():
+    for name, given in settings_in(asdict(value)):
         if isinstance(given, float) and not math.isfinite(given):
             raise UserError(f"--{option_of(name)} = {given}: give a finite number.")
     adapter = adapter or TypeAdapter(type(value))
@@ -142,6 +140,15 @@ def check_range(value: Any, adapter: TypeAdapter | None = None) -> Any:
         if error.errors()[0]["type"] == "too_short":
             raise UserError(f"--{option_of(path)} has no value: give one or more, or leave it out.") from None
         raise UserError(f"--{option_of(path)} = {problem}: choose another value.") from None
+
+
+def settings_in(fields: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Names and values, those of the dataclasses within among them."""
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            yield from settings_in(value)
+        else:
+            yield name, value
 
 
 def option_of(path: str) -> str:

@@ -162,6 +162,7 @@ class Trainer:
                 raise UserError("`evaluate_every` needs something that measures: give `start_curve`.")
             self.curve = start_curve(self.pictures, self.system, run, self.accelerator.device, self.step)
         self.stop_signal: int | None = None
+        self.handlers: dict[int, Any] = {}  # of signals, as they were before training
         self.signs = Signs()
 
     def build(self, start: System | None) -> System:
@@ -266,9 +267,9 @@ class Trainer:
         )
         slices = Slices(self.step, recipe.steps, recipe.batch, accelerator.process_index, processes)
         batches = iter(loader(pictures, slices, workers=self.workers(), pin=accelerator.device.type == "cuda"))
-        if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+        if hasattr(signal, "SIGCHLD") and in_main_thread():
             # torch would raise in the midst of a step that a worker has ended; it also tells when a batch is missing.
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self.handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         return batches
 
     def due(self, every: int) -> bool:
@@ -445,6 +446,7 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         self.system.eval()
+        torch.manual_seed(seed_of(self.config.seed, "preview"))  # all sheets of a run have the same styles
         try:
             with self.translating(), self.accelerator.autocast():
                 columns = preview_columns(self.system, *(test.to(self.accelerator.device) for test in self.tests))
@@ -659,7 +661,10 @@ class Trainer:
     def signals(self) -> Iterator[None]:
         """Within this block Ctrl-C and its like ask for the end after the current step; a second one, some seconds
         later, ends at once. What comes with the first is the same one: a launcher passes on what its processes are also
-        sent themselves."""
+        sent themselves. Other threads than the main one are sent none."""
+        if not in_main_thread():
+            yield
+            return
         asked = math.inf
 
         def ask(number: int, _frame: Any) -> None:
@@ -670,11 +675,11 @@ class Trainer:
             asked = min(asked, time.monotonic())
             self.stop_signal = number
 
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, *endings())}
+        self.handlers = {number: signal.signal(number, ask) for number in (signal.SIGINT, *endings())}
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in self.handlers.items():
                 signal.signal(number, handler)
 
     def say(self, text: str, style: str | None = None) -> None:
@@ -682,6 +687,11 @@ class Trainer:
         if self.accelerator.is_main_process:
             with suppress(OSError):
                 say(text, style)
+
+
+def in_main_thread() -> bool:
+    """Whether this is the thread that signals are sent to."""
+    return threading.current_thread() is threading.main_thread()
 
 
 def ends_a_line(file: BinaryIO) -> bool:
