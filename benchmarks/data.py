@@ -45,7 +45,7 @@ def rate(options: Config, workers: int, cache: int, folder: str) -> float:
         side=round(options.size * recipe.enlarge),
         kept=Kept(Path(folder), cache) if cache else None,
     )
-    batches = iter(loader(dataset, Slices(0, 2 * options.steps, 1, 0, 1), workers=workers, pin=False))
+    batches = iter(loader(dataset, Slices(0, 2 * options.steps, 1), workers=workers, pin=False))
     for _ in islice(batches, options.steps):
         pass
     began = time.perf_counter()

@@ -9,8 +9,8 @@ from PIL import Image
 
 from conftest import run_here
 from ugatit.cli import main
-from ugatit.experiments.compare import CompareConfig, keep_budget, plan
-from ugatit.experiments.runs import Experiment
+from ugatit.experiments.compare import CompareConfig, compare, keep_budget, plan
+from ugatit.experiments.runs import Experiment, train_all
 from ugatit.experiments.trial import seconds_a_step
 from ugatit.io.errors import UserError
 from ugatit.training.config import read_run
@@ -132,3 +132,18 @@ def test_an_experiment_among_its_pictures_is_refused_before_anything_is_written(
 def test_bad_input_is_one_sentence(arguments, names, data, tmp_path):
     made = run_here("compare", data, *arguments, "-o", tmp_path)
     assert made.returncode == 2 and names in made.stderr and "Traceback" not in made.stderr
+
+
+def test_an_experiment_starts_its_processes_itself(data, tmp_path, monkeypatch):
+    """And what lies in the current folder is none of Python's modules in them."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    config = CompareConfig(data, tmp_path / "t", ("cyclegan",), "quick", steps=1)
+    with pytest.raises(UserError, match="start this once, without torchrun, with `jobs`"):
+        compare(config)
+    monkeypatch.delenv("WORLD_SIZE")
+    (tmp_path / "http.py").write_text("raise SystemExit('the wrong one')")
+    monkeypatch.chdir(tmp_path)
+    run = plan(replace(config, size=32), tmp_path / "t")[0]
+    assert seconds_a_step(run.config, 1) > 0
+    train_all([run], 1)
+    assert run.done()

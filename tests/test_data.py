@@ -23,6 +23,7 @@ from ugatit.data.finding import (
     spread,
 )
 from ugatit.data.kept import Kept, folder_for
+from ugatit.data.memory import Memory
 from ugatit.data.reading import read_picture, read_samples
 from ugatit.data.samples import UNSCALED, UnscaledError, to_tensor
 from ugatit.data.sampling import Slices, Unpaired, collate, loader, read_tests, shuffled, train_transform
@@ -317,10 +318,10 @@ def test_an_epoch_has_every_picture_once():
 
 
 def test_processes_share_a_step_s_samples_and_workers_change_nothing(data):
-    whole = list(Slices(3, 5, 4))
-    parts = [list(Slices(3, 5, 2, rank, 2)) for rank in (0, 1)]
+    whole = list(Slices(12, 2, 4))
+    parts = [list(Slices(12, 2, 2, rank, 2)) for rank in (0, 1)]
     assert whole == [a + b for a, b in zip(*parts, strict=True)]
-    alone, helped = (list(loader(dataset(data), Slices(2, 6, 2), workers, False)) for workers in (0, 2))
+    alone, helped = (list(loader(dataset(data), Slices(4, 4, 2), workers, False)) for workers in (0, 2))
     for (a, b), (c, d) in zip(alone, helped, strict=True):
         assert torch.equal(a, c) and torch.equal(b, d)
 
@@ -479,3 +480,42 @@ def test_a_run_without_training_pictures_is_refused(data):
     pictures = find_pictures(None, data / "trainA", data / "trainB", 0.1, 0, known)
     with pytest.raises(UserError, match="trainA were held out for testing before"):
         pictures.need_training()
+
+
+def test_two_domains_are_two_folders(data):
+    a, b = data / "trainA", data / "trainB"
+    with pytest.raises(UserError, match=r"`source` and `target` are both .*trainA: give a folder for each domain"):
+        find_pictures(None, a, data / "trainB" / ".." / "trainA", 0.1, 0)
+    with pytest.raises(UserError, match=r"`target` .*trainB lies in .*, so its pictures would count for both: move it"):
+        find_pictures(None, data, b, 0.1, 0)
+
+
+def test_files_of_several_pictures_are_said(tmp_path, capsys):
+    write_picture(tmp_path / "one.png", 1)
+    pages = [Image.new("RGB", (20, 20), (n, 0, 0)) for n in (1, 200)]
+    pages[0].save(tmp_path / "two.gif", save_all=True, append_images=pages[1:])
+    for _ in range(2):  # what is remembered too
+        assert len(look_at(find_files(tmp_path), 3, tmp_path).good) == 2
+        assert "1 file with several pictures, of which the first counts:" in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_interrupt_ends_the_looking_at_once_and_loses_nothing(tmp_path, monkeypatch):
+    for number in range(200):
+        write_picture(tmp_path / "many" / f"{number:03d}.png", number)
+    looked, look = [], Memory.look_at
+
+    def stopped(self, file):
+        looked.append(file)
+        return look(self, file)
+
+    def interrupt(items, what, total):
+        for number, item in enumerate(items):
+            if number == 20:
+                raise KeyboardInterrupt
+            yield item
+
+    monkeypatch.setattr(Memory, "look_at", stopped)
+    monkeypatch.setattr("ugatit.data.finding.tracked", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        look_at(find_files(tmp_path / "many"), 3, tmp_path / "many")
+    assert 20 <= len(looked) < 150

@@ -390,9 +390,40 @@ def test_a_model_away_from_its_run_is_told_to_be_measured_on_what_it_may_have_se
 
 
 def test_translations_of_others_are_not_replaced(tmp_path):
-    for number in (1, 123_456):
+    """A photograph may be called like one, by its date."""
+    for number in range(3):
         write_picture(tmp_path / "a2b" / translation_name(number, Path("ours.jpg")), 1)
     need_own(tmp_path)
-    write_picture(tmp_path / "b2a" / "holiday.png", 1)
-    with pytest.raises(UserError, match=r"b2a has other files \(holiday.png\), which would be lost: give another -o"):
-        need_own(tmp_path)
+    for name in ("holiday.png", "20240101-holiday.png", "00000-holiday.jpg"):
+        write_picture(tmp_path / "b2a" / name, 1)
+        with pytest.raises(UserError, match=rf"b2a has other files \({name}\), which would be lost: give another -o"):
+            need_own(tmp_path)
+        (tmp_path / "b2a" / name).unlink()
+
+
+def test_the_name_of_a_translation_is_one_that_disks_take(tmp_path):
+    names = {
+        translation_name(number, Path("ö" * 122 + end)) for number, end in ((0, "a.jpg"), (0, "b.jpg"), (1, "a.jpg"))
+    }
+    assert len(names) == 3 and max(len(name.encode()) for name in names) <= 255
+    assert {name[:6] for name in names} == {"00000-", "00001-"} and all(name.endswith(".png") for name in names)
+
+
+def test_what_no_figure_can_be_made_of_is_said():
+    features = torch.rand(8, 5)
+    for wrong, why in (
+        (Protocol(subsets=0), "`subset_size=4` and `subsets=0`: give 2 or more"),
+        (Protocol(subset_size=1), "`subset_size=1`"),
+        (Protocol(subset_size=0), "`subset_size=0`"),
+        (Protocol(subset_size=9), "is more than the 8 pictures"),
+    ):
+        with pytest.raises(UserError, match=why):
+            kid(features, features, wrong)
+    with pytest.raises(UserError, match="The smaller set has 3 pictures, at least 4 are needed"):
+        kid(features, features[:3], Protocol())
+    for other in (torch.rand(8, 4), features.numpy(), features[0]):
+        for figure in (fid, lambda *x: kid(*x, Protocol())):
+            with pytest.raises(UserError, match="are no features of one network"):
+                figure(features, other)
+    with pytest.raises(UserError, match="`features=vgg` is not known: use inception or efficientnet-lite0"):
+        load_features("vgg", None, torch.device("cpu"))

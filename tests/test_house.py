@@ -142,4 +142,4 @@ def test_text_is_written_and_read_the_same_in_every_locale():
         words = [
             part.value for part in [*call.args, *[k.value for k in call.keywords]] if isinstance(part, ast.Constant)
         ]
-        assert "utf-8" in words, f"{file}:{call.lineno}"
+        assert {"utf-8", "utf-8-sig"}.intersection(words), f"{file}:{call.lineno}"

@@ -13,12 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from conftest import write_picture
 from hub import hub
 from test_hub import point_to
 from test_train import tiny
 from ugatit.cli import main
 from ugatit.data import archives, places, tables
-from ugatit.data.finding import find_pictures, find_tests
+from ugatit.data.finding import find_files, find_pictures, find_tests
 from ugatit.data.places import Place, opened, split_names, title
 from ugatit.io.errors import UserError
 from ugatit.training.config import read_run
@@ -401,3 +402,22 @@ def test_what_cannot_be_downloaded_is_said(name, told):
             opened(Path("paper:x"))
     finally:
         del places.PAPER_SETS["x"]
+
+
+def test_what_network_disks_put_beside_pictures_is_none(tmp_path):
+    for part in ("trainA", "trainB"):
+        for name in ("1.png", "@eaDir/1.png/SYNOPHOTO_THUMB_M.png", "#recycle/2.png", ".hidden/3.png"):
+            write_picture(tmp_path / "set" / part / name, 1)
+    assert [file.name for file in find_files(tmp_path / "set")] == ["1.png", "1.png"]
+    names = [file.relative_to(tmp_path / "set").as_posix() for file in (tmp_path / "set").rglob("*.png")]
+    place = opened(zipped(tmp_path / "set.zip", names))
+    assert len(find_files(place)) == 2
+
+
+def test_a_zip_file_loses_no_picture_that_its_folder_has(tmp_path, capsys):
+    """What is read in a folder is unpacked, and so is what is said to be skipped there."""
+    names = [
+        f"train{side}/{n}.{end}" for side in "AB" for n, end in enumerate(("png", "psd", "qoi", "pcx", "jxl", "cr2"))
+    ]
+    place = opened(zipped(tmp_path / "set.zip", names))
+    assert len(find_files(place)) == len(names)

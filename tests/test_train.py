@@ -26,6 +26,7 @@ from torch import nn
 import ugatit.training.trainer
 from conftest import TINY, least_side, one_thread, run_here, run_ugatit, write_picture
 from ugatit.cli import main
+from ugatit.data.sampling import Unpaired
 from ugatit.experiments.runs import Run
 from ugatit.io.errors import UserError
 from ugatit.io.files import save_tensors, temporary_name
@@ -1173,3 +1174,45 @@ def test_names_of_any_bytes(data, tmp_path):
     assert made.returncode == 0 and len(list((tmp_path / "out").iterdir())) == 2, made.stderr
     refused = run_here("train", odd, *options, "-o", tmp_path / os.fsdecode(b"r\xff"))
     assert refused.returncode == 2 and "Traceback" not in refused.stderr and "give another -o" in refused.stderr
+
+
+def test_a_trained_run_whose_checkpoints_are_gone_does_not_begin_anew(data, tmp_path):
+    """A disk that is not mounted, or a folder that cannot be looked into, would cost the model and the metrics."""
+    run = tmp_path / "run"
+    train(tiny(data, run, steps=2))
+    kept = {file: file.read_bytes() for file in (run / "metrics.jsonl", run / "model" / "translator.safetensors")}
+    (run / "checkpoints").rename(tmp_path / "elsewhere")
+    (run / "checkpoints").symlink_to(tmp_path / "not mounted")
+    with pytest.raises(UserError, match=r"has a trained model, and .* no checkpoint that can be read: bring them back"):
+        train(tiny(data, run, steps=4), resume=True)
+    assert all(file.read_bytes() == before for file, before in kept.items())
+    (run / "checkpoints").unlink()
+    (tmp_path / "elsewhere").rename(run / "checkpoints")
+    train(tiny(data, run, steps=4), resume=True)
+
+
+def test_with_another_batch_no_picture_of_the_epoch_is_left_out_or_seen_twice(data, tmp_path, monkeypatch, capsys):
+    taken = []
+    take = Unpaired.__getitem__
+    monkeypatch.setattr(Unpaired, "__getitem__", lambda self, n: taken.append(n) or take(self, n))
+    for steps, batch in ((3, 1), (5, 4), (6, 1)):
+        config = tiny(data, tmp_path / "run", recipe=Recipe(steps=steps, batch=batch, ema=0.9))
+        train(config, resume=steps > 3)
+    assert taken == [*range(3), *range(3, 11), 11]
+    said = " ".join(capsys.readouterr().err.split())
+    assert "From step 3 on a step has 4 pictures of each domain in all processes; it had 1." in said
+
+
+def test_what_a_person_wrote_into_the_run_s_settings_is_read_or_said(data, tmp_path):
+    run = tmp_path / "run"
+    train(tiny(data, run, steps=2))
+    path = run / "config.json"
+    good = path.read_text("utf-8")
+    path.write_text("\ufeff" + good, "utf-8")  # as some editors save it
+    assert read_run(run).recipe.steps == 2
+    path.write_text(good.replace('"beta1"', '"betta1": 0.5, "beta1"'), "utf-8")
+    with pytest.raises(UserError, match=r"has unknown settings \(betta1\): take them out"):
+        read_run(run)
+    path.write_text(good.replace('"seed": 0', '"seed": 4'), "utf-8")
+    with pytest.raises(UserError, match=r"was trained with --seed 0: write that into its config.json again"):
+        train(replace(read_run(run), recipe=Recipe(steps=4, ema=0.9)), resume=True)

@@ -30,7 +30,7 @@ from ugatit.systems.ugatit import UGATIT, UGATITConfig
 from ugatit.translation import files
 from ugatit.translation import translator as translator_module
 from ugatit.translation.files import plan_jobs, translate_files
-from ugatit.translation.folder import load_model, save_model
+from ugatit.translation.folder import load_model, save_model, saved_step
 from ugatit.translation.released import import_released
 from ugatit.translation.sharing import Share
 from ugatit.translation.translator import Translator, at_once, tile_starts
@@ -881,3 +881,64 @@ def test_what_a_translation_replaces_is_told(light, tmp_path):
     assert made.returncode == 0 and "Replaced: 1 file that" in " ".join(made.stderr.split())
     made = run_here("translate", light, tmp_path / "in", "-o", tmp_path / "new")
     assert made.returncode == 0 and "Replaced" not in made.stderr
+
+
+def test_a_start_that_ends_leaves_the_notes_of_one_that_goes_on(tmp_path):
+    first, second = (plan_jobs([str(many(tmp_path / name))], tmp_path / "out" / name) for name in ("one", "two"))
+    shares = [Share(tmp_path / "out", {}, False, Process()) for _ in range(2)]
+    for share, jobs in zip(shares, (first, second), strict=True):
+        for job in share.part(jobs)[: 1 if jobs is first else None]:
+            write_picture(job.target, 0)
+            share.done(job)
+    shares[1].end()
+    again = Share(tmp_path / "out", {}, False, Process())
+    assert again.part(first) == first[1:], "killed now, the first one's work is not lost"
+
+
+def test_tensors_of_other_numbers_are_refused():
+    translator = Translator(tiny_model(), "cpu")
+    for wrong in (torch.full((1, 3, 32, 32), 200.0), torch.full((1, 3, 32, 32), torch.nan)):
+        with pytest.raises(UserError, match=r"`images` has numbers far from \[-1, 1\], or none: divide bytes by 127.5"):
+            translator(wrong)
+    for wrong in (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), torch.zeros(3, 32, 32), torch.zeros(1, 1, 32, 32)):
+        with pytest.raises(UserError, match=r"`x` is a torch\.\w+ tensor of shape .*: give floats of N x 3 x H x W"):
+            translator.translate(wrong, "a2b", "model")
+    with pytest.raises(UserError, match="`x` is a ndarray: give a tensor"):
+        translator.translate(np.zeros((1, 3, 32, 32)), "a2b", "model")
+    with pytest.raises(UserError, match="`batch=True`: give a whole number"):
+        translator(torch.zeros(1, 3, 32, 32), batch=True)
+    assert translator(torch.zeros(2, 3, 32, 32), batch=np.int64(1)).shape == (2, 3, 32, 32)
+
+
+def test_pillow_s_pictures_have_the_limits_of_files(tmp_path):
+    translator = Translator(tiny_model(), "cpu")
+    for size, why in (((1, 1), "is 1 x 1 pixels, the least is 16 x 16"), ((2000, 16), "more than 100 times as long")):
+        with pytest.raises(UserError, match=f"The picture .*{why}"):
+            translator(Image.new("RGB", size))
+    Image.effect_noise((200, 200), 50).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:-3000])
+    with pytest.raises(UserError, match=r"The picture cannot be read .*: give another"):
+        translator(Image.open(tmp_path / "cut.png"))
+
+
+def test_a_saved_translator_keeps_its_step(tmp_path):
+    save_model(tiny_model(), tmp_path / "model", step=7)
+    Translator.load(tmp_path / "model").save(tmp_path / "copy")
+    assert saved_step(tmp_path / "copy") == 7
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="give another folder"):
+        Translator.load(tmp_path / "model").save(tmp_path / "file" / "copy")
+
+
+def test_other_programs_settings_beside_a_checkpoint_are_no_hindrance(tmp_path):
+    """Folders of the hub have a config.json of their own."""
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    torch.save(released_names(UGATIT(UGATITConfig(light=True, width=3, blocks=2, size=128))), folder / "model.bin")
+    (folder / "config.json").write_text('{"architectures": ["ResNet"], "model_type": "cyclegan"}')
+    made = run_here("translate", folder, tmp_path / "x.png", "-o", tmp_path / "out")
+    assert made.returncode == 2 and f"ugatit import {folder} -o MODEL" in made.stderr
+    made = run_here("import", folder, "-o", tmp_path / "model", "--size", 128)
+    assert made.returncode == 0, made.stderr
+    made = run_here("import", tmp_path / "model", "-o", tmp_path / "again")
+    assert made.returncode == 2 and "is of this package" in made.stderr

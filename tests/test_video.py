@@ -8,6 +8,7 @@ import time
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import av
@@ -23,7 +24,7 @@ from ugatit.systems.base import Translation
 from ugatit.translation import video
 from ugatit.translation.files import is_video
 from ugatit.translation.folder import save_model
-from ugatit.translation.frames import frames, opened, upright
+from ugatit.translation.frames import FrameClock, frames, opened, upright
 from ugatit.translation.joining import not_kept
 from ugatit.translation.translator import Translator
 from ugatit.translation.video import PIECE, beside, translate_video
@@ -589,3 +590,28 @@ def test_films_are_known_by_all_their_suffixes():
     for name in ("a.VOB", "b.mxf", "c.nut", "d.f4v", "e.y4m", "f.h264", "g.hevc", "h.mpg", "i.webm", "j.avi", "k.rmvb"):
         assert is_video(Path(name)), name
     assert not is_video(Path("a.png")) and not is_video(Path("b.tif"))
+
+
+@pytest.mark.parametrize(
+    "times", [[0, 100, 200, 300, 10300, 10300, 10400, 10500], [0, 100, 200, 10200, 10190, 10300, 10400, 10500]]
+)
+def test_a_time_that_stands_there_twice_after_a_long_still_delays_nothing(times):
+    """Recordings of screens have such: what follows keeps its times, and the sound with it."""
+    clock = FrameClock(1000, 100, 0)
+    found = [clock.time(SimpleNamespace(pts=time, dts=None)) for time in times]
+    assert all(later > earlier for earlier, later in pairwise(found))
+    assert max(abs(a - b) for a, b in zip(found, times, strict=True)) <= 110 and abs(found[-1] - times[-1]) <= 110
+
+
+def test_a_film_that_another_process_translates_is_left_to_it(same, tmp_path):
+    source, target = film(tmp_path / "in.mp4", sound=False), tmp_path / "out.mp4"
+    first = translate_video(same, source, target, "a2b", "model", 4, {})
+    next(first)
+    code = (
+        "import sys; from pathlib import Path; from ugatit.translation.video import alone\n"
+        "with alone(Path(sys.argv[1]), Path(sys.argv[2])): pass"
+    )
+    second = subprocess.run([sys.executable, "-c", code, tmp_path / ".out.mp4.pieces", target], capture_output=True)
+    assert b"out.mp4 by another process: wait for its end" in second.stderr.splitlines()[-1]
+    list(first)
+    assert target.exists() and not (tmp_path / ".out.mp4.pieces").exists()

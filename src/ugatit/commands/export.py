@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ugatit.apps.page import PAGE_FILES, write_page
+from ugatit.apps.page import PAGE_FILES, runtime, write_page
 from ugatit.apps.space import space_files, write_space
 from ugatit.commands.parsing import parse
 from ugatit.io.errors import UserError
@@ -63,6 +63,8 @@ def main(arguments: list[str]) -> None:
             write_space(translator, printable_id(name), options.out)
             say(f"Written to {options.out}: python {options.out / 'app.py'} runs it here; its README.md says the rest.")
             return
+        if options.page:
+            runtime(options.runtime)  # told before the work
         with console.status("writing and checking"):
             written = export(translator, options.out, options.also)
         for file, worst in written.items():

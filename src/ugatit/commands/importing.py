@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 
 from ugatit.commands.parsing import parse
 from ugatit.io.errors import UserError
-from ugatit.io.files import writing
+from ugatit.io.files import real, writing
 from ugatit.io.terminal import say
 from ugatit.systems.base import Direction, channels_of
 from ugatit.translation.checkpoints import import_checkpoint
@@ -39,6 +39,8 @@ def main(arguments: list[str]) -> None:
     options = parse(ImportConfig, "ugatit import", arguments)
     if trained := saved_step(options.out):
         raise UserError(f"{options.out} holds a model that was trained for {trained:,} steps: give another -o.")
+    if len(options.checkpoint) > len({real(path) for path in options.checkpoint}):
+        raise UserError(f"{options.checkpoint[0]} is given twice: give the generators of both directions.")
     system = import_checkpoint(options.checkpoint, options.size, options.direction, options.smoothing)
     whole = not any(tensor.is_meta for tensor in system.state_dict().values())
     with writing(options.out):

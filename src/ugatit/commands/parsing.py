@@ -78,7 +78,8 @@ def refusal(told: str) -> str:
             return found[2]
         return f"{found[1]} cannot be read, give {names[0].replace('{None}|', '')}"
     if text.startswith("Missing from"):
-        return f"Missing: {'; '.join(line.strip() for line in first if NAME.match(line))}"
+        missing = "; ".join(line.strip() for line in first if NAME.match(line) or line.startswith(6 * " " + "{"))
+        return f"Missing: {missing}"
     words = text.removeprefix("Unrecognized options: ").split(", ")
     if files := [word for word in words if word.startswith("-") and len(word) < 256 and Path(word).exists()]:
         return f"{some(files)} would be an option: write ./{files[0]}, or put -- before the files"

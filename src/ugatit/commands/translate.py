@@ -108,7 +108,8 @@ def main(arguments: list[str]) -> None:
     animations = [job for job in jobs if is_animation(job.source, origin.channels)]
     if options.attention and (moving := [job.source for job in videos + animations]):
         say(f"Attention maps are made of single pictures, so not of {some(moving)}.", "yellow")
-    pictures = [job for job in jobs if job not in {*videos, *animations}]
+    moving_jobs = {*videos, *animations}
+    pictures = [job for job in jobs if job not in moving_jobs]
     left_out = [Skipped(job.source, MOVING) for job in videos + animations] if finder else []
     if finder:
         videos, animations = [], []

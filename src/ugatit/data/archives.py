@@ -15,12 +15,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
 from ugatit.io.errors import UserError
-from ugatit.io.files import short_name, told_apart
+from ugatit.io.files import is_hidden, short_name, told_apart
 from ugatit.io.terminal import counted, say, some
 
 PICTURES = {
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".tga",
-    ".heic", ".heif", ".npy", ".jp2", ".j2k", ".ppm", ".pgm", ".pnm",
+    ".heic", ".heif", ".hif", ".npy", ".jp2", ".j2k", ".jpx", ".j2c", ".ppm", ".pgm", ".pnm", ".pbm", ".pfm", ".apng",
+    ".psd", ".pcx", ".sgi", ".rgb", ".qoi", ".dds", ".ico", ".icns",
+    ".jxl", ".exr", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2",  # to be told as skipped
 }  # fmt: skip
 TESTS = "test", "val", "valid", "validation"
 UNREADABLE = (  # what reading a damaged archive raises
@@ -115,8 +117,7 @@ def need_all(chosen: dict[PurePosixPath, Path], folder: Path, path: Path) -> Non
 def is_picture(name: str) -> bool:
     """Whether a file is called like a picture, and not hidden."""
     place = PurePosixPath(name.replace("\\", "/"))
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in place.parts)
-    return place.suffix.lower() in PICTURES and not hidden
+    return place.suffix.lower() in PICTURES and not any(map(is_hidden, place.parts))
 
 
 # Which folder is which part

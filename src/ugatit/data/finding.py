@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain
@@ -17,14 +18,17 @@ from ugatit.data.places import opened
 from ugatit.data.reading import Look, needs_range
 from ugatit.data.samples import UNSCALED, joint_extent
 from ugatit.data.seeds import rng
+from ugatit.io.ahead import ahead
 from ugatit.io.errors import UserError
-from ugatit.io.files import absent, need_outside, printable, real
-from ugatit.io.terminal import counted, say, tracked
+from ugatit.io.files import absent, is_hidden, need_outside, printable, real
+from ugatit.io.terminal import counted, say, some, tracked
 from ugatit.systems.base import COLOUR, Range, Samples
 
 T = TypeVar("T")
 DARK = 1 / 16  # of the way from black to white; pictures without more are nearly black
 EIGHT_BITS = {".jpg", ".jpeg", ".webp", ".gif", ".bmp"}
+AHEAD = 64  # files that are looked at before what was found is asked for
+MINUTE = 60  # seconds after which what was found is kept, in case the process is killed
 MANY = 1000  # files, with which looking through them takes so long that it is said
 
 
@@ -50,11 +54,11 @@ def find_files(folder: Path) -> list[Path]:
 
     found, seen = [], {real(folder)}
     for root, folders, names in os.walk(folder, onerror=refused, followlinks=True):
-        found += [Path(root, name) for name in names if not name.startswith(".")]
+        found += [Path(root, name) for name in names if not is_hidden(name)]
         kept = []
         for name in sorted(folders, key=lambda name: (Path(root, name).is_symlink(), name)):
             place = real(Path(root, name))
-            if not name.startswith(".") and place not in seen:
+            if not is_hidden(name) and place not in seen:
                 seen.add(place)
                 kept.append(name)
         folders[:] = kept
@@ -89,12 +93,19 @@ def look_at(files: Iterable[Path], channels: int = 3, root: Path | None = None) 
     new = [file for file in files if file not in known]
     if len(new) >= MANY:
         say(f"looking through {len(new):,} files")
-    with ThreadPoolExecutor() as pool:
-        looks = pool.map(one, new)
-        told = list(tracked(looks, "looking", len(new)) if new else looks)
-    memory.save()
+    told: list[Look | Skipped] = []
+    try:
+        with ThreadPoolExecutor() as pool, closing(ahead(pool, one, new, lambda: AHEAD)) as looks:
+            for what in tracked(looks, "looking", len(new)) if new else ():
+                told.append(what)
+                memory.save(after=MINUTE)
+    finally:  # what an interrupt leaves counts at the next start
+        memory.save()
     seen = known | dict(zip(new, told, strict=True))
     found = [(file, seen[file]) for file in files]
+    more = [file for file, what in found if isinstance(what, Look) and what.more]
+    if more:
+        say(f"{counted(len(more), 'file')} with several pictures, of which the first counts: {some(more)}", "yellow")
     return Checked(
         {file: what for file, what in found if isinstance(what, Look)},
         [what for what in told if isinstance(what, Skipped)],
@@ -265,9 +276,21 @@ def folders_of(data: Path | None, source: Path | None, target: Path | None) -> d
     if data is not None:
         data = opened(data)
         return {"a": (data / "trainA", data / "testA"), "b": (data / "trainB", data / "testB")}
+    if source and target:
+        need_two(source, target, ("source", "target"))
     if source is None or target is None:
         raise UserError("No pictures were named: give `data` (with trainA and trainB inside) or `source` and `target`.")
     return {"a": (source, None), "b": (target, None)}
+
+
+def need_two(a: Path, b: Path, names: tuple[str, str]) -> None:
+    """Raises UserError if the folders of two domains, called by the names of arguments, are one, or one lies in the
+    other: then pictures would count for both."""
+    if real(a) == real(b):
+        raise UserError(f"`{names[0]}` and `{names[1]}` are both {a}: give a folder for each domain.")
+    for name, inner, outer in ((names[0], a, b), (names[1], b, a)):
+        if real(outer) in real(inner).parents:
+            raise UserError(f"`{name}` {inner} lies in {outer}, so its pictures would count for both: move it.")
 
 
 def need_apart(run: Path, data: Path | None, source: Path | None, target: Path | None) -> None:

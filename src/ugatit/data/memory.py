@@ -14,7 +14,7 @@ from platformdirs import user_cache_path
 from ugatit.data.reading import Look, examine
 from ugatit.io.files import real, write_json
 
-VERSION = 2  # of what is remembered
+VERSION = 3  # of what is remembered
 PACKAGES = ("tifffile", "imagecodecs", "pillow_heif")  # what can be read depends on them
 KEPT = 180 * 24 * 3600  # seconds that a folder is remembered that is not used
 
@@ -31,6 +31,7 @@ class Memory:
 
     def __init__(self, root: Path | None, channels: int):
         self.root, self.channels, self.changed = root, channels, False
+        self.saved = time.monotonic()
         self.known: dict[str, list] = {}
         self.path: Path | None = None
         if root is None:
@@ -67,15 +68,17 @@ class Memory:
             self.changed = True
         return found
 
-    def save(self) -> None:
-        """Write what is new, where the user's cache can be written; what nobody has used for long is removed."""
-        if self.path is None:
+    def save(self, after: float = 0) -> None:
+        """Write what is new, where the user's cache can be written, if so many seconds have passed since the last time;
+        what nobody has used for long is removed."""
+        if self.path is None or time.monotonic() < self.saved + after:
             return
+        self.saved = time.monotonic()
         with suppress(OSError):
             if not self.changed:
                 os.utime(self.path)
                 return
-            write_json(self.path, self.known)
+            write_json(self.path, dict(self.known))  # other threads go on
             for file in self.path.parent.glob("*.json"):
                 if time.time() - file.stat().st_mtime > KEPT:
                     file.unlink()

@@ -29,7 +29,7 @@ from ugatit.data.archives import (
 )
 from ugatit.data.memory import stamp_of
 from ugatit.data.tables import write_tables
-from ugatit.io.errors import UserError
+from ugatit.io.errors import UserError, words_of
 from ugatit.io.files import atomic_file, atomic_folder, real, writing
 from ugatit.io.hub import fetched
 from ugatit.io.terminal import bars, counted, say, tracked
@@ -132,7 +132,8 @@ def from_archive(path: Path, names: tuple[str, str] | None, name: str) -> Path:
             entries[member.path] += member.size  # a name may stand there several times
     except (*UNREADABLE, ValueError) as error:
         raise UserError(
-            f"{path} is a file, and no zip or tar file, or a damaged one ({error}): give a folder, or get it again."
+            f"{path} is a file, and no zip or tar file, or a damaged one ({words_of(error)}): give a folder (unpack "
+            "what is packed otherwise), or get it again."
         ) from None
     try:
         chosen = choose_folders(list(entries), names, path.name)

@@ -163,6 +163,7 @@ class Look(NamedTuple):
     deep: bool  # whether its samples have more than 8 bits
     scaled: bool  # whether they tell what is black and what is white
     lost: bool  # whether the file has more bits than are read
+    more: bool  # whether it has further pictures, which do not count
     low: float | None  # its lowest sample, and the highest; what is no number does not count
     high: float | None
     sha256: str  # of the file
@@ -178,7 +179,8 @@ def examine(source: Path, channels: int = 3) -> Look:
         deep = is_deep(whole.picture)
         sampled(whole, Samples(channels, (0, 1) if deep else None))
         low, high = extent(whole.picture)
-        return Look(deep, tells_scale(whole.picture), whole.lost, low, high, digest(source))
+        more = channels in (1, 3) and count_pages(source) > 1  # else pages are the bands of one
+        return Look(deep, tells_scale(whole.picture), whole.lost, more, low, high, digest(source))
 
 
 def needs_range(source: str | Path) -> bool:

@@ -182,17 +182,18 @@ def collate(samples: list[tuple[Tensor, Tensor] | Skipped]) -> tuple[Tensor, Ten
 
 
 class Slices:
-    """The sample numbers of each step's batch in process ``rank`` of ``world``, steps ``start`` to ``stop``."""
+    """The sample numbers of each step's batch in process ``rank`` of ``world``, of so many steps, after the ``seen``
+    samples that were taken before."""
 
-    def __init__(self, start: int, stop: int, batch: int, rank: int = 0, world: int = 1):
-        self.start, self.stop, self.batch, self.rank, self.world = start, stop, batch, rank, world
+    def __init__(self, seen: int, steps: int, batch: int, rank: int = 0, world: int = 1):
+        self.seen, self.steps, self.batch, self.rank, self.world = seen, steps, batch, rank, world
 
     def __len__(self) -> int:
-        return self.stop - self.start
+        return self.steps
 
     def __iter__(self) -> Iterator[list[int]]:
-        for step in range(self.start, self.stop):
-            first = (step * self.world + self.rank) * self.batch
+        for step in range(self.steps):
+            first = self.seen + (step * self.world + self.rank) * self.batch
             yield list(range(first, first + self.batch))
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import ugatit
 from ugatit.data.archives import PICTURES
-from ugatit.data.finding import check_pictures, find_files, look_at, spread
+from ugatit.data.finding import check_pictures, find_files, look_at, need_two, spread
 from ugatit.data.samples import UNSCALED
 from ugatit.data.sampling import read_tests
 from ugatit.evaluation.features import load_features
@@ -35,7 +35,7 @@ from ugatit.evaluation.metrics import (
 )
 from ugatit.evaluation.sharing import is_first, shared, shared_folder
 from ugatit.io.errors import UserError, package
-from ugatit.io.files import absent, need_outside, write_json, writing
+from ugatit.io.files import absent, need_outside, short_name, write_json, writing
 from ugatit.io.files import real as real_path
 from ugatit.io.sheet import draw_sheet, save_picture, to_picture
 from ugatit.io.terminal import counted, say, some
@@ -227,9 +227,8 @@ def evaluate_folders(
     folders = {"real": real, "fake": fake}
     for folder in folders.values():
         need_outside(out, folder, "the sheet would count as a picture")
-    for name, inner, outer in (("fake", fake, real), ("real", real, fake)):
-        if real_path(outer) in real_path(inner).parents:
-            raise UserError(f"`{name}` {inner} lies in {outer}, so its pictures would count for both: move it.")
+    if real_path(fake) != real_path(real):  # a set against itself shows what a figure's least is
+        need_two(fake, real, ("fake", "real"))
     with writing(out):  # told before the work
         out.mkdir(parents=True, exist_ok=True)
     chosen = {name: usable(folder, f"`{name}`", range) for name, folder in folders.items()}
@@ -328,9 +327,11 @@ def counterparts(
 
 def need_own(out: Path) -> None:
     """Raises UserError if the folders of translations in a folder of results, which are replaced as a whole, have other
-    files."""
+    files than as many as the numbers go to that these begin with."""
     for way in DIRECTIONS:
-        others = [file.name for file in (out / way).glob("*") if not NUMBERED.match(file.name)]
+        names = [file.name for file in (out / way).glob("*")]
+        numbers = {f"{number:05d}" for number in range(len(names))}
+        others = [name for name in names if not (name.partition("-")[0] in numbers and name.endswith(".png"))]
         if others:
             raise UserError(
                 f"{out / way} has other files ({some(sorted(others))}), which would be lost: give another -o."
@@ -339,7 +340,7 @@ def need_own(out: Path) -> None:
 
 def translation_name(number: int, source: Path) -> str:
     """What the translation of the test picture with that number is called."""
-    return f"{number:05d}-{source.stem}.png"
+    return short_name(f"{number:05d}-{source.stem}.png")
 
 
 def write_translations(
@@ -363,7 +364,7 @@ def write_translations(
             save_picture(to_picture(picture), temporary / name)
         faith = {}
         if back in translator.system.directions:
-            faith["cycle_l1"] = ((translator(made.image, back) - x).abs().mean((1, 2, 3)) / 2).cpu()
+            faith["cycle_l1"] = ((translator.at_size(made.image, back).image - x).abs().mean((1, 2, 3)) / 2).cpu()
         if truth and made.heatmap is not None:
             y = read_squares(translator, truth[batch], direction[-1])
             faith["attention_rank"] = attention_rank(made.heatmap, x, y).cpu()
@@ -380,8 +381,8 @@ def write_results(metrics: dict[str, Any], columns: dict[str, Tensor], out: Path
         return metrics
     rows = min(map(len, columns.values()))
     with writing(out):
-        draw_sheet({name: pictures[:rows] for name, pictures in columns.items()}, out / "sheet.png")
         write_json(out / "metrics.json", metrics, indent=2)
+        draw_sheet({name: pictures[:rows] for name, pictures in columns.items()}, out / "sheet.png")
     return metrics
 
 

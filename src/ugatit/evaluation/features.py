@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +40,8 @@ def load_features(name: FeatureName, weights: Path | None, device: torch.device)
     Raises:
         UserError: its package is not installed, or its weights cannot be had.
     """
+    if name not in get_args(FeatureName):
+        raise UserError(f"`features={name}` is not known: use {' or '.join(get_args(FeatureName))}.")
     if name == "efficientnet-lite0":
         if weights is not None:
             raise UserError('`weights` is for `features="inception"`: efficientnet-lite0 brings its own, leave it out.')

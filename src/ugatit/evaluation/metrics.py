@@ -15,6 +15,7 @@ from ugatit.data.sampling import squared
 from ugatit.evaluation.features import FeatureName, FeatureNetwork, perceptual_distance
 from ugatit.evaluation.sharing import shared
 from ugatit.io.errors import UserError
+from ugatit.io.terminal import counted
 from ugatit.nn.precision import tf32
 from ugatit.systems.base import Range
 
@@ -93,7 +94,11 @@ def check_subsets(protocol: Protocol, *counts: int) -> int:
         UserError: a set is smaller than the subsets.
     """
     smaller = min(counts)
-    size = protocol.subset_size or min(1000, smaller // 2)
+    if smaller < LEAST:
+        raise UserError(f"The smaller set has {counted(smaller, 'picture')}, at least {LEAST} are needed: add more.")
+    size = min(1000, smaller // 2) if protocol.subset_size is None else protocol.subset_size
+    if size < 2 or protocol.subsets < 2:
+        raise UserError(f"`subset_size={size}` and `subsets={protocol.subsets}`: give 2 or more of each.")
     if size > smaller:
         raise UserError(f"`subset_size={size}` is more than the {smaller} pictures of the smaller set: give less.")
     return size
@@ -110,8 +115,9 @@ def kid(real: Tensor, fake: Tensor, protocol: Protocol) -> tuple[float, float, i
         Mean and standard deviation over the subsets, both times 100, and the subsets' size.
 
     Raises:
-        UserError: a set is smaller than the subsets.
+        UserError: a set is smaller than the subsets, or they are no features of one network.
     """
+    need_alike(real, fake)
     from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 
     size = check_subsets(protocol, len(real), len(fake))
@@ -121,8 +127,20 @@ def kid(real: Tensor, fake: Tensor, protocol: Protocol) -> tuple[float, float, i
     return 100 * found[KEY_METRIC_KID_MEAN], 100 * found[KEY_METRIC_KID_STD], size
 
 
+def need_alike(real: Tensor, fake: Tensor) -> None:
+    """Raises UserError if features are not tensors, N x C and M x C."""
+    tensors = isinstance(real, Tensor) and isinstance(fake, Tensor)
+    if not tensors or not real.ndim == fake.ndim == 2 or real.shape[1] != fake.shape[1]:
+        raise UserError("`real` and `fake` are no features of one network: give tensors, N x C and M x C.")
+
+
 def fid(real: Tensor, fake: Tensor) -> float:
-    """Frechet distance of normal distributions fitted to features, N x C and M x C (Heusel et al., 2017)."""
+    """Frechet distance of normal distributions fitted to features, N x C and M x C (Heusel et al., 2017).
+
+    Raises:
+        UserError: they are no features of one network.
+    """
+    need_alike(real, fake)
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 
     statistics = (fid_features_to_statistics(features) for features in (real, fake))

@@ -25,6 +25,7 @@ from ugatit.evaluation.features import FeatureName
 from ugatit.evaluation.metrics import Protocol
 from ugatit.io.errors import UserError
 from ugatit.io.files import digest, read_json, write_json, writing
+from ugatit.io.processes import this_process
 from ugatit.io.sheet import draw_sheet
 from ugatit.io.terminal import bars, console, say
 from ugatit.systems.base import DIRECTIONS, Direction, channels_of, samples_of
@@ -147,7 +148,7 @@ def train_all(runs: list[Run], jobs: int) -> None:
             with starting, (run.folder / "log.txt").open("a", encoding="utf-8") as log:
                 if stopped:
                     return run
-                command = [sys.executable, "-m", "ugatit", "train", "--resume", str(run.folder)]
+                command = [sys.executable, "-P", "-m", "ugatit", "train", "--resume", str(run.folder)]
                 children.append(child := subprocess.Popen(command, env=environment(slot, jobs), stdout=log, stderr=log))
             return None if child.wait() == 0 and run.done() else run
         finally:
@@ -189,6 +190,8 @@ def evaluator_of(runs: list[Run], experiment: Experiment) -> Evaluator:
         UserError: the network cannot be had, the test pictures cannot be measured, as `counterparts` says, or the runs
             would lie among the pictures.
     """
+    if this_process().processes > 1:
+        raise UserError("Each run is trained in a process of its own: start this once, without torchrun, with `jobs`.")
     evaluator = Evaluator(Protocol(features=experiment.features, weights=experiment.weights), find_device(None))
     tests, roots, skipped = runs[0].tests()
     for one in skipped:

@@ -28,7 +28,7 @@ def seconds_a_step(config: TrainConfig, jobs: int) -> float:
     """
     with tempfile.TemporaryDirectory() as folder:
         write_run(replace(config, recipe=replace(config.recipe, steps=LONG)), Path(folder))
-        command = [sys.executable, "-m", "ugatit.experiments.trial", folder]
+        command = [sys.executable, "-P", "-m", "ugatit.experiments.trial", folder]
         made = subprocess.run(command, env=environment(0, jobs), capture_output=True, text=True)
     if made.returncode:
         reason = made.stderr.strip().splitlines()[-1:] or [f"its trial ended with {made.returncode}"]

@@ -97,6 +97,15 @@ def told_apart(name: str, whole: str) -> str:
     return f"{name[:40]}-{hashlib.sha256(os.fsencode(whole)).hexdigest()[:16]}{suffix}"
 
 
+HIDDEN = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information"}
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is called like a hidden one, or like those that systems and network disks put beside
+    people's own: thumbnails, and what was thrown away."""
+    return name.startswith(".") or name in HIDDEN
+
+
 def short_name(name: str) -> str:
     """A name as it is, or another where file systems would find it too long."""
     return name if len(os.fsencode(name)) <= LONGEST_NAME else told_apart(name, name)
@@ -289,7 +298,7 @@ def read_json(path: Path, most: int = 2**20) -> dict[str, Any]:
     if len(text) > most:
         raise ValueError(f"is longer than {most} bytes")
     try:
-        found = json.loads(text.decode(), object_pairs_hook=unique, parse_constant=number)
+        found = json.loads(text.decode("utf-8-sig"), object_pairs_hook=unique, parse_constant=number)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"is not JSON ({error})") from None
     if not isinstance(found, dict):

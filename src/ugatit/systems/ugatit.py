@@ -9,6 +9,7 @@ source s, "B" its target t.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
@@ -294,6 +295,19 @@ class UGATIT(System):
         )
         return super().signs(means) + [sentence] * blind
 
+    @contextmanager
+    def judging(self) -> Iterator[None]:
+        """Within this block the discriminators are given, not trained: what their gradients are made of is kept with
+        their weights (`ugatit.nn.fast.factored`), and the generators' loss has no part in it."""
+        judges = [disc for domain in "ab" for disc in self.discriminators(domain).values()]
+        for disc in judges:
+            disc.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for disc in judges:
+                disc.requires_grad_(True)
+
     def adversarial_loss(self, domain: str, fake: Tensor) -> dict[str, Tensor]:
         """Eq. 2 and 6 as the generator into ``domain`` minimises them: fake to 1."""
         terms = {}
@@ -316,7 +330,8 @@ class UGATIT(System):
         yield Update(("disc",), loss_a + loss_b, terms_a | terms_b)
 
         config = self.config
-        adversarial = self.adversarial_loss("a", fake_a) | self.adversarial_loss("b", fake_b)
+        with self.judging():
+            adversarial = self.adversarial_loss("a", fake_a) | self.adversarial_loss("b", fake_b)
         cycle = {
             "gen/cycle_a": l1(self.gen_b2a(fake_b).image, real_a),  # Eq. 3
             "gen/cycle_b": l1(self.gen_a2b(fake_a).image, real_b),

@@ -170,12 +170,16 @@ def read_run(run: Path) -> TrainConfig:
         raise UserError(f"{run} is a file: give the folder of a run.")
     path = run / "config.json"
     try:
-        record = json.loads(path.read_text("utf-8"))
+        record = json.loads(path.read_text("utf-8-sig"))  # as some editors write it
         if "config" in record:
             whose = f"the run's, {run.parent}" if (run.parent / "checkpoints").is_dir() else "the folder of a run"
             raise UserError(f"{run} is a model's folder, which is not resumed: give {whose}.")
         record.setdefault("track", ["tensorboard"])  # as every run was before it could be chosen
-        return run_adapter(record["system"]).validate_python(record)
+        config = run_adapter(record["system"]).validate_python(record)
+        known = {"history", *(name for name, _ in settings_in(asdict(config)))}
+        if unknown := [name for name, _ in settings_in(record) if name not in known]:
+            raise UserError(f"{path} has unknown settings ({', '.join(unknown)}): take them out, or update ugatit.")
+        return config
     except FileNotFoundError:
         where = ", which must be on every machine" if this_process().processes > 1 else ""
         raise UserError(

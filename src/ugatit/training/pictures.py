@@ -33,9 +33,8 @@ def with_ranges(model: Any, pictures: Pictures, say: Say) -> Any:
         found = found_range(given, looks)
         if found is not None:
             given = found
-            say(
-                f"The samples of domain {domain.upper()} go from {given[0]:g} to {given[1]:g}, its --range from now on."
-            )
+            option = "--range-b" if domain == "b" and model.range_b is not None else "--range"
+            say(f"The samples of domain {domain.upper()} go from {given[0]:g} to {given[1]:g}: {option} from now on.")
         low, high = (0, 65535) if isinstance(given, str) else given
         tops = {file: look.high for file, look in looks.items() if look.deep and look.high is not None}
         dark = [file for file, top in tops.items() if (top - low) / (high - low) < DARK]

@@ -144,6 +144,8 @@ class Trainer:
         self.records = config.graph and alone_on_card and self.system.recordable and self.scales_on_card()
         self.ema = Ema(self.system, config.recipe.ema) if config.recipe.ema else None
         self.step = 0  # steps done
+        self.seen = 0  # pictures of each domain that they had
+        self.together = config.recipe.batch * self.accelerator.num_processes  # of them in a step
         self.saved: int | None = None  # of them when the newest checkpoint was written
         self.pending: list[dict[str, Any]] = []  # losses of the steps not yet logged
         if resume:
@@ -227,6 +229,7 @@ class Trainer:
                 real_a, real_b = (x.to(accelerator.device, non_blocking=True) for x in batch)
                 self.pending.append(self.train_step(real_a, real_b))
                 self.step += 1
+                self.seen += self.together
                 log, preview, evaluation, checkpoint = map(
                     self.due, (config.log_every, config.preview_every, config.evaluate_every, config.checkpoint_every)
                 )
@@ -265,7 +268,8 @@ class Trainer:
             side,
             kept,
         )
-        slices = Slices(self.step, recipe.steps, recipe.batch, accelerator.process_index, processes)
+        left = recipe.steps - self.step
+        slices = Slices(self.seen, left, recipe.batch, accelerator.process_index, processes)
         batches = iter(loader(pictures, slices, workers=self.workers(), pin=accelerator.device.type == "cuda"))
         if hasattr(signal, "SIGCHLD") and in_main_thread():
             # torch would raise in the midst of a step that a worker has ended; it also tells when a batch is missing.
@@ -516,6 +520,8 @@ class Trainer:
         scaler = self.accelerator.scaler
         state = {
             "step": self.step,
+            "seen": self.seen,
+            "together": self.together,
             "seed": self.config.seed,
             "pending": self.pending,
             "scaler": scaler.state_dict() if scaler else None,
@@ -576,6 +582,11 @@ class Trainer:
             )
             if self.accelerator.is_main_process:
                 set_aside(path)
+        if checkpoint is None and saved_step(self.run / "model"):
+            raise UserError(
+                f"{self.run} has a trained model, and {self.run / 'checkpoints'} no checkpoint that can be read: bring "
+                f"them back (is a disk missing?), or begin another run with --start {self.run / 'model'}."
+            )
         if checkpoint is None:
             self.say("There is no checkpoint yet: starting from the first step.")
             self.forget_metrics()
@@ -594,7 +605,16 @@ class Trainer:
                 self.ema.average[name].copy_(saved.get(name, live.detach()))
         if self.accelerator.scaler and checkpoint.state["scaler"]:
             self.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
+        if (seed := checkpoint.state["seed"]) != self.config.seed:
+            raise UserError(f"{self.run} was trained with --seed {seed}: write that into its config.json again.")
         self.step = self.saved = checkpoint.state["step"]
+        self.seen = checkpoint.state.get("seen", self.step * self.together)
+        before = checkpoint.state.get("together", self.together)
+        if before != self.together:
+            self.say(
+                f"From step {self.step} on a step has {self.together} pictures of each domain in all processes; it had "
+                f"{before}."
+            )
         self.pending = checkpoint.state["pending"]
         self.forget_metrics()
 
@@ -757,7 +777,7 @@ def train(config: TrainConfig, resume: bool = False, start_curve: StartCurve | N
     """
     if config.out is None:
         raise UserError("`out` is not set: give the run's folder.")
-    run = config.out
+    run = Path(config.out)
     if not str(run).isprintable():
         raise UserError(f"The run's folder {str(run)!r} has bytes or codes that are no text: give another -o.")
     before = read_run(run) if resume else config
@@ -804,7 +824,7 @@ def train(config: TrainConfig, resume: bool = False, start_curve: StartCurve | N
     else:
         shutil.rmtree(run / "cache", ignore_errors=True)
         trainer.say(f"Done. The model is in {run / 'model'}")
-        for line in [*(trainer.curve.summary() if trainer.curve else []), *what_next(config)]:
+        for line in [*(trainer.curve.summary() if trainer.curve else []), *what_next(config, trainer.pictures)]:
             trainer.say(line)
     return run / "model"
 
@@ -849,10 +869,11 @@ def data_name(config: TrainConfig) -> str:
     return " and ".join(place.name for place in (config.source, config.target) if place)
 
 
-def what_next(config: TrainConfig) -> list[str]:
+def what_next(config: TrainConfig, pictures: Pictures) -> list[str]:
     """What a person does with a model that is done, in lines."""
+    tested = pictures.test_a and pictures.test_b
     run, model = shlex.quote(str(config.out)), shlex.quote(f"{config.out}/model")
-    measure = [f"  ugatit evaluate {model} {shlex.quote(str(config.data))}"] if config.data else []
+    measure = [f"  ugatit evaluate {model} {shlex.quote(str(config.data))}"] if config.data and tested else []
     return [
         "What next:",
         f"  ugatit translate {model} PICTURES... -o translated",

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ugatit.data.archives import UNREADABLE
 from ugatit.io.errors import UserError, first_problem, words_of
-from ugatit.io.files import CodeError, is_full, open_regular, read_torch
+from ugatit.io.files import CodeError, is_full, open_regular, read_json, read_torch
 from ugatit.io.terminal import say, some
 from ugatit.systems.base import DIRECTIONS, Direction, System, opposite
 from ugatit.translation.baselines import import_baseline
@@ -281,13 +281,20 @@ def is_seen(file: Path) -> bool:
     return not file.name.startswith(".") and "__MACOSX" not in file.parts
 
 
+def is_ours(folder: Path) -> bool:
+    """Whether a folder is a run's or a model's, by its config.json, which other programs have too."""
+    with suppress(ValueError):
+        return "system" in read_json(folder / "config.json")
+    return False
+
+
 def checkpoints_in(folder: Path) -> list[Path]:
     """The newest checkpoint of a folder: a file, or two generators.
 
     Raises:
         UserError: it has none.
     """
-    if (folder / "config.json").exists():
+    if is_ours(folder):
         ours = folder / "model" if (folder / "model").is_dir() else folder
         raise UserError(f"{folder} is of this package: give {ours} as it is to translate or train.")
     both = [file for file in (folder / f"latest_net_G_{side}.pth" for side in "AB") if file.exists()]

@@ -118,6 +118,8 @@ def export(translator: Translator, out: Path, also: tuple[Mobile, ...] = ()) -> 
         UserError: a package is missing, or a file does not do what the model does.
         OSError: it cannot be written.
     """
+    if unknown := set(also) - WRITERS.keys():
+        raise UserError(f"`also={min(unknown)}` is not known: use {' or '.join(WRITERS)}.")
     system, side = translator.system, translator.side
     worst: dict[str, float | None] = {}
     with atomic_folder(out) as temporary:
@@ -244,6 +246,11 @@ class OnnxTranslator(Translator):
         self.sessions = {
             name: open_session(own_file(folder, f"{name}.onnx"), device, REWRITE) for name in self.system.directions
         }
+
+    @classmethod
+    def load(cls, *given: Any, **options: Any) -> "Translator":
+        """Raises UserError: the folder is what this class is made of."""
+        raise UserError("An exported model is not loaded: give its folder, as in OnnxTranslator(folder).")
 
     def save(self, folder: str | Path) -> None:
         """Raises UserError: the weights are within the graphs."""

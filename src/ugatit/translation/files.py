@@ -6,13 +6,13 @@ import mimetypes
 import os
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from ugatit.data.finding import DARK, Skipped, find_files
 from ugatit.data.kept import Picture
 from ugatit.data.reading import read_samples
 from ugatit.data.samples import SHALLOW, Kind, to_tensor
+from ugatit.io.ahead import ahead
 from ugatit.io.errors import UserError
 from ugatit.io.files import one_case, printable, real, writing
 from ugatit.io.sheet import overlay, save_picture, to_picture
@@ -31,8 +32,6 @@ from ugatit.translation.results import save_result, suffix_of
 from ugatit.translation.translator import Size, Translator, at_once, batched
 from ugatit.translation.video import WRITTEN
 
-T = TypeVar("T")
-U = TypeVar("U")
 OTHER_VIDEOS = {  # not known to `mimetypes`, or not everywhere
     ".mkv", ".m4v", ".ts", ".mts", ".m2ts", ".m2t", ".flv", ".f4v", ".ogv", ".ogm", ".asf", ".wmv", ".3gp", ".3g2",
     ".vob", ".mxf", ".nut", ".dv", ".divx", ".rm", ".rmvb", ".wtv", ".y4m", ".ivf", ".h264", ".264", ".h265", ".265",
@@ -95,7 +94,7 @@ def plan_jobs(inputs: list[str], out: Path, samples: int = 1, channels: tuple[in
     if samples > 1:
         numbers = range(1, samples + 1)
         found = [(s, t.with_stem(f"{t.stem}-{number}")) for number in numbers for s, t in found]
-    jobs = named(list(dict.fromkeys(found)), channels)
+    jobs = named(list({(real(source), target): (source, target) for source, target in found}.values()), channels)
     sources = {real(job.source) for job in jobs}
     known = str.casefold if one_case(out) else str
     taken: dict[str, Path] = {}
@@ -344,22 +343,6 @@ def out_of_memory(error: Exception) -> bool:
     """Whether memory is short; on CPUs PyTorch tells it in words, of each system others."""
     words = "not enough memory|can't allocate memory|DefaultCPUAllocator"
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or bool(re.search(words, str(error)))
-
-
-def ahead(pool: Executor, function: Callable[[T], U], items: Iterable[T], count: Callable[[], int]) -> Generator[U]:
-    """``map(function, items)`` with up to ``count`` results, which may change, computed before they are asked for; when
-    it is closed, what has not begun is not computed."""
-    running: deque[Future[U]] = deque()
-    try:
-        for item in items:
-            running.append(pool.submit(function, item))
-            while len(running) > count():
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
-    finally:
-        for future in running:
-            future.cancel()
 
 
 def write_result(source: Source, made: Translation, target: Samples, attention: bool) -> None:

@@ -115,11 +115,11 @@ def configured(folder: Path) -> System:
         UserError: there is no such file, or it is not valid.
     """
     path = folder / "config.json"
+    if not is_model(folder) and any(file.name.endswith(CHECKPOINTS) for file in folder.glob("*")):
+        raise UserError(
+            f"{folder} has a checkpoint of another program: ugatit import {folder} -o MODEL makes it a model."
+        )
     if not path.exists():
-        if any(file.name.endswith(CHECKPOINTS) for file in folder.glob("*")):
-            raise UserError(
-                f"{folder} has a checkpoint and no config.json: ugatit import {folder} -o MODEL makes it one."
-            )
         raise UserError(f"{folder} is not a model folder, it has no config.json: give the folder RUN/model of a run.")
     try:
         settings = read_json(own_file(folder, "config.json"))
@@ -172,7 +172,7 @@ def load_model(folder: Path, with_training: bool = False) -> System:
     if any(folder.glob("*.onnx")):
         raise UserError(
             f"{folder} is what ugatit export wrote: give the model that it was made of; ugatit translate runs it as it "
-            'is with `backend="onnx"`.'
+            'is with `backend="onnx"`, and Python as OnnxTranslator(folder).'
         )
     system = configured(folder)
     parts = {"translator": translator_state(system)}

@@ -173,7 +173,7 @@ class FrameClock:
 
     Args:
         second: in units of the video's time base, as are all times.
-        tick: from one frame to the next, at first.
+        tick: from one frame to the next, as far as is known; then the shortest there was.
         zero: what counts as 0.
     """
 
@@ -203,10 +203,12 @@ class FrameClock:
         if self.last is not None and found is not None and self.was_set(found - self.zero - self.last):
             self.zero = found - self.last - self.tick
         time = None if found is None else found - self.zero
-        if time is None or (self.last is not None and time <= self.last):
+        if time is None or (self.last is not None and time < self.last):
             time = 0 if self.last is None else self.last + self.tick
+        elif self.last is not None and time == self.last:  # for a moment, that those which follow keep their times
+            time += max(1, self.tick // 2)
         elif self.last is not None:
-            self.tick = time - self.last
+            self.tick = min(self.tick, time - self.last)
         self.last = time
         return time
 

@@ -32,7 +32,7 @@ def find_model(path_or_hub_id: str | Path, revision: str | None = None, token: s
     Raises:
         UserError: there is no such model.
     """
-    given, path = str(path_or_hub_id), Path(path_or_hub_id)
+    given, path = str(path_or_hub_id), Path(path_or_hub_id).expanduser()
     if not given:
         raise UserError("No model was named: give a folder like RUN/model, or a hub id like user/name.")
     if path.is_file() and path.suffix in (".json", ".safetensors", ".onnx"):

@@ -249,8 +249,18 @@ def record_step(
         - ``grad_d/NET.PARAM``, ``grad_g/NET.PARAM``: gradients of the totals, the generators' taken after the
           discriminators' step;
         - ``after/NET.PARAM``: the generators' parameters after their step and the clipping of rho.
+
+    Raises:
+        UserError: it is no such checkpoint, lacks discriminators, or is of pictures of another size.
     """
-    system = import_released(path, size=real_a.shape[-1]).to(dtype)
+    system = import_released(path, size=real_a.shape[-1])
+    if any(parameter.is_meta for parameter in system.parameters()):
+        raise UserError(f"{path} lacks networks that a training step needs: give a checkpoint with discriminators.")
+    if real_a.shape[-1] != system.config.size:
+        raise UserError(
+            f"`real_a` has a side of {real_a.shape[-1]}, and this model's is {system.config.size}: resize it."
+        )
+    system = system.to(dtype)
     real_a, real_b = real_a.to(dtype), real_b.to(dtype)
     record = record_outputs(system.eval(), real_a, real_b)
     system.train()

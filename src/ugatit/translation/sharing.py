@@ -115,12 +115,14 @@ class Share:
         return known
 
     def end(self) -> None:
-        """All jobs of this process were tried; the process that sees all of all tried clears the notes away."""
+        """All jobs of this process were tried; the process that sees all of all tried clears the notes away, if another
+        start has none among them, which may be going on."""
         self.notes.close()
         known: dict[str, Any] = {}
         with suppress(FileNotFoundError):  # a second start of the same has cleared them away
             known = self.read()
-        if all(str(job.target) in known or str(job.source) in known for job in self.jobs):
+        tried = all(str(job.target) in known or str(job.source) in known for job in self.jobs)
+        if tried and known.keys() <= {str(path) for job in self.jobs for path in (job.source, job.target)}:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import groupby, product
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -18,11 +19,12 @@ from torch import Tensor
 
 from ugatit.data.metadata import orientation_of
 from ugatit.data.reading import read_samples, sampled
-from ugatit.data.samples import BandsError, UnscaledError, Whole, to_tensor
+from ugatit.data.samples import BandsError, ShapeError, UnscaledError, Whole, check_shape, to_tensor
 from ugatit.io.errors import UserError, words_of
+from ugatit.io.files import writing
 from ugatit.nn.precision import tf32
 from ugatit.systems.base import Direction, Range, Samples, System, Translation, samples_of
-from ugatit.translation.folder import load_model, save_model
+from ugatit.translation.folder import load_model, save_model, saved_step
 from ugatit.translation.hub import find_model, push
 from ugatit.translation.results import as_image
 
@@ -31,6 +33,7 @@ Precision = Literal["no", "bf16", "fp16"]
 Translate = Callable[[Tensor], Translation]
 T = TypeVar("T")
 Images = TypeVar("Images", Image.Image, list[Image.Image], Tensor)
+BEYOND = 2  # what numbers may reach of a tensor that is meant to be in [-1, 1], as some ways to resize leave it
 LEAST = 32  # pixels on a side that the networks need
 HELD = 2**27  # samples of pictures that are translated at once
 TILES = 8  # that a card translates at once; a processor takes them one by one, which needs less memory
@@ -97,7 +100,8 @@ class Translator:
         """Translate a picture, a list of pictures, or a tensor; the result is of the same kind.
 
         Args:
-            images: Pillow pictures of any mode and size, or N x channels x H x W in [-1, 1].
+            images: Pillow pictures of any mode (of floats and 32 bits with a `range`), whose translations have 8 bits;
+                or N x channels x H x W in [-1, 1].
             direction: "a2b" or "b2a".
             size: "model" resizes to what the model was trained at (a light model keeps the proportions, a full one sees
                 a squeezed square, and its answer is stretched back); "keep" translates at the picture's own size
@@ -106,10 +110,11 @@ class Translator:
             batch: how many pictures of one size are translated at once.
 
         Raises:
-            UserError: the model cannot do this direction or size, or the tensor has another shape.
+            UserError: the model cannot do this direction or size, or what is given has another type, shape or bands, or
+                numbers far from [-1, 1].
         """
         self.check_direction(direction)
-        if not isinstance(batch, int) or batch < 1:
+        if isinstance(batch, bool) or not isinstance(batch, Integral) or batch < 1:
             raise UserError(f"`batch={batch!r}`: give a whole number, 1 or more.")
         if not isinstance(images, Tensor | Image.Image | list):
             raise UserError(
@@ -117,8 +122,10 @@ class Translator:
             )
         if isinstance(images, Tensor):
             size = size or ("keep" if self.system.any_size else "model")
-            self.check_tensor(images, direction)
-            return torch.cat([self.translate(part, direction, size).image for part in images.split(batch)])
+            self.check_tensor(images, direction, "images")
+            if not images.detach().abs().max() <= BEYOND:
+                raise UserError("`images` has numbers far from [-1, 1], or none: divide bytes by 127.5 and subtract 1.")
+            return torch.cat([self.translate(part, direction, size).image for part in images.split(int(batch))])
         if isinstance(images, Image.Image):
             return self([images], direction, size=size, batch=batch)[0]
         if odd := [type(image).__name__ for image in images if not isinstance(image, Image.Image)]:
@@ -135,8 +142,13 @@ class Translator:
     @tf32(False)
     @torch.inference_mode()
     def translate(self, x: Tensor, direction: Direction, size: Size) -> Translation:
-        """Translate a batch, N x channels x H x W in [-1, 1]; the result has the device and type of ``x``."""
+        """Translate a batch, N x channels x H x W in [-1, 1]; the result has the device and type of ``x``.
+
+        Raises:
+            UserError: the model cannot do this direction or size, or ``x`` has another shape or type.
+        """
         self.check_direction(direction)
+        self.check_tensor(x, direction, "x")
         if size not in get_args(Size):
             raise UserError(f"`size={size}` is not known: use {', '.join(get_args(Size))}.")
         if size == "keep" and not self.system.any_size:
@@ -201,7 +213,9 @@ class Translator:
         Raises:
             UserError: the model has no styles, or this is none.
         """
-        if not isinstance(style, Image.Image | Tensor | int):
+        if isinstance(style, Integral) and not isinstance(style, bool):
+            style = int(style)  # NumPy has its own
+        if isinstance(style, bool) or not isinstance(style, Image.Image | Tensor | int):
             kind = type(style).__name__
             raise UserError(f"`style` is a {kind}: give a picture (Image.open(path)), a tensor, or a whole number.")
         if isinstance(style, int) and not 0 <= style < 2**63:
@@ -263,15 +277,18 @@ class Translator:
         """A picture of any mode as 1 x channels x H x W in [-1, 1].
 
         Raises:
-            UserError: it has other bands than the model takes, or its samples do not tell what is black and what is
-                white, and there is no range for them.
+            UserError: it has other bands than the model takes, is too small or too long, cannot be read, or its samples
+                do not tell what is black and what is white, and there is no range for them.
         """
         try:
+            check_shape(*image.size)
             picture = sampled(Whole(image, orientation_of(image)), samples)
         except UnscaledError as error:
             raise UserError(f"The picture {error}: set the translator's `range`, to (0, 1) for example.") from None
-        except BandsError as error:
+        except (BandsError, ShapeError) as error:
             raise UserError(f"The picture {error}: give another.") from None
+        except OSError as error:  # Pillow decodes it only now
+            raise UserError(f"The picture cannot be read ({error}): give another.") from None
         return to_tensor(picture.pixels)[None]
 
     def read(self, source: Path | io.BytesIO, direction: Direction, **options: Any) -> Tensor:
@@ -290,12 +307,14 @@ class Translator:
             ways = " or ".join(self.system.directions)
             raise UserError(f"This model does not translate `direction={direction}`: use {ways}.")
 
-    def check_tensor(self, x: Tensor, direction: Direction) -> None:
-        """Raises UserError if a tensor is no batch of the source domain's pictures."""
+    def check_tensor(self, x: Tensor, direction: Direction, name: str) -> None:
+        """Raises UserError if what is given by that name is no batch of the source domain's pictures."""
         channels = self.samples(direction[0]).channels
+        if not isinstance(x, Tensor):
+            raise UserError(f"`{name}` is a {type(x).__name__}: give a tensor.")
         if x.ndim != 4 or x.shape[1] != channels or 0 in x.shape or not x.is_floating_point():
             raise UserError(
-                f"`images` is a {x.dtype} tensor of shape {tuple(x.shape)}: "
+                f"`{name}` is a {x.dtype} tensor of shape {tuple(x.shape)}: "
                 f"give floats of N x {channels} x H x W in [-1, 1]."
             )
 
@@ -360,7 +379,9 @@ class Translator:
         Raises:
             UserError: it cannot be written.
         """
-        save_model(self.system, Path(folder), step=0, with_training=False)
+        step = saved_step(self.folder) if self.folder else None
+        with writing(Path(folder), "give another folder"):
+            save_model(self.system, Path(folder), step or 0, with_training=False)
 
     def push_to_hub(
         self, repo_id: str, *, private: bool | None = None, token: str | None = None, revision: str | None = None

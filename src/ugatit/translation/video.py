@@ -7,8 +7,8 @@ next one is where work goes on. The last step joins pieces and sound without cod
 import json
 import shutil
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from ugatit.io.errors import UserError, package
-from ugatit.io.files import atomic_file, short_name, write_text, writing
+from ugatit.io.files import alone_in, atomic_file, short_name, write_text, writing
 from ugatit.io.sheet import shown, to_picture
 from ugatit.systems.base import Direction
 from ugatit.translation.frames import (
@@ -71,10 +71,49 @@ def translate_video(
     """
     if target.suffix.lower() not in WRITTEN:
         raise UserError(f"`target={target}`: videos are written as {', '.join(sorted(WRITTEN))}, give one of these.")
-    av = package("av", "video")
-    folder = target.with_name(short_name(f".{target.name}.pieces"))
+    package("av", "video")
     with opened(source) as container:
         look = look_of(container)
+    folder = target.with_name(short_name(f".{target.name}.pieces"))
+    with alone(folder, target):
+        pieces = yield from translate_pieces(translator, source, target, direction, size, batch, folder, settings, look)
+        join_pieces(pieces, source, target)
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def alone(folder: Path, target: Path) -> Iterator[None]:
+    """Within this block no other process makes the pieces of a video, in a folder that is there.
+
+    Raises:
+        ValueError: one does; the message is a phrase that says so.
+        UserError: the folder cannot be written.
+    """
+    if folder.is_symlink():
+        raise UserError(f"{folder} is a link, where the pieces of a video shall go: remove it.")
+    with writing(target):
+        folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        try:
+            held.enter_context(alone_in(folder, "is in use"))
+        except UserError:
+            raise ValueError(f"is being translated to {target} by another process: wait for its end") from None
+        yield
+
+
+def translate_pieces(
+    translator: Translator,
+    source: Path,
+    target: Path,
+    direction: Direction,
+    size: Size,
+    batch: int,
+    folder: Path,
+    settings: dict[str, Any],
+    look: Colours,
+) -> Generator[tuple[int, int | None], None, list[Path]]:
+    """The loop of `translate_video`, which goes on after the pieces that ``folder`` has of the same settings; returns
+    all pieces. Errors are its."""
     with opened(source) as container:
         total = count_frames(container)
         base, rate = time_base(container), frame_rate(container)
@@ -97,7 +136,19 @@ def translate_video(
                 yield PIECE * len(pieces) + count, total
                 pieces.append(path)
     if not pieces:
+        shutil.rmtree(folder)
         raise ValueError("has no pictures that can be decoded")
+    return pieces
+
+
+def join_pieces(pieces: list[Path], source: Path, target: Path) -> None:
+    """Write the video of all pieces, with the source's sound.
+
+    Raises:
+        ValueError: they cannot be joined, and stay; the message is a phrase that says why.
+        UserError: the target cannot be written.
+    """
+    av = package("av", "video")
     try:
         with opened(source) as container:
             last = last_duration(container)
@@ -106,10 +157,9 @@ def translate_video(
     except (av.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(
-            f"cannot be joined with its sound in {target} ({reason}); its pictures stay in {folder}: convert its sound "
-            "and try again"
+            f"cannot be joined with its sound in {target} ({reason}); its pictures stay in {pieces[0].parent}: convert "
+            "its sound and try again"
         ) from None
-    shutil.rmtree(folder)
 
 
 @contextmanager
@@ -213,11 +263,10 @@ def write_piece(made: Iterable[tuple[int, Tensor]], path: Path, base: Fraction, 
 
 def known_pieces(folder: Path, settings: dict[str, Any]) -> list[Path]:
     """The pieces that an earlier try with the same settings made; all but the video's last are full."""
-    if folder.is_symlink():
-        raise UserError(f"{folder} is a link, where the pieces of a video shall go: remove it.")
     note = folder / "settings.json"
     text = json.dumps(settings, sort_keys=True, default=str)
     if not note.exists() or note.read_text("utf-8") != text:
-        shutil.rmtree(folder, ignore_errors=True)
+        for piece in folder.glob("[0-9]*.mp4"):
+            piece.unlink()
         write_text(note, text)
     return sorted(folder.glob("[0-9]*.mp4"))
