@@ -97,7 +97,7 @@ def test_all_seeds_have_the_steps_that_one_trial_told_and_another_budget_is_refu
         ("cyclegan", 0, 7), ("aggan", 0, 9), ("cyclegan", 1, 7), ("aggan", 1, 9),
     ]  # fmt: skip
     assert first == again
-    with pytest.raises(UserError, match="was begun with --minutes 3: give that again"):
+    with pytest.raises(UserError, match="was begun with `minutes=3`: give that again"):
         plan(replace(config, minutes=30.0), tmp_path)
     larger = plan(replace(config, size=128), tmp_path)
     assert [run.config.recipe.steps for run in larger] == [3, 4, 3, 4], "other networks take another time"
@@ -112,7 +112,7 @@ def test_an_experiment_goes_on_where_its_data_is_now_and_names_what_else_is_anot
     again.claim()
     assert read_run(run.folder).data == moved
     other = again._replace(config=replace(again.config, recipe=replace(again.config.recipe, steps=7, flip=0.1)))
-    with pytest.raises(UserError, match=r"other settings \(--steps 6, --flip 0\.5\): give those, or another -o"):
+    with pytest.raises(UserError, match=r"other settings \(`steps` 6, `flip` 0\.5\): give those, or another `out`"):
         other.claim()
     assert read_run(run.folder).recipe.steps == 6
 

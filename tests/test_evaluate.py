@@ -396,7 +396,9 @@ def test_translations_of_others_are_not_replaced(tmp_path):
     need_own(tmp_path)
     for name in ("holiday.png", "20240101-holiday.png", "00000-holiday.jpg"):
         write_picture(tmp_path / "b2a" / name, 1)
-        with pytest.raises(UserError, match=rf"b2a has other files \({name}\), which would be lost: give another -o"):
+        with pytest.raises(
+            UserError, match=rf"b2a has other files \({name}\), which would be lost: give another `out`"
+        ):
             need_own(tmp_path)
         (tmp_path / "b2a" / name).unlink()
 

@@ -248,6 +248,7 @@ def test_a_log_warns_of_a_sign(data, tmp_path, monkeypatch, capsys):
 
 
 def test_what_comes_next_can_be_pasted(tmp_path):
-    lines = what_next(tiny(tmp_path / "my data", tmp_path / "a run"))
+    config = tiny(tmp_path / "my data", tmp_path / "a run")
+    lines = what_next(config, True)
     assert f"ugatit translate '{tmp_path}/a run/model'" in lines[1] and f"'{tmp_path}/my data'" in lines[2]
-    assert "--steps 8" in lines[3]
+    assert "--steps 8" in lines[3] and what_next(config, False) == [*lines[:2], lines[3]]

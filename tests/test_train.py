@@ -339,7 +339,7 @@ def test_a_finished_run_whose_model_is_not_of_its_last_step_gets_it_when_it_is_r
     config = tiny(data, run)
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "keep_model", full)
-        with pytest.raises(UserError, match=r"No space left on device\): free some space and use --resume"):
+        with pytest.raises(UserError, match=r"No space left on device\): free some space and use `resume`"):
             train(replace(config, checkpoint_every=4))
     row = Run("U-GAT-IT", config)
     assert row.step() == 4 and not row.done()
@@ -396,10 +396,10 @@ def test_states_of_other_parameters_are_not_put_back():
 @pytest.mark.parametrize(
     ("reason", "told", "steps"),
     [
-        ("[enforce fail] DefaultCPUAllocator: can't allocate memory", "needs more memory than there is: try --ch", []),
+        ("[enforce fail] DefaultCPUAllocator: can't allocate memory", "needs more memory than there is: try `ch", []),
         (
             "DataLoader worker (pid 7) exited unexpectedly",
-            r"step 1 is saved: continue with --resume .* --workers 0",
+            r"step 1 is saved: continue with `resume` .* `workers=0`",
             [1],
         ),
     ],
@@ -428,7 +428,7 @@ def test_a_worker_that_is_killed_amid_a_step_leaves_a_checkpoint_of_whole_steps(
             time.sleep(0.5)  # in which torch would raise
 
     monkeypatch.setattr(UGATIT, "after_update", kill)
-    with pytest.raises(UserError, match=r"step (\d+) is saved: continue with --resume .* --workers 0") as told:
+    with pytest.raises(UserError, match=r"step (\d+) is saved: continue with `resume` .* `workers=0`") as told:
         train(tiny(data, tmp_path / "run", steps=40, workers=1))
     saved = int(re.search(r"step (\d+)", str(told.value))[1])
     steps = {float(value) for name, value in final_state(tmp_path / "run").items() if name.endswith("step")}
@@ -462,7 +462,7 @@ def test_a_run_that_another_process_began_meanwhile_stays_as_it_is(data, tmp_pat
         write_run(other, run)
 
     monkeypatch.setattr(Trainer, "__init__", meanwhile)
-    with pytest.raises(UserError, match="already holds a run: continue it with --resume"):
+    with pytest.raises(UserError, match="already holds a run: continue it with `resume`"):
         train(tiny(data, run))
     assert read_run(run).seed == 5 and not (run / "pictures.json").exists()
 
@@ -1214,5 +1214,5 @@ def test_what_a_person_wrote_into_the_run_s_settings_is_read_or_said(data, tmp_p
     with pytest.raises(UserError, match=r"has unknown settings \(betta1\): take them out"):
         read_run(run)
     path.write_text(good.replace('"seed": 0', '"seed": 4'), "utf-8")
-    with pytest.raises(UserError, match=r"was trained with --seed 0: write that into its config.json again"):
+    with pytest.raises(UserError, match=r"was trained with `seed=0`: write that into its config.json again"):
         train(replace(read_run(run), recipe=Recipe(steps=4, ema=0.9)), resume=True)

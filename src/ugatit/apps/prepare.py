@@ -349,7 +349,7 @@ def choose(side: Side, config: PrepareConfig) -> list[Entry]:
         UserError: nothing is left.
     """
     look = partial(look_at, domain=side.domain, config=config, detect=side.detect)
-    with ThreadPoolExecutor(1 if side.detect else None) as pool:  # detectors are not made for threads
+    with ThreadPoolExecutor() as pool:
         looked = tracked(pool.map(look, side.files), f"looking at {side.domain}", len(side.files))
         found = [entry for entries in looked for entry in entries]
     return with_results(without_duplicates(found, config.distance), side.domain, config)

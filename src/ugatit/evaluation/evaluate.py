@@ -334,7 +334,7 @@ def need_own(out: Path) -> None:
         others = [name for name in names if not (name.partition("-")[0] in numbers and name.endswith(".png"))]
         if others:
             raise UserError(
-                f"{out / way} has other files ({some(sorted(others))}), which would be lost: give another -o."
+                f"{out / way} has other files ({some(sorted(others))}), which would be lost: give another `out`."
             )
 
 
@@ -379,10 +379,9 @@ def write_results(metrics: dict[str, Any], columns: dict[str, Tensor], out: Path
     """Write ``metrics.json`` and ``sheet.png``, one process for all; returns the metrics."""
     if not is_first():
         return metrics
-    rows = min(map(len, columns.values()))
     with writing(out):
         write_json(out / "metrics.json", metrics, indent=2)
-        draw_sheet({name: pictures[:rows] for name, pictures in columns.items()}, out / "sheet.png")
+        draw_sheet(columns, out / "sheet.png")
     return metrics
 
 

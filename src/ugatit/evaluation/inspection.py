@@ -252,8 +252,7 @@ def inspect(
             if (x := tests.get(direction[0].upper())) is not None:
                 columns |= attention_columns(translator, x, direction)
         if columns:
-            rows = min(map(len, columns.values()))
-            draw_sheet({name: pictures[:rows] for name, pictures in columns.items()}, out / "attention.png")
+            draw_sheet(columns, out / "attention.png")
         if any(rhos.values()):
             console.print(rho_table(rhos))
             if find_spec("matplotlib"):

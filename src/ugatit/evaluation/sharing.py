@@ -95,7 +95,7 @@ def written_by_all(path: Path) -> Iterator[None]:
     """A block that writes into a folder and that ends well in all processes or in none."""
     raised: list[Exception] = []
     try:
-        with writing(path, "give another -o" if is_first() else "give an -o that all processes see"):
+        with writing(path, "give another `out`" if is_first() else "give an `out` that all processes see"):
             yield
     except Exception as error:
         raised.append(error)

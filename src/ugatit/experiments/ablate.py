@@ -32,7 +32,7 @@ def plan(config: AblateConfig, out: Path) -> list[Run]:
     """
     unknown = [row for row in config.rows if row not in TABLE_1]
     if unknown:
-        raise UserError(f"--rows {unknown[0]!r} is not known: choose of {', '.join(map(repr, TABLE_1))}.")
+        raise UserError(f"`rows` {unknown[0]!r} is not known: choose of {', '.join(map(repr, TABLE_1))}.")
     for name in dict.fromkeys(name for row in TABLE_1.values() for name in row.settings):
         if getattr(config.train.model, name) != getattr(UGATITConfig, name):
             raise UserError(f"--{name.replace('_', '-')} is what the rows differ in: leave it out.")

@@ -127,10 +127,10 @@ def plan(config: CompareConfig, out: Path) -> list[Run]:
         UserError: a system is not known, or there are two budgets or no such data.
     """
     if config.steps is not None and config.minutes is not None:
-        raise UserError("--steps and --minutes are both a budget: give one of them.")
+        raise UserError("`steps` and `minutes` are both a budget: give one of them.")
     for name in config.systems:
         if name not in REGISTRY:
-            raise UserError(f"--systems {name} is not known: choose of {', '.join(REGISTRY)}.")
+            raise UserError(f"`systems={name}` is not known: choose of {', '.join(REGISTRY)}.")
     need_training_folders(config.data)
     timed = steps_before(config, out)  # steps that fit, by system
     runs: list[Run] = []
@@ -176,7 +176,7 @@ def steps_before(config: CompareConfig, out: Path) -> dict[str, int]:
     budget = noted(out / "budget.json")
     before = budget.get("minutes", config.minutes)
     if before != config.minutes:
-        raise UserError(f"{out} was begun with --minutes {before:g}: give that again, or another -o.")
+        raise UserError(f"{out} was begun with `minutes={before:g}`: give that again, or another `out`.")
     return budget.get("steps", {}) if budget.get("of", networks(config)) == networks(config) else {}
 
 

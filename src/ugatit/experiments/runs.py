@@ -121,8 +121,8 @@ class Run(NamedTuple):
         known = settings_of(replace(found, data=self.config.data, model=replace(found.model, **same)))
         other = [name for name, value in settings_of(self.config).items() if value != known[name]]
         if other:
-            options = ", ".join(f"--{name} {known[name]}" for name in other)
-            raise UserError(f"{self.folder} was started with other settings ({options}): give those, or another -o.")
+            options = ", ".join(f"`{name.replace('-', '_')}` {known[name]}" for name in other)
+            raise UserError(f"{self.folder} was started with other settings ({options}): give those, or another `out`.")
         if found.data != self.config.data:
             write_run(replace(found, data=self.config.data), self.folder)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+SHORT = {"data": "DATA", "out": "-o"}  # what arguments are called on the command line that are no long options
 ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
 
 
@@ -21,7 +22,7 @@ def with_options(sentence: str) -> str:
     """What a library function says, as the command line says it: ``--size tiles`` for an argument ``size="tiles"``."""
 
     def option(found: re.Match) -> str:
-        name = found[1].upper() if found[1] == "data" else f"--{found[1].replace('_', '-')}"
+        name = SHORT.get(found[1], f"--{found[1].replace('_', '-')}")
         if found[2] in ("True", "False"):
             return name if found[2] == "True" else name.replace("--", "--no-", 1)
         value = re.sub("""[()"',]""", "", found[2] or "")

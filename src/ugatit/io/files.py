@@ -222,7 +222,7 @@ def absent(path: str | Path) -> str:
 
 
 @contextmanager
-def writing(path: Path, otherwise: str = "give another -o") -> Iterator[None]:
+def writing(path: Path, otherwise: str = "give another `out`") -> Iterator[None]:
     """Within this block results are written to ``path``; where that fails, the person is told.
 
     Args:
@@ -246,7 +246,7 @@ def writing(path: Path, otherwise: str = "give another -o") -> Iterator[None]:
 def need_outside(path: Path, folder: Path, otherwise: str) -> None:
     """Raises UserError if results would lie in a folder, where ``otherwise``, a phrase, would come of it."""
     if real(path).is_relative_to(real(folder)):
-        raise UserError(f"{path} lies in {folder}, where {otherwise}: give another -o.")
+        raise UserError(f"{path} lies in {folder}, where {otherwise}: give another `out`.")
 
 
 def is_full(error: BaseException) -> bool:

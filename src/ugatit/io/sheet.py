@@ -82,21 +82,21 @@ def png(picture: Image.Image) -> bytes:
 
 
 def draw_sheet(columns: dict[str, Tensor], path: Path) -> None:
-    """Write a PNG with one labelled column a key, one row a picture.
+    """Write a PNG with one labelled column a key, one row a picture, as many as the shortest column has.
 
     Args:
-        columns: label to pictures, N x channels x H x W in [-1, 1]; the same N everywhere.
+        columns: label to pictures, N x channels x H x W in [-1, 1].
         path: of the PNG, written atomically.
     """
     first = next(iter(columns.values()))
-    rows, size = first.shape[0], max(first.shape[2], SMALLEST_CELL)
+    rows, size = min(map(len, columns.values())), max(first.shape[2], SMALLEST_CELL)
     font = ImageFont.load_default(12)
     canvas = Image.new("RGB", (len(columns) * (size + GAP) + GAP, rows * (size + GAP) + GAP + LABEL), "white")
     pen = ImageDraw.Draw(canvas)
     for i, (label, pictures) in enumerate(columns.items()):
         left = GAP + i * (size + GAP)
         pen.text((left, 2), label, fill="black", font=font)
-        for j, picture in enumerate(pictures.cpu()):
+        for j, picture in enumerate(pictures[:rows].cpu()):
             cell = to_picture(picture).resize((size, size), Image.Resampling.BICUBIC)
             canvas.paste(cell, (left, LABEL + GAP + j * (size + GAP)))
     save_picture(canvas, path)

@@ -17,7 +17,7 @@ from ugatit.systems import REGISTRY
 from ugatit.systems.base import Recipe
 
 ModelConfig = TypeVar("ModelConfig")
-RUN_CANNOT = "give another -o, or resume it where it can be written"
+RUN_CANNOT = "give another `out`, or resume it where it can be written"
 # Another seed or share would hold out pictures that were trained on; another start is one of another run; and the
 # weights of one decoder's norm fit into another's, and would mean something else there.
 FIXED = ("system", "preset", "seed", "holdout", "start", "decoder_norm")
@@ -98,7 +98,7 @@ def run_adapter(system: str) -> TypeAdapter:
         UserError: there is no such system.
     """
     if system not in REGISTRY:
-        raise UserError(f"--system {system} is not known: choose one of {', '.join(REGISTRY)}.")
+        raise UserError(f"`system={system}` is not known: choose one of {', '.join(REGISTRY)}.")
     return TypeAdapter(TrainConfig[REGISTRY[system].Config])  # type: ignore[misc,arg-type]
 
 
@@ -111,7 +111,7 @@ def preset_config(system: str, preset: str) -> TrainConfig:
     run_adapter(system)
     presets = REGISTRY[system].presets
     if preset not in presets:
-        raise UserError(f"--preset {preset} is not known: {system} has {', '.join(presets)}.")
+        raise UserError(f"`preset={preset}` is not known: {system} has {', '.join(presets)}.")
     chosen = presets[preset]
     return TrainConfig(model=chosen.model, recipe=chosen.recipe, system=system, preset=preset)
 
@@ -131,15 +131,15 @@ def check_range(value: Any, adapter: TypeAdapter | None = None) -> Any:
     """
     for name, given in settings_in(asdict(value)):
         if isinstance(given, float) and not math.isfinite(given):
-            raise UserError(f"--{option_of(name)} = {given}: give a finite number.")
+            raise UserError(f"`{name}` = {given}: give a finite number.")
     adapter = adapter or TypeAdapter(type(value))
     try:
         return adapter.validate_python(adapter.dump_python(value))
     except ValidationError as error:
         path, problem = first_problem(error).split(" = ", 1)
         if error.errors()[0]["type"] == "too_short":
-            raise UserError(f"--{option_of(path)} has no value: give one or more, or leave it out.") from None
-        raise UserError(f"--{option_of(path)} = {problem}: choose another value.") from None
+            raise UserError(f"`{setting_of(path)}` has no value: give one or more, or leave it out.") from None
+        raise UserError(f"`{setting_of(path)}` = {problem}: choose another value.") from None
 
 
 def settings_in(fields: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -151,10 +151,10 @@ def settings_in(fields: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def option_of(path: str) -> str:
-    """The option of a field, such as "model.adv_weight" or, in a tuple, "seeds.1"."""
+def setting_of(path: str) -> str:
+    """The name of a field, such as "model.adv_weight" or, in a tuple, "seeds.1"."""
     names = [part for part in path.split(".") if part.isidentifier()]  # pydantic also names numbers and kinds
-    return names[-1].replace("_", "-")
+    return names[-1]
 
 
 # The record: RUN/config.json is the run as it is now, and its "history" what was changed when it was resumed
@@ -220,8 +220,7 @@ def changed_settings(before: TrainConfig, now: TrainConfig) -> dict[str, list[An
         had, given = (getattr(config, name, getattr(config.model, name, None)) for config in (before, now))
         if had != given:
             raise UserError(
-                f"--{name.replace('_', '-')} cannot be changed by --resume, the run has {had}: leave it out, or start "
-                "another run."
+                f"`{name}` cannot be changed by `resume`, the run has {had}: leave it out, or start another run."
             )
     old, new = (settings_of(config) for config in (before, now))
     return {name: [old[name], value] for name, value in new.items() if value != old[name]}

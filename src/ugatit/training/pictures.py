@@ -34,7 +34,8 @@ def with_ranges(model: Any, pictures: Pictures, say: Say) -> Any:
         if found is not None:
             given = found
             option = "--range-b" if domain == "b" and model.range_b is not None else "--range"
-            say(f"The samples of domain {domain.upper()} go from {given[0]:g} to {given[1]:g}: {option} from now on.")
+            low, high = given
+            say(f"The samples of domain {domain.upper()} go from {low:g} to {high:g}, its {option} from now on.")
         low, high = (0, 65535) if isinstance(given, str) else given
         tops = {file: look.high for file, look in looks.items() if look.deep and look.high is not None}
         dark = [file for file, top in tops.items() if (top - low) / (high - low) < DARK]
@@ -62,7 +63,7 @@ def found_range(given: Range | str, looks: dict[Path, Look]) -> Range | None:
         other = next(file for file, look in looks.items() if look.scaled)
         raise UserError(
             f"{lost[0]} has floats or 32 bits, which do not tell what is black and what is white, and {other} of "
-            "the same domain has not: give --range LOW HIGH for all, or convert one kind to the other."
+            "the same domain has not: give `range` LOW HIGH for all, or convert one kind to the other."
         )
     if given != "auto" and not needed:
         return None
@@ -89,7 +90,7 @@ def with_faces(model: Any, pictures: Pictures, say: Say) -> Any:
 def lost_picture(batch: Any) -> str:
     """What a process says when its own batch, or that of another, has a picture that cannot be read any more."""
     if isinstance(batch, Skipped):
-        return f"{batch.path} was fine when the run began and now {batch.reason}: put it back and use --resume."
+        return f"{batch.path} was fine when the run began and now {batch.reason}: put it back and use `resume`."
     return "Another process of this run found a picture that cannot be read any more: see what it says."
 
 

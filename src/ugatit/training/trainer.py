@@ -122,9 +122,9 @@ class Trainer:
         )
         self.accelerator.gradient_accumulation_steps = 1  # whatever a launcher says: steps are the method's
         if config.precision == "fp16" and self.accelerator.scaler is None:
-            raise UserError(f"--precision fp16 cannot be used on {self.accelerator.device}: use bf16 or no.")
+            raise UserError(f"`precision=fp16` cannot be used on {self.accelerator.device}: use bf16 or no.")
         if config.recipe.jitter and not {1, 3}.issuperset(channels_of(config.model)):
-            raise UserError("--jitter is known for grey and colour pictures only: leave it out.")
+            raise UserError("`jitter` is known for grey and colour pictures only: leave it out.")
         begun = resume and bool(checkpoints(run / "checkpoints"))
         start = None if begun or not config.start else model_to_start(config.start, REGISTRY[config.system])
         places = config.data, config.source, config.target
@@ -389,12 +389,12 @@ class Trainer:
     def again(self) -> str:
         """What to do after a failure, as the beginning of a phrase."""
         if checkpoints(self.run / "checkpoints"):
-            return f"{self.run} keeps the last good checkpoint: --resume it"
-        return "there is no checkpoint yet: start it again in another -o"
+            return f"{self.run} keeps the last good checkpoint: `resume` it"
+        return "there is no checkpoint yet: start it again in another `out`"
 
     def calmer(self) -> str:
         """What makes training steadier, as the end of a phrase."""
-        return "with a lower --lr" + ("" if self.config.precision == "no" else ", or with --precision no")
+        return "with a lower `lr`" + ("" if self.config.precision == "no" else ", or with `precision=no`")
 
     def log(self) -> str:
         """Write the mean losses since the last log; a short line of them."""
@@ -585,7 +585,7 @@ class Trainer:
         if checkpoint is None and saved_step(self.run / "model"):
             raise UserError(
                 f"{self.run} has a trained model, and {self.run / 'checkpoints'} no checkpoint that can be read: bring "
-                f"them back (is a disk missing?), or begin another run with --start {self.run / 'model'}."
+                f"them back (is a disk missing?), or begin another run with `start` {self.run / 'model'}."
             )
         if checkpoint is None:
             self.say("There is no checkpoint yet: starting from the first step.")
@@ -606,7 +606,7 @@ class Trainer:
         if self.accelerator.scaler and checkpoint.state["scaler"]:
             self.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
         if (seed := checkpoint.state["seed"]) != self.config.seed:
-            raise UserError(f"{self.run} was trained with --seed {seed}: write that into its config.json again.")
+            raise UserError(f"{self.run} was trained with `seed={seed}`: write that into its config.json again.")
         self.step = self.saved = checkpoint.state["step"]
         self.seen = checkpoint.state.get("seen", self.step * self.together)
         before = checkpoint.state.get("together", self.together)
@@ -622,10 +622,11 @@ class Trainer:
         """What is said of a checkpoint that does not fit."""
         changed = changed_settings(read_run(self.run), self.config)
         mine = asdict(self.config.model)
-        own = [f"--{name} {as_typed(was)}" for name, (was, _) in changed.items() if name.replace("-", "_") in mine]
+        names = {name: name.replace("-", "_") for name in changed}
+        own = [f"`{names[name]}` {as_typed(was)}" for name, (was, _) in changed.items() if names[name] in mine]
         return UserError(
             f"{self.run} was trained with other networks ({', '.join(own) or reason}): resume with its own settings, "
-            f"or begin another run with --start {self.run / 'model'}."
+            f"or begin another run with `start` {self.run / 'model'}."
         )
 
     def check_step(self) -> None:
@@ -641,7 +642,7 @@ class Trainer:
             other = next(i for i, step in enumerate(steps) if step != steps[0])
             raise UserError(
                 f"In {self.run} process 0 finds step {steps[0]} and process {other} step {steps[other]}: all machines "
-                "need the same folder, so copy the first one's to each, or put it where all see it, and --resume."
+                "need the same folder, so copy the first one's to each, or put it where all see it, and `resume`."
             )
 
     def forget_metrics(self) -> None:
@@ -674,7 +675,7 @@ class Trainer:
         except OSError as error:
             message = f"The {what} of step {self.step} could not be written to {self.run} ({error.strerror or error})"
             if fatal:
-                raise UserError(f"{message}: free some space and use --resume {self.run}.") from None
+                raise UserError(f"{message}: free some space and use `resume` {self.run}.") from None
             self.say(f"{message}: free some space; training goes on, earlier checkpoints are kept.", "yellow")
 
     @contextmanager
@@ -779,7 +780,7 @@ def train(config: TrainConfig, resume: bool = False, start_curve: StartCurve | N
         raise UserError("`out` is not set: give the run's folder.")
     run = Path(config.out)
     if not str(run).isprintable():
-        raise UserError(f"The run's folder {str(run)!r} has bytes or codes that are no text: give another -o.")
+        raise UserError(f"The run's folder {str(run)!r} has bytes or codes that are no text: give another `out`.")
     before = read_run(run) if resume else config
     changed_settings(before, config)  # what cannot change is told before anything is looked at
     config = check_range(config, run_adapter(config.system))
@@ -811,7 +812,7 @@ def train(config: TrainConfig, resume: bool = False, start_curve: StartCurve | N
             raise UserError(lost_worker(trainer, words_of(error))) from None
         if this_process().processes == 1 or not re.search("peer|Connection|NCCL", str(error)):
             raise
-        again = f"continue with --resume {run}" if (run / "config.json").exists() else "start it again"
+        again = f"continue with `resume` {run}" if (run / "config.json").exists() else "start it again"
         raise UserError(
             f"Another process of this run has ended or cannot be reached ({words_of(error)}): see what it says, then "
             f"{again}."
@@ -824,7 +825,8 @@ def train(config: TrainConfig, resume: bool = False, start_curve: StartCurve | N
     else:
         shutil.rmtree(run / "cache", ignore_errors=True)
         trainer.say(f"Done. The model is in {run / 'model'}")
-        for line in [*(trainer.curve.summary() if trainer.curve else []), *what_next(config, trainer.pictures)]:
+        tested = bool(trainer.pictures.test_a and trainer.pictures.test_b)
+        for line in [*(trainer.curve.summary() if trainer.curve else []), *what_next(config, tested)]:
             trainer.say(line)
     return run / "model"
 
@@ -832,19 +834,19 @@ def train(config: TrainConfig, resume: bool = False, start_curve: StartCurve | N
 def need_no_run(run: Path) -> None:
     """Raises UserError if a folder holds a run."""
     if (run / "config.json").exists():
-        raise UserError(f"{run} already holds a run: continue it with --resume {run}, or give another -o.")
+        raise UserError(f"{run} already holds a run: continue it with `resume` {run}, or give another `out`.")
 
 
 def short_of_memory(config: TrainConfig) -> str:
     """What a person does where training does not fit into memory."""
     recipe, model = config.recipe, config.model
-    ways = [f"--batch {recipe.batch // 2}"] if recipe.batch > 1 else []
-    ways += ["--checkpointing"] if getattr(model, "checkpointing", True) is False else []
-    ways += ["--adam-averages bfloat16"] if getattr(model, "adam_averages", "") == "float32" else []
-    ways += ["--precision bf16"] if config.precision == "no" else []
-    ways += ["another run with a smaller --size"]
+    ways = [f"`batch={recipe.batch // 2}`"] if recipe.batch > 1 else []
+    ways += ["`checkpointing=True`"] if getattr(model, "checkpointing", True) is False else []
+    ways += ["`adam_averages=bfloat16`"] if getattr(model, "adam_averages", "") == "float32" else []
+    ways += ["`precision=bf16`"] if config.precision == "no" else []
+    ways += ["another run with a smaller `size`"]
     return (
-        f"Training needs more memory than there is: try {', '.join(ways)} or --preset quick; docs/performance.md tells "
+        f"Training needs more memory than there is: try {', '.join(ways)} or `preset=quick`; docs/performance.md tells "
         "what each takes."
     )
 
@@ -858,7 +860,7 @@ def lost_worker(trainer: Trainer, reason: str) -> str:
         saved = f"step {trainer.step} is saved: "
     return (
         f"A process that decodes pictures has ended, perhaps for want of memory ({reason}); {saved}continue with "
-        f"--resume {trainer.run} --workers 0."
+        f"`resume` {trainer.run} `workers=0`."
     )
 
 
@@ -869,9 +871,8 @@ def data_name(config: TrainConfig) -> str:
     return " and ".join(place.name for place in (config.source, config.target) if place)
 
 
-def what_next(config: TrainConfig, pictures: Pictures) -> list[str]:
-    """What a person does with a model that is done, in lines."""
-    tested = pictures.test_a and pictures.test_b
+def what_next(config: TrainConfig, tested: bool) -> list[str]:
+    """What a person does with a model that is done, in lines; whether there are pictures to measure it with is given."""
     run, model = shlex.quote(str(config.out)), shlex.quote(f"{config.out}/model")
     measure = [f"  ugatit evaluate {model} {shlex.quote(str(config.data))}"] if config.data and tested else []
     return [

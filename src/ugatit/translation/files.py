@@ -100,7 +100,7 @@ def plan_jobs(inputs: list[str], out: Path, samples: int = 1, channels: tuple[in
     taken: dict[str, Path] = {}
     for job in jobs:
         if real(job.target) in sources:
-            raise UserError(f"The result for {job.source} would replace the input {job.target}: give another -o.")
+            raise UserError(f"The result for {job.source} would replace the input {job.target}: give another `out`.")
         other = taken.setdefault(known(str(job.target)), job.source)
         if real(other) != real(job.source):
             raise UserError(

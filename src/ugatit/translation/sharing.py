@@ -68,7 +68,7 @@ class Share:
         out = real(self.out)
         if self.process.processes > 1 and any(real(job.source).is_relative_to(out) for job in jobs):
             raise UserError(
-                f"{self.out} is among the inputs, where several processes see each other's results: give another -o."
+                f"{self.out} is among the inputs, where several processes see each other's results: give another `out`."
             )
         self.jobs += jobs
         mine = [job for n, job in enumerate(jobs) if n // together % self.process.processes == self.process.rank]
