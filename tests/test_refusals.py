@@ -96,7 +96,7 @@ SENTENCES = {
     "import in/a.png -o out --size 30": "--size = 30: Input should be a multiple of 4: choose another value.",
     "translate run in -o out": "The run run has not saved a model yet: wait for its first checkpoint, or resume it.",
     "serve exported": "exported is what ugatit export wrote: give the model that it was made of; ugatit translate "
-    "runs it as it is with --backend onnx.",
+    "runs it as it is with --backend onnx, and Python as OnnxTranslator(folder).",
     "translate exported in -o out --backend onnx --precision bf16": "--precision is for --backend torch: leave one of "
     "them out.",
     "translate exported in -o out --backend onnx --device gpu": "exported is not a model folder",

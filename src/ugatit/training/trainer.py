@@ -872,7 +872,7 @@ def data_name(config: TrainConfig) -> str:
 
 
 def what_next(config: TrainConfig, tested: bool) -> list[str]:
-    """What a person does with a model that is done, in lines; whether there are pictures to measure it with is given."""
+    """What a person does with a model that is done, in lines; ``tested``: there are pictures to measure it with."""
     run, model = shlex.quote(str(config.out)), shlex.quote(f"{config.out}/model")
     measure = [f"  ugatit evaluate {model} {shlex.quote(str(config.data))}"] if config.data and tested else []
     return [
