@@ -494,8 +494,12 @@ def test_files_of_several_pictures_are_said(tmp_path, capsys):
     write_picture(tmp_path / "one.png", 1)
     pages = [Image.new("RGB", (20, 20), (n, 0, 0)) for n in (1, 200)]
     pages[0].save(tmp_path / "two.gif", save_all=True, append_images=pages[1:])
+    write_picture(tmp_path / "other" / "one.png", 1)
+    (tmp_path / "some").mkdir()
+    for name in ("one.png", "two.gif"):
+        (tmp_path / name).rename(tmp_path / "some" / name)
     for _ in range(2):  # what is remembered too
-        assert len(look_at(find_files(tmp_path), 3, tmp_path).good) == 2
+        assert len(find_pictures(None, tmp_path / "some", tmp_path / "other", 0, 0).train_a) == 2
         assert "1 file with several pictures, of which the first counts:" in " ".join(capsys.readouterr().err.split())
 
 

@@ -123,15 +123,18 @@ def test_the_manifest_makes_it_again_and_notices_changes(messy, tmp_path):
 def test_pictures_of_more_than_8_bits_are_told(messy, tmp_path):
     grid = np.indices((160, 160)).sum(0) % 40 * 1500
     cv2.imwrite(str(messy / "deep.png"), np.stack([grid, grid[::-1], grid.T * 0], -1).astype(np.uint16))
+    pages = [Image.open(PICTURES / "coffee.png").crop((left, 0, left + 160, 160)) for left in (440, 300)]
+    pages[0].save(messy / "pages.gif", save_all=True, append_images=pages[1:])
     found, _, said = made(config(messy, tmp_path / "data"))
     assert [e.deep for e in found.values()].count(True) == 1 and found["deep.png"].deep and found["deep.png"].result
     assert "Domain A: of more than 8 bits 8 are kept in 1 picture: deep.png." in said
+    assert "Domain A: the first picture counts of 1 file with several: pages.gif." in said
     with Image.open(tmp_path / "data" / found["deep.png"].result) as kept:
         assert kept.mode == "RGB"
 
 
 def test_a_data_set_within_its_raw_pictures_is_refused(messy):
-    with pytest.raises(UserError, match="where it would count as raw pictures: give another -o"):
+    with pytest.raises(UserError, match="where it would count as raw pictures: give another `out`"):
         made(config(messy, messy / "data"))
 
 

@@ -24,7 +24,7 @@ from tyro.conf import UseAppendAction, arg
 
 from ugatit.data.faces import MANIFEST, Cut, Detect, cut_of, cut_out, detector, part_for
 from ugatit.data.finding import find_files, held_out, spread
-from ugatit.data.reading import eight_bits, opened_picture, read_picture
+from ugatit.data.reading import count_pages, eight_bits, opened_picture, read_picture
 from ugatit.data.samples import is_deep
 from ugatit.io.errors import UserError, first_problem, package, words_of
 from ugatit.io.files import absent, atomic_folder, digest, need_outside, printable, read_json, write_json
@@ -326,6 +326,13 @@ def prepare(config: PrepareConfig) -> list[Entry]:
                 say(
                     f"Domain {side.domain}: of more than 8 bits 8 are kept in {counted(len(deep), 'picture')}: "
                     f"{some(deep)}."
+                )
+            kept = sorted({Path(e.file) for e in found if not e.dropped})
+            more = [file.name for file in kept if count_pages(file) > 1]
+            if more:
+                say(
+                    f"Domain {side.domain}: the first picture counts of {counted(len(more), 'file')} with several: "
+                    f"{some(more)}."
                 )
             write = partial(write_results, temporary, config, method)
             files = [list(group) for _, group in groupby(found, lambda entry: entry.file)]

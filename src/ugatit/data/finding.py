@@ -103,18 +103,22 @@ def look_at(files: Iterable[Path], channels: int = 3, root: Path | None = None) 
         memory.save()
     seen = known | dict(zip(new, told, strict=True))
     found = [(file, seen[file]) for file in files]
-    more = [file for file, what in found if isinstance(what, Look) and what.more]
-    if more:
-        say(f"{counted(len(more), 'file')} with several pictures, of which the first counts: {some(more)}", "yellow")
     return Checked(
         {file: what for file, what in found if isinstance(what, Look)},
         [what for what in told if isinstance(what, Skipped)],
     )
 
 
+def tell_more(looks: dict[Path, Look]) -> None:
+    """Say which files have further pictures, where only the first counts."""
+    if more := [file for file, look in looks.items() if look.more]:
+        say(f"{counted(len(more), 'file')} with several pictures, of which the first counts: {some(more)}", "yellow")
+
+
 def check_pictures(files: Iterable[Path], samples: Samples = COLOUR) -> tuple[list[Path], list[Skipped]]:
     """The files that are pictures, and those that are not with the reason; without a range, those that need one too."""
     found, skipped = look_at(files, samples.channels)
+    tell_more(found)
     lost = {file: look for file, look in found.items() if samples.range is None and not look.scaled}
     return [file for file in found if file not in lost], [*skipped, *(Skipped(file, UNSCALED) for file in lost)]
 
@@ -231,6 +235,8 @@ def find_pictures(
         UserError: a folder is missing, or a domain has no usable picture.
     """
     folders = folders_of(data, source, target)
+    if source and target and known is None:
+        need_two(source, target, ("source", "target"))
     found: dict[str, list[Path]] = {}
     roots: dict[str, Path] = {}
     skipped: list[Skipped] = []
@@ -262,6 +268,7 @@ def find_pictures(
         tests = (choose(names, holdout, seed) | tested) - trained
         found[f"train_{domain}"] = [file for file, name in zip(good, names, strict=True) if name not in tests]
         found[f"test_{domain}"] = [file for file, name in zip(good, names, strict=True) if name in tests]
+    tell_more(looks)
     return Pictures(**found, skipped=skipped, roots=roots, looks=looks)
 
 
@@ -276,8 +283,6 @@ def folders_of(data: Path | None, source: Path | None, target: Path | None) -> d
     if data is not None:
         data = opened(data)
         return {"a": (data / "trainA", data / "testA"), "b": (data / "trainB", data / "testB")}
-    if source and target:
-        need_two(source, target, ("source", "target"))
     if source is None or target is None:
         raise UserError("No pictures were named: give `data` (with trainA and trainB inside) or `source` and `target`.")
     return {"a": (source, None), "b": (target, None)}
@@ -362,6 +367,8 @@ def find_tests(
             domain: look_at(find_files(root), needed, root)
             for (domain, root), needed in zip(roots.items(), channels, strict=True)
         }
+        for found in checked.values():
+            tell_more(found.good)
         files = {domain: list(found.good) for domain, found in checked.items()}
         return Tests(files, roots, [bad for found in checked.values() for bad in found.skipped])
     need_data(data)
