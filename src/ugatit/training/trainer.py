@@ -622,8 +622,8 @@ class Trainer:
         """What is said of a checkpoint that does not fit."""
         changed = changed_settings(read_run(self.run), self.config)
         mine = asdict(self.config.model)
-        names = {name: name.replace("-", "_") for name in changed}
-        own = [f"`{names[name]}` {as_typed(was)}" for name, (was, _) in changed.items() if names[name] in mine]
+        was = {name.replace("-", "_"): as_typed(before) for name, (before, _) in changed.items()}
+        own = [f"`{name}` {value}" for name, value in was.items() if name in mine]
         return UserError(
             f"{self.run} was trained with other networks ({', '.join(own) or reason}): resume with its own settings, "
             f"or begin another run with `start` {self.run / 'model'}."
