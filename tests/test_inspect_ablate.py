@@ -12,10 +12,10 @@ from PIL import Image
 
 from conftest import TINY, run_here
 from ugatit.evaluation.inspection import rho_by_layer, training_cost, translation_cost
-from ugatit.experiments.ablate import AblateConfig, plan
+from ugatit.experiments.ablate import TABLE_1, AblateConfig, plan
 from ugatit.io.errors import UserError
 from ugatit.systems.cartoongan import CartoonGAN, CartoonGANConfig
-from ugatit.systems.ugatit import TABLE_1, UGATIT, UGATITConfig
+from ugatit.systems.ugatit import UGATIT, UGATITConfig
 from ugatit.training.config import preset_config
 from ugatit.translation.folder import save_model
 

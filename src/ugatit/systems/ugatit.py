@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -96,25 +96,6 @@ class UGATITConfig(SystemConfig):
 
     def __post_init__(self) -> None:
         need_equal_channels(self, "U-GAT-IT's identity and CAM losses give each generator pictures of both domains")
-
-
-class Ablation(NamedTuple):
-    """A row of Table 1."""
-
-    settings: dict[str, Any]  # of `UGATITConfig`
-    paper: tuple[str, str]  # KID x 100 of selfie2anime and anime2selfie
-
-
-TABLE_1 = {
-    "U-GAT-IT": Ablation({}, ("11.61 ± 0.57", "11.52 ± 0.57")),
-    "w/ IN": Ablation({"decoder_norm": "in"}, ("13.64 ± 0.76", "13.58 ± 0.80")),
-    "w/ LN": Ablation({"decoder_norm": "ln"}, ("12.39 ± 0.61", "13.17 ± 0.80")),
-    "w/ AdaIN": Ablation({"decoder_norm": "adain"}, ("12.29 ± 0.78", "11.81 ± 0.77")),
-    "w/ GN": Ablation({"decoder_norm": "gn"}, ("12.76 ± 0.64", "12.30 ± 0.77")),
-    "w/o CAM": Ablation({"cam": "none"}, ("12.85 ± 0.82", "14.06 ± 0.75")),
-    "w/o G_CAM": Ablation({"cam": "discriminator"}, ("12.33 ± 0.68", "13.86 ± 0.75")),
-    "w/o D_CAM": Ablation({"cam": "generator"}, ("12.49 ± 0.74", "13.33 ± 0.89")),
-}
 
 
 class Generated(NamedTuple):
