@@ -403,7 +403,8 @@ def test_what_was_found_is_remembered(tmp_path, cache, monkeypatch):
     ):
         entry.write_bytes(damage)
         assert look_at(find_files(folder), root=folder).good == again.good
-    assert find_pictures(None, folder, folder, 0.2, 0).inventory()["trainA"]
+    write_picture(tmp_path / "others" / "1.png", 1)
+    assert find_pictures(None, folder, tmp_path / "others", 0.2, 0).inventory()["trainA"]
 
 
 def test_pictures_of_pillow_keep_their_transparency():
